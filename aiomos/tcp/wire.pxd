@@ -94,7 +94,7 @@ cdef enum Option:              # bits of Packet.options
     OPT_TIMESTAMP = 16
     OPT_FASTOPEN = 32
     OPT_MD5 = 64               # MD5 (RFC 2385) or TCP-AO (RFC 5925)
-    OPT_BAD = 128              # option list broken; options before the break were read
+    OPT_BAD = 128              # option list broken, those before the break were read; or one of a wrong size, left out
 
 cdef enum:
     NO_VLAN = 0xFFFF
@@ -106,14 +106,15 @@ ctypedef struct Address:
     uint64_t lo
 
 # One decoded packet. Pointers borrow from the frame. For WIRE_FRAGMENT the fields up to `network_len` and
-# the fragment fields are set; for kinds without a transport header the ports are 0; for UDP the ports and payload are set.
+# the fragment fields are set; for kinds without a transport header the ports are 0, and transport and payload are what
+# IP carries; for UDP the ports and payload are set.
 ctypedef struct Packet:
     int64_t time_ns
     Address src
     Address dst
     uint16_t sport
     uint16_t dport
-    uint16_t vlan              # outermost VLAN id, or NO_VLAN
+    uint16_t vlan              # outermost VLAN id, or NO_VLAN; VLAN 0 only carries a priority and is passed over
     uint8_t ip_version         # 4, 6; 0 when there is no IP header
     uint8_t proto              # upper-layer protocol number after extension headers
     uint8_t ttl
@@ -145,15 +146,17 @@ ctypedef struct Packet:
     const uint8_t* fragment    # fragment payload
     uint32_t fragment_len      # bytes captured (a fragment cut by the snap length has fragment_len < fragment_wire_len)
     uint32_t fragment_wire_len
+    const uint8_t* fragment_link  # IPv6: the next-header byte that names the fragment header
     uint8_t link_layers        # VLAN, MPLS, PPPoE and tunnel headers passed
 
 ctypedef struct DecodeOptions:
-    bint verify_checksums      # IPv4 header and TCP; zero and pseudo-header-only TCP sums pass (transmit offload)
-    bint decapsulate           # look into GRE, IP-in-IP, 6in4, VXLAN, GTP-U
+    bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)
+    bint decapsulate           # look into GRE, IP-in-IP, 6in4, VXLAN, Geneve, GTP-U
 
 # Decode one frame; every field of out the kind promises is set, nothing else may be read.
 cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* out) noexcept nogil
-# Decode from the IP header on (defragmented datagrams, raw IP). time_ns and vlan of out are left as they are.
+# Decode from the IP header on (defragmented datagrams, raw IP), depth tunnels having been entered. What came before,
+# time_ns, vlan, transient and link_layers of out, is left as it is and must be set.
 cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                    Packet* out, int depth) noexcept nogil
 # Internet checksum over data added to a running sum (RFC 1071).

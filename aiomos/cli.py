@@ -1,0 +1,277 @@
+"""The command line: argument parsing only.
+
+What a command needs beyond click is imported where it is used, so that ``--help`` and usage errors are quick.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiomos import __version__
+from aiomos.errors import AiomosError, EngineBug, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from aiomos.app import App
+    from aiomos.runtime import Report
+
+# A capture below this is through before a progress bar has said anything.
+WORTH_PROGRESS = 64 << 20
+INTERRUPTED = 128 + 2  # as shells report SIGINT
+
+# click re-wraps paragraphs unless they start with a backspace.
+EXAMPLES = """\b
+Examples:
+  aiomos run watch.py --pcap trace.pcap
+  aiomos run watch:app watch:other --pcap *.pcap.gz --set other.limit=3
+"""
+
+
+class Program(click.Group):
+    """The command group; turns errors into a message and an exit status."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was chosen."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except (AiomosError, OSError) as error:
+            # click ends quietly on a closed pipe; a bug is reported with its traceback.
+            if ctx.meta.get("traceback") or isinstance(error, (BrokenPipeError, EngineBug)):
+                raise
+            click.echo(f"error: {_message(error)}", err=True)
+            ctx.exit(1)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+class RunCommand(click.Command):
+    """A command whose ``--pcap`` takes every file up to the next option, as shells expand ``*.pcap``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments."""
+        return super().parse_args(ctx, _repeat("--pcap", args))
+
+
+def _repeat(option: str, args: Sequence[str]) -> list[str]:
+    """Write ``--option A B`` as ``--option A --option B``, the form that click reads."""
+    repeated: list[str] = []
+    in_list = False
+    for arg in args:
+        if arg.startswith("-") and arg != "-":
+            in_list = arg == option
+            if in_list:
+                continue
+        elif in_list:
+            repeated.append(option)
+        repeated.append(arg)
+    return repeated
+
+
+def _keep_traceback(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    ctx.meta["traceback"] = value
+
+
+traceback_option = click.option(
+    "--traceback",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_traceback,
+    help="On an error, show the Python traceback.",
+)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="aiomos")
+def main() -> None:
+    """Run network middleboxes written with aiomos."""
+
+
+@main.command(cls=RunCommand, epilog=EXAMPLES)
+@click.argument("names", metavar="APP...", nargs=-1, required=True)
+@click.option(
+    "--pcap",
+    "captures",
+    metavar="FILE...",
+    multiple=True,
+    required=True,
+    help="Read these captures, merged by time: pcap or pcapng, also compressed; - is standard input.",
+)
+@click.option(
+    "--set",
+    "options",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Set an option of the apps that have it; APP.NAME=VALUE: of that app. See: aiomos apps APP.",
+)
+@click.option(
+    "--setting",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Change a setting of the engine, such as timeouts.established=60. A wrong name lists them all.",
+)
+@click.option(
+    "--checksums", type=click.Choice(["ignore", "verify"]), help="What to do with IPv4 and TCP checksums."
+)
+@click.option("--decapsulate", is_flag=True, help="Look into GRE, IP-in-IP, 6in4, VXLAN and GTP-U tunnels.")
+@click.option(
+    "--loop",
+    type=click.Choice(["uvloop", "asyncio"]),
+    default="uvloop",
+    show_default=True,
+    help="The event loop.",
+)
+@click.option(
+    "--progress/--no-progress",
+    default=None,
+    help="Show a progress bar. By default on a terminal, from 64 MiB of captures on.",
+)
+@click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    default="console",
+    show_default=True,
+    help="For people, or one JSON object a line.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least severity to log, to standard error.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show the closing summary even without a terminal.")
+@traceback_option
+def run(
+    names: tuple[str, ...],
+    captures: tuple[str, ...],
+    options: tuple[str, ...],
+    settings: tuple[str, ...],
+    checksums: str | None,
+    decapsulate: bool,
+    loop: str,
+    progress: bool | None,
+    log_format: Any,
+    log_level: Any,
+    verbose: bool,
+) -> None:
+    """Run apps over captured traffic.
+
+    An APP is MODULE:ATTRIBUTE, MODULE for MODULE:app, path/to/file.py, or the name of an app that ships with
+    aiomos (see: aiomos apps). Several apps share one engine.
+    """
+    from aiomos import logging, runtime
+    from aiomos.settings import Settings
+
+    if captures.count("-") > 1:
+        raise click.UsageError("standard input (-) can be read only once")
+    engine_settings = Settings.from_pairs(
+        [
+            *settings,
+            *([f"checksums={checksums}"] if checksums else []),
+            *(["decapsulate=true"] if decapsulate else []),
+        ]
+    )
+    logging.configure(log_format, log_level)
+    apps = _load(names)
+    _configure(apps, options)
+    if progress is None:
+        progress = sys.stderr.isatty() and _size(captures) >= WORTH_PROGRESS
+    with _progress(progress) as advance:
+        report = runtime.run(*apps, pcap=captures, settings=engine_settings, loop=loop, progress=advance)
+    sys.stdout.flush()  # here, where a closed pipe is still handled
+    if verbose or sys.stderr.isatty():
+        click.echo(_summary(report), err=True)
+
+
+@main.command()
+@click.argument("names", metavar="[APP]...", nargs=-1)
+@traceback_option
+def apps(names: tuple[str, ...]) -> None:
+    """List the apps that ship with aiomos, or the options of the apps given."""
+    from aiomos import terminal
+    from aiomos.loader import shipped_apps
+
+    for app in _load(names):
+        terminal.show_options(app)
+    if not names:
+        terminal.show_apps(shipped_apps())
+
+
+def _load(names: Sequence[str]) -> "list[App]":
+    from aiomos.loader import load_app
+
+    loaded: list[App] = []
+    for name in names:
+        app = load_app(name)
+        if app in loaded:
+            raise click.UsageError(f"{name} is named twice")
+        loaded.append(app)
+    return loaded
+
+
+def _configure(apps: "Sequence[App]", pairs: Sequence[str]) -> None:
+    """Give each app the options meant for it."""
+    from aiomos.options import split_pair
+
+    chosen: dict[App, list[str]] = {app: [] for app in apps}
+    for name, value in map(split_pair, pairs):
+        app_name, _, rest = name.partition(".")
+        named = [app for app in apps if rest and app.name == app_name]
+        for app in named or _takers(apps, name):
+            chosen[app].append(f"{rest if named else name}={value}")
+    for app in apps:
+        app.configure(chosen[app])
+
+
+def _takers(apps: "Sequence[App]", option: str) -> "Sequence[App]":
+    from aiomos.options import describe
+
+    if len(apps) == 1:  # says itself what is wrong with an option that it does not have
+        return apps
+    takers = [
+        app
+        for app in apps
+        if app.options_type and option in {info.name for info in describe(app.options_type)}
+    ]
+    if not takers:
+        raise OptionError(f"none of the apps {', '.join(app.name for app in apps)} has an option {option!r}")
+    return takers
+
+
+def _progress(shown: bool) -> "AbstractContextManager[Callable[[int, int | None, int], None] | None]":
+    if not shown:
+        return nullcontext()
+    from aiomos import terminal
+
+    return terminal.progress_bar()
+
+
+def _size(captures: Sequence[str]) -> int:
+    """Sum the sizes of captures in bytes; standard input and pipes count as large, since they may be."""
+    return sum(os.path.getsize(path) if os.path.isfile(path) else WORTH_PROGRESS for path in captures)
+
+
+def _summary(report: "Report") -> str:
+    malformed = {
+        name.partition(".")[2]: n
+        for name, n in report.counters.items()
+        if name.startswith("malformed.") and n
+    }
+    parts = [f"{report.frames:,} frames", f"{report.counters.get('flows', 0):,} TCP connections"]
+    if malformed:
+        kinds = ", ".join(f"{name} {n:,}" for name, n in sorted(malformed.items()))
+        parts.append(f"{sum(malformed.values()):,} malformed ({kinds})")
+    return f"{', '.join(parts)} in {report.seconds:.2f} s"

@@ -1,0 +1,237 @@
+"""Every public exception.
+
+::
+
+    AiomosError
+    │   you called it wrongly: raised at the call
+    ├── FilterSyntaxError   (ValueError)            text of a connection filter
+    ├── OptionError         (ValueError)            option of an app, or setting of aiomos
+    ├── RegistrationError   (TypeError)             handler or callback given to an App
+    ├── AppLoadError        (ImportError)           name of an app on the command line
+    ├── StalePacketError    (ReferenceError)        packet used after its callback returned
+    ├── FlowClosed          (RuntimeError)          flow used after its end
+    │   the peer, the path or a budget did it: raised where the stream is read
+    ├── StreamGap           (OSError)               bytes that will not come
+    ├── ConnectionReset     (ConnectionResetError)  RST
+    ├── ConnectionTimedOut  (TimeoutError)          silence
+    ├── ConnectionEvicted   (ConnectionError)       budget
+    ├── EndOfCapture        (EOFError)              no more frames
+    │   the input file did it: raised from the run
+    ├── CaptureError        (ValueError)            capture file
+    │   aiomos did it
+    └── EngineBug           (SystemError)           broken promise inside the engine
+
+Each leaf also derives from the builtin that code written for asyncio already catches; ``except OSError``
+covers all that can happen to a connection on its way. Malformed frames raise nothing; they are counted by
+kind.
+"""
+
+# The names say what happened, as those of asyncio's neighbours trio and anyio do; not all of it is an error.
+# ruff: noqa: N818
+
+from collections.abc import Callable
+from os import PathLike, fspath
+from typing import Any, ClassVar
+
+
+class AiomosError(Exception):
+    """Base of every exception that aiomos raises on purpose.
+
+    Args:
+        message: What happened and what to do; a leaf that always means one thing has a text of its own.
+        flow: The flow it happened on; its ``str``, ``10.0.0.1:4242 -> 10.0.0.2:80``, opens the message.
+
+    Attributes:
+        flow: That text, or None. The flow itself is not kept alive.
+    """
+
+    summary: ClassVar[str] = ""
+
+    def __init__(self, message: str = "", *, flow: object = None) -> None:
+        self.flow = None if flow is None else str(flow)
+        message = message or self.summary
+        super().__init__(message if self.flow is None else f"{self.flow}: {message}")
+
+    def __reduce__(self) -> tuple[Callable[..., "AiomosError"], tuple[Any, ...]]:
+        """Pickle past the constructor, whose keywords ``args`` lacks, so that errors can leave a worker."""
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+def _restore(cls: type[AiomosError], args: tuple[Any, ...], state: dict[str, Any]) -> AiomosError:
+    error = cls.__new__(cls, *args)
+    Exception.__init__(error, *args)
+    error.__dict__.update(state)
+    return error
+
+
+class FilterSyntaxError(AiomosError, ValueError):
+    """A connection filter cannot be read; raised where it is given, never at a packet.
+
+    A filter that is well-formed but given to the wrong decorator is a `RegistrationError`.
+
+    Args:
+        message: What is wrong at that place, and what would be right.
+        text: The whole filter.
+        column: Place in *text*, 1 for its first character; one past the end for "more expected".
+
+    Attributes:
+        text: The whole filter.
+        column: Place in it, from 1.
+    """
+
+    def __init__(self, message: str, *, text: str, column: int) -> None:
+        self.text = text
+        self.column = column
+        on_one_line = "".join(" " if char.isspace() else char for char in text)
+        super().__init__(f"{message}\n  {on_one_line}\n  {'^':>{max(column, 1)}}")
+
+
+class OptionError(AiomosError, ValueError):
+    """An option of an app or a setting of aiomos has an unknown name or a value that is not allowed.
+
+    The message names it, the value and what is allowed. Raised before any frame is read.
+    """
+
+
+class RegistrationError(AiomosError, TypeError):
+    """A function cannot be what a decorator would make of it: a handler, a callback, a start-up function.
+
+    Raised while the app's module is imported, naming the function and the parameter. A filter that cannot be
+    read is a `FilterSyntaxError`.
+    """
+
+
+class AppLoadError(AiomosError, ImportError):
+    """The name of an app leads to no `App`: no such module, no such attribute, or something else there.
+
+    An exception that the module itself raises while it is imported is passed on as it is: its traceback tells
+    where the module is wrong.
+    """
+
+
+class StalePacketError(AiomosError, ReferenceError):
+    """A packet was used after its callback had returned; its bytes belong to another packet by now.
+
+    The flow may still be alive. `FlowClosed` is about the flow.
+    """
+
+    summary = "this packet was only valid inside its callback; keep pkt.copy() instead"
+
+
+class FlowClosed(AiomosError, RuntimeError):
+    """Something was asked of a flow that has ended: a timer, a reset, a registration.
+
+    What was delivered before the end can still be read, and reading never raises this: there the end shows as
+    the end of the iteration, or as the stream error that says how it came.
+    """
+
+    summary = "the flow has ended"
+
+
+class StreamGap(AiomosError, OSError):
+    """Bytes are missing from a half and will not come; the half goes on behind them.
+
+    Raised once a gap, by the read that would have returned the bytes; the next read continues after it.
+    A connection that ended, rather than lost some bytes, is one of the other stream errors.
+
+    Args:
+        offset: First missing byte, counted from the half's first data byte, which is 0.
+        length: Number of missing bytes, > 0.
+        reason: Why they were given up.
+        side: Whose bytes they are: ``client`` or ``server``.
+        flow: The flow.
+
+    Attributes:
+        offset: First missing byte.
+        length: Number of missing bytes.
+        reason: Why they were given up.
+        side: Whose bytes they are.
+    """
+
+    def __init__(
+        self, *, offset: int, length: int, reason: str, side: str | None = None, flow: object = None
+    ) -> None:
+        self.offset = offset
+        self.length = length
+        self.reason = reason
+        self.side = side
+        sender = "" if side is None else f" from the {side}"
+        super().__init__(
+            f"{length} bytes{sender} missing at offset {offset}: {reason} "
+            "(read on to continue behind them, or choose gaps='mark', 'skip' or 'zero')",
+            flow=flow,
+        )
+
+
+class ConnectionReset(AiomosError, ConnectionResetError):
+    """A valid RST ended the connection.
+
+    Bytes that were in order before it are delivered first. An RST that fails the checks of RFC 5961 is only
+    counted; a connection that fell silent is `ConnectionTimedOut`.
+    """
+
+    summary = "the connection was reset"
+
+
+class ConnectionTimedOut(AiomosError, TimeoutError):
+    """No packet of the flow was seen for the time-out of its state (`Timeouts`), so it is taken for dead.
+
+    `ConnectionEvicted` is the end of a flow that may well be alive.
+    """
+
+    summary = "no packet within the time-out of the flow's state"
+
+
+class ConnectionEvicted(AiomosError, ConnectionError):
+    """The flow was given up because a budget was used up, though the connection itself may go on.
+
+    The message names the budget (`Budgets`). A flow given up for its silence is `ConnectionTimedOut`.
+    """
+
+    summary = "the flow was evicted to stay within a budget"
+
+
+class EndOfCapture(AiomosError, EOFError):
+    """The capture ended before the connection did, so what was read may be only its first part.
+
+    Raised only where the app asked to be told. Iterating over a half just ends, as at a FIN, and
+    ``await conn.closed()`` tells the two apart.
+    """
+
+    summary = "the capture ended before the connection did"
+
+
+class CaptureError(AiomosError, ValueError):
+    """A capture cannot be read on from some place: cut short, corrupt, or in no known format.
+
+    Raised once the frames before that place have been processed. A file that cannot be opened is the
+    operating system's own `OSError`; a frame that is whole but malformed inside is only counted.
+
+    Args:
+        message: What is wrong at that place.
+        path: The capture; ``-`` for standard input.
+        offset: Place in the (decompressed) file, in bytes.
+        frames: Frames read before it.
+
+    Attributes:
+        path: The capture.
+        offset: Place in it, in bytes.
+        frames: Frames read before it.
+    """
+
+    def __init__(self, message: str, *, path: str | PathLike[str], offset: int, frames: int) -> None:
+        self.path = fspath(path)
+        self.offset = offset
+        self.frames = frames
+        super().__init__(f"{self.path}: {message} (at byte {offset}, after {frames} frames)")
+
+
+class EngineBug(AiomosError, SystemError):
+    """The engine broke a promise it makes to itself: a defect of aiomos, never of the app or the traffic."""
+
+    def __init__(self, message: str, *, flow: object = None) -> None:
+        super().__init__(
+            f"{message}; this is a bug in aiomos: please report it, with this traceback and, if possible, "
+            "the traffic that led to it",
+            flow=flow,
+        )

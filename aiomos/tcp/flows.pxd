@@ -1,0 +1,180 @@
+# The flow record, the table that finds it by five-tuple, its timer wheel and its eviction queues.
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from aiomos.tcp.pool cimport Pool, pool_at
+from aiomos.tcp.wire cimport Address, Packet
+
+cdef enum Side:
+    CLIENT = 0
+    SERVER = 1
+
+# Both directions share one key: the end with the smaller (address, port) is `low`.
+ctypedef struct FlowKey:
+    Address low
+    Address high
+    uint16_t low_port
+    uint16_t high_port
+    uint16_t vlan              # of the first packet, or NO_VLAN; a note, not part of the key
+    uint8_t ip_version
+    uint8_t proto
+
+# What is known of one end's part in the connection; its TCP state follows from these bits (monitor.pyx).
+cdef enum Fact:
+    SYN_SENT = 1
+    SYN_ACKED = 2
+    SYN_RECEIVED = 4
+    FIN_SENT = 8
+    FIN_ACKED = 16
+    FIN_RECEIVED = 32
+    PASSIVE_CLOSE = 64         # its peer's FIN came before its own
+    RESET = 128
+
+cdef enum HalfFlag:
+    SEQ_KNOWN = 1              # nxt and una mean something
+    WINDOW_KNOWN = 2           # wnd has been advertised by this end
+    SCALE_KNOWN = 4            # its SYN was seen, so its window scale is certain
+    TIMESTAMPS = 8             # this end sends timestamps
+    SACK_PERMITTED = 16
+    FIN_SEEN = 32              # `fin` is set
+    ISS_KNOWN = 64             # its SYN was seen
+    MD5_SIGNED = 128           # its SYN carried an MD5 or AO option
+    ACK_SEEN = 256             # una was set by an acknowledgement of the peer
+    OFFERS_SCALE = 512         # its SYN carried a window scale option
+    SINK = 1024                # somebody takes this half's bytes
+
+# One direction: bytes from this end.
+ctypedef struct Half:
+    uint64_t packets
+    uint32_t iss               # initial sequence number
+    uint32_t nxt               # SND.NXT as seen: one past the highest sequence number sent
+    uint32_t una               # SND.UNA as seen: highest acknowledgement by the peer
+    uint32_t wnd               # receive window this end advertises, scaled, bytes
+    uint32_t max_wnd           # largest of those
+    uint32_t ts_recent         # TS.Recent of the peer for this half (RFC 7323 section 4.3)
+    uint32_t fin               # sequence number of its FIN
+    uint32_t track             # byte context in the reassembly's pool (levels BYTES and STREAM)
+    uint16_t mss               # of its SYN; 0 when none was seen
+    uint16_t flags             # HalfFlag
+    uint8_t wscale
+    uint8_t facts              # Fact
+    uint8_t level
+    uint8_t doubts             # segments in a row beyond the window while the peer is silent
+
+cdef enum FlowFlag:
+    CLIENT_IS_LOW = 1
+    MIDSTREAM = 2              # its SYN was not captured
+    GUESSED_ROLES = 4          # client and server were judged, not seen
+    ESTABLISHED = 8            # CONN_SETUP has happened
+    CLOSED = 16                # FIN both ways and acknowledged, or RST
+    HALF_OPEN = 32
+    LINKED = 64                # in an eviction queue
+    SIGNALLED = 128            # named by a signal of this batch: not to be freed before it is delivered
+    ENDED = 256                # out of the table
+    RESET_BY_SERVER = 512
+    ANNOUNCED = 1024           # apps were told of it
+    ARMED = 2048               # linked in the wheel at a deadline of its streams, earlier than its time-out
+
+cdef enum Reason:
+    OPEN = 0
+    REASON_FIN = 1
+    REASON_RST = 2
+    REASON_TIMEOUT = 3
+    REASON_EVICTED = 4
+    REASON_END_OF_CAPTURE = 5
+
+# 192 bytes: three cache lines.
+ctypedef struct Flow:
+    FlowKey key
+    Half halves[2]             # by Side
+    int64_t started_ns
+    int64_t last_ns
+    uint32_t wheel_next        # timer wheel slot list; free list when not in use
+    uint32_t wheel_prev
+    uint32_t queue_next        # half-open or closed queue
+    uint32_t queue_prev
+    uint32_t hash
+    uint32_t hold              # index of the Python side's record of this flow, 0 when it has none
+    uint32_t pending           # a SYN that may replace this flow (PendingSyn pool)
+    uint32_t resync            # end of a segment beyond the window, believed once acknowledged
+    uint16_t watchers          # interned set of the registrations that want this flow
+    uint16_t wheel_slot
+    uint16_t flags             # FlowFlag
+    uint8_t reason             # Reason
+    uint8_t overlap            # overlap policy of its streams
+
+ctypedef struct Slot:
+    uint32_t hash
+    uint32_t index             # 0: empty
+
+ctypedef struct PendingSyn:
+    int64_t time_ns
+    uint32_t seq
+    uint32_t tsval
+    uint16_t mss
+    uint16_t options
+    uint16_t window
+    uint8_t wscale
+    uint8_t side               # who sent it, by the old flow's roles
+
+cdef enum:
+    WHEEL_SLOTS = 8192         # seconds a deadline can lie ahead; farther ones are looked at again then
+
+ctypedef struct Queue:
+    uint32_t head
+    uint32_t tail
+    uint32_t count
+
+ctypedef struct Flows:
+    Pool pool                  # of Flow
+    Pool pending               # of PendingSyn
+    Slot* slots
+    uint32_t mask
+    uint32_t count             # flows in the table
+    uint64_t key0
+    uint64_t key1
+    int64_t tick               # wheel time, seconds; all slots up to it have been looked at
+    uint32_t wheel[8192]
+    uint64_t occupied[128]     # bit a wheel slot: it may hold flows
+    Queue half_open            # oldest first
+    Queue closed               # closed longest first
+
+cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil
+cdef void flows_close(Flows* flows) noexcept nogil
+cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil
+cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil
+cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil
+cdef void wheel_link(Flows* flows, Flow* flow, int64_t deadline_ns) noexcept nogil
+cdef void wheel_unlink(Flows* flows, Flow* flow) noexcept nogil
+cdef uint32_t wheel_due(Flows* flows, int64_t now_ns) noexcept nogil
+cdef uint32_t wheel_first(const Flows* flows) noexcept nogil
+cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
+cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
+cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil
+cdef uint32_t key_hash(const FlowKey* key, uint64_t key0, uint64_t key1) noexcept nogil
+
+cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
+    return <Flow*> pool_at(&flows.pool, index)
+
+cdef inline uint32_t flow_index(const Flows* flows, const Flow* flow) noexcept nogil:
+    return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(Flow))
+
+cdef inline bint same_key(const FlowKey* a, const FlowKey* b) noexcept nogil:
+    return (a.low.lo == b.low.lo and a.high.lo == b.high.lo and a.low_port == b.low_port
+            and a.high_port == b.high_port and a.low.hi == b.low.hi and a.high.hi == b.high.hi
+            and a.ip_version == b.ip_version)
+
+cdef inline Flow* flows_find(const Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil:
+    """The flow of a key, or NULL. The load stays at or below one half, so probes end soon."""
+    cdef uint32_t at = hash & flows.mask
+    cdef Flow* flow
+    while flows.slots[at].index:
+        if flows.slots[at].hash == hash:
+            flow = flow_at(flows, flows.slots[at].index)
+            if same_key(&flow.key, key):
+                return flow
+        at = (at + 1) & flows.mask
+    return NULL
+
+cdef inline int side_of(const Flow* flow, bint from_low) noexcept nogil:
+    return CLIENT if from_low == ((flow.flags & CLIENT_IS_LOW) != 0) else SERVER

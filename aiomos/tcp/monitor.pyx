@@ -1,0 +1,430 @@
+"""TCP state of both ends as seen from the middle (RFC 9293 section 3.10, from neither end).
+
+A monitor sees segments pass; whether their receiver takes them it must conclude. What it knows of an end
+is kept as facts (it sent a SYN, its SYN was acknowledged, ...), and the end's RFC 9293 state is a function of
+them, so a packet that was not captured leaves a fact unknown, never the machine stuck.
+
+The rules are those a receiver would apply, loosened only by what a monitor may have missed:
+sequence numbers may run ahead of the acknowledgements seen by one extra window, and what was
+acknowledged is taken to have been sent.
+"""
+
+from libc.stdint cimport int32_t, uint16_t
+
+from aiomos.tcp.flows cimport (
+    ACK_SEEN,
+    CLOSED,
+    FIN_ACKED,
+    FIN_RECEIVED,
+    FIN_SEEN,
+    FIN_SENT,
+    ISS_KNOWN,
+    MD5_SIGNED,
+    OFFERS_SCALE,
+    PASSIVE_CLOSE,
+    REASON_FIN,
+    REASON_RST,
+    RESET,
+    RESET_BY_SERVER,
+    SACK_PERMITTED,
+    SCALE_KNOWN,
+    SEQ_KNOWN,
+    SERVER,
+    SYN_ACKED,
+    SYN_RECEIVED,
+    SYN_SENT,
+    TIMESTAMPS,
+    WINDOW_KNOWN,
+)
+from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
+from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt
+from aiomos.tcp.wire cimport (
+    ACK,
+    FIN,
+    OPT_BAD,
+    OPT_MD5,
+    OPT_MSS,
+    OPT_SACK_OK,
+    OPT_TIMESTAMP,
+    OPT_WSCALE,
+    RST,
+    SYN,
+    URG,
+)
+
+cdef enum:
+    SYNCHRONISED = SYN_SENT | SYN_ACKED | SYN_RECEIVED
+    MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3: no window is larger
+    BELIEVED_DOUBTS = 8        # segments in a row, unanswered, before a jump beyond the window is believed
+    PAWS_IDLE_DAYS = 24        # RFC 7323 section 5.5: then TS.Recent is too old to judge by
+
+cdef int64_t PAWS_IDLE_NS = <int64_t> PAWS_IDLE_DAYS * 86400 * 1_000_000_000
+cdef uint8_t[256] STATES
+
+
+def _state_of(facts: int) -> int:
+    """RFC 9293 state of an end of which *facts* are known."""
+    if facts & RESET:
+        return STATE_CLOSED
+    if facts & FIN_SENT:
+        if facts & FIN_RECEIVED:
+            if facts & PASSIVE_CLOSE:
+                return STATE_CLOSED if facts & FIN_ACKED else LAST_ACK
+            return TIME_WAIT if facts & FIN_ACKED else CLOSING
+        return FIN_WAIT_2 if facts & FIN_ACKED else FIN_WAIT_1
+    if facts & FIN_RECEIVED:
+        return CLOSE_WAIT
+    if facts & SYNCHRONISED == SYNCHRONISED:
+        return ESTABLISHED
+    if facts & SYN_RECEIVED:
+        return SYN_RECEIVED_STATE
+    return SYN_SENT_STATE if facts & SYN_SENT else LISTEN
+
+
+for _facts in range(256):
+    STATES[_facts] = _state_of(_facts)
+
+
+cdef uint8_t state_of(uint8_t facts) noexcept nogil:
+    return STATES[facts]
+
+
+cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+    """Bring both ends' state up to date with a segment sent by *side*; returns Outcome bits.
+
+    *anomalies* are counters by Anomaly.
+    """
+    cdef Half* snd = &flow.halves[side]
+    cdef Half* rcv = &flow.halves[1 - side]
+    cdef int outcome
+    snd.packets += 1
+    rcv.doubts = 0
+    if packet.options & (OPT_BAD | OPT_MD5) or snd.flags & MD5_SIGNED:
+        if options_refused(snd, packet, anomalies):
+            return 0
+    if packet.flags & (SYN | RST):
+        outcome = on_control(flow, side, snd, rcv, packet, anomalies)
+    elif packet.flags & ACK:
+        outcome = on_segment(flow, snd, rcv, packet, anomalies)
+    else:
+        anomalies[A_NO_ACK] += 1
+        return 0
+    if not flow.flags & FLOW_ESTABLISHED and (snd.facts & rcv.facts & SYNCHRONISED) == SYNCHRONISED:
+        flow.flags |= FLOW_ESTABLISHED
+        outcome |= SETUP
+    if snd.facts & rcv.facts & FIN_ACKED and not flow.flags & CLOSED:
+        flow.flags |= CLOSED
+        flow.reason = REASON_FIN
+        outcome |= CLOSED_NOW
+    return outcome
+
+
+cdef bint options_refused(const Half* snd, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+    """RFC 2385 section 2: a receiver drops what should be signed and is not, or the reverse."""
+    cdef bint is_signed = (packet.options & OPT_MD5) != 0
+    if packet.options & OPT_BAD:
+        anomalies[A_BAD_OPTIONS] += 1
+    if snd.flags & ISS_KNOWN and not packet.flags & SYN and is_signed != ((snd.flags & MD5_SIGNED) != 0):
+        anomalies[A_UNSIGNED] += 1
+        return True
+    return False
+
+
+cdef int on_control(Flow* flow, int side, Half* snd, Half* rcv, const Packet* packet,
+                    uint64_t* anomalies) noexcept nogil:
+    if packet.flags & SYN:
+        if packet.flags & (FIN | RST):
+            anomalies[A_BAD_FLAGS] += 1
+            return 0
+        if packet.flags & ACK:
+            return on_synack(snd, rcv, packet, anomalies)
+        return on_syn(flow, snd, rcv, packet, anomalies)
+    return on_reset(flow, side, snd, rcv, packet, anomalies)
+
+
+# --- opening --------------------------------------------------------------------------------------
+
+cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
+    """Take the sequence number and options of an end's SYN or SYN-ACK."""
+    half.iss = packet.seq
+    half.una = packet.seq
+    half.nxt = packet.seq + 1 + packet.payload_len
+    half.flags = (half.flags & ~(ACK_SEEN | FIN_SEEN | OFFERS_SCALE | TIMESTAMPS | SACK_PERMITTED | MD5_SIGNED)) \
+        | SEQ_KNOWN | ISS_KNOWN | SCALE_KNOWN | WINDOW_KNOWN
+    half.wnd = half.max_wnd = packet.window       # RFC 7323 section 2.2: the window of a SYN is never scaled
+    half.wscale = 0
+    half.mss = packet.mss if packet.options & OPT_MSS else 0
+    if packet.options & OPT_WSCALE:
+        half.wscale = packet.wscale
+        half.flags |= OFFERS_SCALE
+    if packet.options & OPT_TIMESTAMP:
+        half.ts_recent = packet.tsval
+        half.flags |= TIMESTAMPS
+    if packet.options & OPT_SACK_OK:
+        half.flags |= SACK_PERMITTED
+    if packet.options & OPT_MD5:
+        half.flags |= MD5_SIGNED
+
+
+cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
+    """Begin to follow an end whose SYN was not captured."""
+    half.nxt = half.una = seq
+    half.flags |= SEQ_KNOWN
+
+
+cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+    cdef bint joins
+    if snd.flags & ISS_KNOWN and packet.seq == snd.iss:
+        return PAYLOAD_OK                          # sent again
+    if flow.flags & CLOSED:
+        return REOPEN
+    if not snd.flags & ISS_KNOWN:
+        # An opening, a simultaneous open, or the SYN of a SYN-ACK that was captured before it.
+        joins = (snd.flags & SEQ_KNOWN) != 0
+        if not joins or (packet.seq + 1 == snd.una and snd.packets == 1):
+            learn_syn(snd, packet)
+            snd.facts |= SYN_SENT
+            rcv.facts |= SYN_RECEIVED
+            if not joins:
+                return PAYLOAD_OK
+            snd.una += 1
+            return PAYLOAD_OK | JOINED
+    elif not rcv.flags & ISS_KNOWN and not flow.flags & FLOW_ESTABLISHED:
+        # Nobody has answered the first SYN: the client tries again with another ISN.
+        anomalies[A_SYN_RETRY] += 1
+        learn_syn(snd, packet)
+        return PAYLOAD_OK | RESTARTED
+    # RFC 5961 section 4: answered with a challenge ACK. A client that has forgotten the connection goes on
+    # to open a new one, which what follows will show.
+    anomalies[A_SYN_IN_CONNECTION] += 1
+    return SYN_DOUBTED
+
+
+cdef int on_synack(Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+    cdef int outcome = PAYLOAD_OK
+    if snd.flags & ISS_KNOWN:
+        if packet.seq != snd.iss:
+            anomalies[A_BAD_SYNACK] += 1
+            return 0
+    elif snd.flags & SEQ_KNOWN:
+        anomalies[A_BAD_SYNACK] += 1
+        return 0
+    if rcv.flags & ISS_KNOWN:
+        if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)):
+            anomalies[A_BAD_SYNACK] += 1
+            return 0
+    elif not rcv.flags & SEQ_KNOWN:
+        adopt(rcv, packet.ack)                     # its SYN comes later, or was not captured
+    if not snd.flags & ISS_KNOWN:
+        learn_syn(snd, packet)
+    snd.facts |= SYN_SENT | SYN_RECEIVED
+    rcv.facts |= SYN_SENT | SYN_ACKED | SYN_RECEIVED
+    rcv.flags |= ACK_SEEN
+    if seq_lt(rcv.una, packet.ack):
+        rcv.una = packet.ack
+        outcome |= ACK_MOVED
+    return outcome
+
+
+cdef uint8_t scale(const Half* one, const Half* other) noexcept nogil:
+    """RFC 7323 section 2.2: windows are scaled only if both SYNs carried the option."""
+    return 0 if other.flags & ISS_KNOWN and not other.flags & OFFERS_SCALE else one.wscale
+
+
+# --- synchronised states --------------------------------------------------------------------------
+
+cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+    cdef uint32_t seq = packet.seq, length = packet.payload_len
+    cdef uint32_t end = seq + length + (packet.flags & FIN)
+    cdef int outcome = PAYLOAD_OK, moved
+    if not snd.flags & SEQ_KNOWN:
+        adopt(snd, seq)
+    elif too_old(flow, snd, packet):
+        anomalies[A_PAWS] += 1
+        return 0
+    if not in_window(snd, rcv, end):
+        if not believe_jump(flow, snd, seq, end):
+            anomalies[A_OUT_OF_WINDOW] += 1
+            return 0
+        outcome |= RESYNC
+    moved = on_ack(flow, snd, rcv, packet, anomalies)
+    if moved < 0:
+        anomalies[A_BAD_ACK] += 1
+        return 0
+    outcome |= moved
+    if (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED:
+        infer_handshake(snd, rcv)
+    if packet.options & OPT_TIMESTAMP and seq_leq(seq, snd.una) and seq_leq(snd.ts_recent, packet.tsval):
+        snd.ts_recent = packet.tsval               # RFC 7323 section 4.3
+    if end == snd.nxt and end == seq:
+        return outcome                             # a plain acknowledgement
+    if length <= 1 and not packet.flags & FIN and is_probe(snd, rcv, seq, length, anomalies):
+        return outcome & ~PAYLOAD_OK | KEEP_ALIVE
+    if packet.flags & URG and length:
+        anomalies[A_URGENT] += 1
+    if snd.flags & FIN_SEEN and seq_lt(snd.fin, seq + length):
+        if snd.facts & FIN_ACKED or rcv.facts & FIN_RECEIVED:
+            anomalies[A_AFTER_FIN] += 1
+            return outcome & ~PAYLOAD_OK
+        snd.flags &= ~<uint16_t> FIN_SEEN          # nobody had taken that FIN, and it was not the end
+        snd.facts &= ~<uint8_t> FIN_SENT
+    if packet.flags & FIN:
+        on_fin(snd, rcv, packet)
+    if seq_lt(snd.nxt, end):
+        snd.nxt = end
+    return outcome
+
+
+cdef bint too_old(const Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
+    """PAWS (RFC 7323 section 5.3)."""
+    if not packet.options & OPT_TIMESTAMP:
+        return False
+    if not snd.flags & TIMESTAMPS:
+        if not snd.flags & ISS_KNOWN:              # pick-up: learn that it uses them
+            snd.flags |= TIMESTAMPS
+            snd.ts_recent = packet.tsval
+        return False
+    return seq_lt(packet.tsval, snd.ts_recent) and packet.time_ns - flow.last_ns < PAWS_IDLE_NS
+
+
+cdef int64_t allowance(const Half* rcv) noexcept nogil:
+    """Bytes a sender may have beyond the acknowledgements seen: the window, and one more for those not seen yet."""
+    cdef uint64_t window = rcv.max_wnd if rcv.max_wnd > 0xFFFF else 0xFFFF
+    if not rcv.flags & SCALE_KNOWN:
+        window <<= 14
+    return 2 * <int64_t> (window if window < MOST_WINDOW else MOST_WINDOW)
+
+
+cdef bint in_window(const Half* snd, const Half* rcv, uint32_t end) noexcept nogil:
+    """RFC 9293 section 3.10.7.4, first check; true when the capture does not tell the window."""
+    if not (rcv.flags & WINDOW_KNOWN and snd.flags & ACK_SEEN):
+        return True
+    return seq_diff(end, snd.una) <= allowance(rcv)
+
+
+cdef bint believe_jump(Flow* flow, Half* snd, uint32_t seq, uint32_t end) noexcept nogil:
+    """Judge a segment beyond the window.
+
+    Much of a connection may be missing from a capture. A jump is believed when its receiver acknowledges it
+    (on_ack) or, with no receiver in sight, when the sender keeps going on from there.
+    """
+    snd.doubts = snd.doubts + 1 if snd.doubts and seq == flow.resync else 1
+    flow.resync = end
+    if snd.doubts < BELIEVED_DOUBTS:
+        return False
+    snd.doubts = 0
+    snd.flags &= ~<uint16_t> ACK_SEEN              # the acknowledgements seen are no measure any more
+    return True
+
+
+cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+    """RFC 9293 section 3.10.7.4, fifth check; -1 when the segment is to be ignored for its acknowledgement."""
+    cdef uint32_t ack = packet.ack
+    cdef int32_t ahead
+    cdef int outcome = 0
+    if not rcv.flags & SEQ_KNOWN:
+        adopt(rcv, ack)
+        rcv.flags |= ACK_SEEN
+    ahead = seq_diff(ack, rcv.una)
+    if ahead < 0:
+        # RFC 5961 section 5.2: older than any acknowledgement that can still be on its way.
+        return -1 if -<int64_t> ahead > allowance(snd) and snd.flags & WINDOW_KNOWN else 0
+    if ahead > 0:
+        if seq_lt(rcv.nxt, ack):
+            if not (snd.flags & WINDOW_KNOWN) or seq_diff(ack, rcv.nxt) <= allowance(snd):
+                anomalies[A_ACK_UNSEEN] += 1
+            elif ack == flow.resync:
+                outcome |= RESYNC
+            else:
+                return -1
+            rcv.nxt = ack
+        rcv.una = ack
+        rcv.flags |= ACK_SEEN
+        outcome |= ACK_MOVED
+        if rcv.flags & ISS_KNOWN:
+            rcv.facts |= SYN_ACKED
+        if rcv.flags & FIN_SEEN and seq_lt(rcv.fin, ack):
+            rcv.facts |= FIN_SENT | FIN_ACKED
+            receive_fin(snd)
+    snd.wnd = <uint32_t> packet.window << scale(snd, rcv)
+    if snd.wnd > snd.max_wnd:
+        snd.max_wnd = snd.wnd
+    snd.flags |= WINDOW_KNOWN
+    return outcome
+
+
+cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:
+    """Conclude from a segment of a synchronised state what the capture did not show of the opening."""
+    if not snd.facts & SYN_RECEIVED or not rcv.facts & SYN_SENT:
+        # The sender has had its peer's SYN, and the acknowledgement of its own with it.
+        snd.facts |= SYNCHRONISED
+        rcv.facts |= SYN_SENT | SYN_RECEIVED
+    if not snd.facts & SYN_SENT:
+        snd.facts |= SYN_SENT
+    if not rcv.flags & ISS_KNOWN or seq_lt(rcv.iss, rcv.una):
+        rcv.facts |= SYN_ACKED
+    if not snd.flags & ISS_KNOWN:
+        snd.facts |= SYN_ACKED
+
+
+cdef bint is_probe(const Half* snd, const Half* rcv, uint32_t seq, uint32_t length,
+                   uint64_t* anomalies) noexcept nogil:
+    """Keep-alives (RFC 9293 section 3.8.4) and repeated zero-window probes (3.8.6.1) carry nothing new."""
+    if length and rcv.wnd == 0 and rcv.flags & WINDOW_KNOWN and seq == snd.una:
+        anomalies[A_ZERO_WINDOW_PROBE] += 1
+        return seq != snd.nxt
+    if seq == snd.nxt - 1 and (length == 0 or snd.una == snd.nxt) and not snd.flags & FIN_SEEN:
+        anomalies[A_KEEP_ALIVE] += 1
+        return True
+    return False
+
+
+# --- closing --------------------------------------------------------------------------------------
+
+cdef void receive_fin(Half* half) noexcept nogil:
+    if not half.facts & FIN_RECEIVED:
+        half.facts |= FIN_RECEIVED
+        if not half.facts & FIN_SENT:
+            half.facts |= PASSIVE_CLOSE
+
+
+cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+    """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
+    if not snd.flags & FIN_SEEN:
+        snd.fin = packet.seq + packet.payload_len
+        snd.flags |= FIN_SEEN
+        snd.facts |= FIN_SENT
+        if snd.facts & PASSIVE_CLOSE and rcv.flags & FIN_SEEN and seq_leq(packet.ack, rcv.fin):
+            # It closed before it had its peer's FIN: both closed at once (RFC 9293 section 3.6, case 3).
+            snd.facts &= ~<uint8_t> PASSIVE_CLOSE
+    if seq_leq(packet.seq, snd.nxt):
+        receive_fin(rcv)
+
+
+cdef int on_reset(Flow* flow, int side, Half* snd, Half* rcv, const Packet* packet,
+                  uint64_t* anomalies) noexcept nogil:
+    if flow.flags & CLOSED:
+        return 0
+    if not reset_acceptable(snd, rcv, packet):
+        anomalies[A_BAD_RESET] += 1
+        return 0
+    snd.facts |= RESET
+    rcv.facts |= RESET
+    flow.flags |= CLOSED
+    flow.reason = REASON_RST
+    if side == SERVER:
+        flow.flags |= RESET_BY_SERVER
+    return CLOSED_NOW
+
+
+cdef bint reset_acceptable(const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+    """Would the receiver believe this RST?
+
+    In SYN-SENT it must acknowledge the SYN (RFC 9293 section 3.10.7.3). Later it must stand exactly at
+    RCV.NXT (RFC 5961 section 3.2), which lies between what was acknowledged and what was sent.
+    """
+    if rcv.flags & ISS_KNOWN and not snd.flags & SEQ_KNOWN:
+        return packet.flags & ACK and seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)
+    if not snd.flags & SEQ_KNOWN:
+        return True
+    return seq_leq(snd.una, packet.seq) and seq_leq(packet.seq, snd.nxt)

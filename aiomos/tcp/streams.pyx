@@ -1,0 +1,688 @@
+"""Streams and connections: the async face of what the engine delivers.
+
+The engine pushes chunks, gaps and the end into a `Stream` once a batch; readers take them. What is unread is
+counted by a `Pressure` that all streams share: it tells the pump when to stop feeding the engine until slow
+handlers have caught up.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.mem cimport PyObject_Malloc
+from cpython.object cimport PyObject, PyTypeObject
+from libc.string cimport memcpy, memset
+
+import asyncio
+from collections import deque
+
+from aiomos.errors import StreamGap
+
+
+cdef extern from *:
+    """
+    #define CHUNK_NOTE ((Py_ssize_t) (sizeof(uint64_t) + sizeof(int64_t)))
+    /* A bytes object of a subclass, its contents unset, with CHUNK_NOTE spare bytes behind the final NUL. */
+    static PyObject *aiomos_new_bytes(PyTypeObject *type, Py_ssize_t length) {
+        if (length > PY_SSIZE_T_MAX - 256) return PyErr_NoMemory();
+        PyVarObject *op = (PyVarObject *) PyObject_Malloc(
+            (size_t) (offsetof(PyBytesObject, ob_sval) + length + 1 + CHUNK_NOTE));
+        if (op == NULL) return PyErr_NoMemory();
+        PyObject_InitVar(op, type, length);
+        _Py_COMP_DIAG_PUSH
+        _Py_COMP_DIAG_IGNORE_DEPR_DECLS
+        ((PyBytesObject *) op)->ob_shash = -1;
+        _Py_COMP_DIAG_POP
+        ((PyBytesObject *) op)->ob_sval[length] = 0;
+        return (PyObject *) op;
+    }
+    """
+    object aiomos_new_bytes(PyTypeObject* type, Py_ssize_t length)
+
+
+class Chunk(bytes):
+    """Bytes of a stream that are in order: a ``bytes`` that knows where and when.
+
+    Args:
+        data: The bytes.
+        offset: Stream offset of the first byte, 0 for the first the half ever sent.
+        time: When the first byte became readable, seconds on the engine's clock.
+
+    Slicing gives plain ``bytes``. Two chunks are equal when their bytes are.
+    """
+
+    # Offset and time stand in the object's own memory behind the bytes (see aiomos_new_bytes), so that a chunk
+    # is one allocation without a dict. That is why every chunk must be made by new_chunk().
+    __slots__ = ()
+
+    def __new__(cls, data, offset=0, time=0.0):
+        cdef uint8_t* target
+        cdef bytes source = bytes(data)
+        if cls is not Chunk:
+            raise TypeError("Chunk is not to be subclassed")
+        chunk = new_chunk(offset, round(time * 1e9), len(source), &target)
+        memcpy(target, PyBytes_AS_STRING(source), len(source))
+        return chunk
+
+    def __reduce__(self):
+        return Chunk, (bytes(self), self.offset, self.time)
+
+    @property
+    def offset(self):
+        """Stream offset of the first byte."""
+        cdef uint64_t offset
+        memcpy(&offset, PyBytes_AS_STRING(self) + len(self) + 1, sizeof(offset))
+        return offset
+
+    @property
+    def time(self):
+        """When the first byte became readable, seconds on the engine's clock."""
+        return chunk_time(self) / 1e9
+
+
+cdef PyTypeObject* CHUNK = <PyTypeObject*> Chunk
+
+
+cdef bytes new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data):
+    """A chunk whose bytes the caller writes at *data* before anyone else sees it."""
+    chunk = aiomos_new_bytes(CHUNK, length)
+    cdef uint8_t* start = <uint8_t*> (<char*> PyBytes_AS_STRING(chunk))
+    memcpy(start + length + 1, &offset, sizeof(offset))
+    memcpy(start + length + 1 + sizeof(offset), &time_ns, sizeof(time_ns))
+    data[0] = start
+    return chunk
+
+
+cdef int64_t chunk_time(bytes chunk):
+    cdef int64_t time_ns
+    memcpy(&time_ns, PyBytes_AS_STRING(chunk) + len(chunk) + 1 + sizeof(uint64_t), sizeof(time_ns))
+    return time_ns
+
+
+cdef bytes slice_chunk(bytes chunk, Py_ssize_t start, Py_ssize_t stop):
+    cdef uint8_t* target
+    part = new_chunk(<uint64_t> chunk.offset + start, chunk_time(chunk), stop - start, &target)
+    memcpy(target, PyBytes_AS_STRING(chunk) + start, stop - start)
+    return part
+
+
+cdef class Gap:
+    """Bytes that will not come, in their place in the stream.
+
+    Attributes:
+        offset: Stream offset of the first missing byte.
+        length: How many are missing, > 0.
+        reason: ``lost`` (acknowledged, not captured), ``age`` (never acknowledged, too old), ``budget`` (too much held
+            behind them), ``snaplen`` (cut from the capture), ``end`` (the flow ended first), ``unread`` (the
+            app did not read them in time).
+        time: When they were given up, seconds on the engine's clock.
+    """
+
+    def __init__(self, offset, length, reason, time=0.0):
+        self.offset = offset
+        self.length = length
+        self.reason = reason
+        self.time_ns = round(time * 1e9)
+
+    @property
+    def time(self):
+        """When they were given up, seconds on the engine's clock."""
+        return self.time_ns / 1e9
+
+    def __eq__(self, other):
+        return isinstance(other, Gap) and (self.offset, self.length, self.reason) == (
+            other.offset, other.length, other.reason)
+
+    def __hash__(self):
+        return hash((self.offset, self.length, self.reason))
+
+    def __repr__(self):
+        return f"Gap(offset={self.offset}, length={self.length}, reason={self.reason!r})"
+
+
+cdef Gap new_gap(uint64_t offset, uint64_t length, int64_t time_ns, object reason):
+    cdef Gap gap = Gap.__new__(Gap)
+    gap.offset = offset
+    gap.length = length
+    gap.time_ns = time_ns
+    gap.reason = reason
+    return gap
+
+
+cdef class Pressure:
+    """Unread bytes of all streams, and whether the pump has to wait for their readers.
+
+    A stream beyond its limit holds the pump back as long as its handler is busy elsewhere. A handler that itself waits
+    for the engine (for the other half, for the end, for the engine's clock) could never catch up if the
+    engine waited for it; its unread bytes may grow to `HARD` limits, and what exceeds them is a gap.
+    """
+
+    HARD = 16
+
+    def __init__(self, half_limit, total_limit):
+        self.half_limit = half_limit
+        self.total_limit = total_limit
+        self.slow = set()
+
+    cpdef bint holds_back(self):
+        """Whether the engine is not to be fed now."""
+        cdef Stream stream
+        if self.sleepers:
+            return False
+        for stream in self.slow:
+            if not stream.connection.needs_engine():
+                return True
+        return False
+
+    async def relieved(self):
+        """Wait until holds_back() may have changed."""
+        self.waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self.waiter
+        finally:
+            self.waiter = None
+
+    def sleeper(self, delta):
+        """Count a task that begins (1) or ends (-1) waiting for the engine's clock."""
+        self.sleepers += <int> delta
+        self.check()
+
+    cdef void check(self):
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(None)
+
+
+cdef class Waiting:
+    """Awaitable of one read: gives an item at once, or waits on a future of the event loop first."""
+
+    cdef Stream stream
+    cdef MonitorConnection connection
+    cdef object gaps
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef object item
+        if self.stream is not None:
+            item = self.stream.pop(self.gaps)
+            if item is None:
+                return self.stream.future()
+        else:
+            item = self.connection.pop()
+            if item is None:
+                return merged_future(self.connection)
+        raise StopIteration(item)
+
+
+cdef Waiting next_item(Stream stream, object gaps):
+    cdef Waiting waiting = Waiting.__new__(Waiting)
+    waiting.stream = stream
+    waiting.gaps = gaps
+    return waiting
+
+
+cdef object blocking_future():
+    """A future that a coroutine gives to its task to be woken by, as ``await future`` does."""
+    future = asyncio.get_running_loop().create_future()
+    future._asyncio_future_blocking = True
+    return future
+
+
+cdef object merged_future(MonitorConnection connection):
+    if is_pending(connection.waiter):
+        raise RuntimeError("another coroutine is already waiting for data of this connection")
+    connection.waiter = blocking_future()
+    connection.pressure.check()
+    return connection.waiter
+
+
+cdef bint is_pending(object future):
+    return future is not None and not future.done()
+
+
+class Chunks:
+    """Async iterator over a stream with its own choice of what a gap does."""
+
+    __slots__ = ("_gaps", "_stream")
+
+    def __init__(self, stream, gaps):
+        self._stream = stream
+        self._gaps = gaps
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        return next_item(self._stream, self._gaps)
+
+
+GAPS = ("raise", "mark", "skip", "zero")
+cdef enum:
+    ZERO_CHUNK = 1 << 20       # a long gap is filled in pieces
+
+
+cdef class Stream:
+    """The bytes from one end of a connection, in order and once.
+
+    Iterate over it for chunks as they come, or read as from an ``asyncio.StreamReader``. Missing bytes raise
+    `StreamGap` at their place, once, unless the app chose otherwise; reading again goes on behind them. At a FIN
+    the iteration ends and reads return ``b""``; a reset, a time-out or an eviction raises its own error
+    after the last byte.
+    """
+
+    def __cinit__(self):
+        self.items = deque()
+        self.orders = deque()
+        self.wanted = True
+
+    # --- the engine's side ---
+
+    cdef void push(self, object item, object order):
+        cdef Pressure pressure = self.connection.pressure
+        cdef uint64_t size
+        if not self.wanted:
+            return
+        if type(item) is not Gap:
+            size = <uint64_t> len(item)
+            if self.overflows(size):
+                pressure.overflows += size
+                item = new_gap(item.offset, size, chunk_time(item), "unread")
+            else:
+                self.unread += size
+                pressure.total += size
+                if self.unread > pressure.half_limit or pressure.total > pressure.total_limit:
+                    pressure.slow.add(self)
+        self.items.append(item)
+        self.orders.append(order)
+        self.wake()
+
+    cdef bint overflows(self, uint64_t size):
+        """Is this more than may be kept for a reader that cannot catch up?"""
+        cdef Pressure pressure = self.connection.pressure
+        cdef uint64_t unread = self.unread + size
+        if unread <= pressure.half_limit:
+            return pressure.total + size > 2 * pressure.total_limit
+        if self.connection.closers and not self.waiting():
+            return True                            # the app only waits for the end
+        return unread > Pressure.HARD * pressure.half_limit
+
+    cdef void end(self, object error):
+        if not self.ended:
+            self.ended = True
+            self.error = error
+            self.wake()
+
+    cdef void drop(self):
+        """Forget what is unread, and whatever still comes."""
+        self.wanted = False
+        self.connection.pressure.total -= self.unread
+        self.unread = 0
+        self.items.clear()
+        self.orders.clear()
+        self.connection.pressure.slow.discard(self)
+        self.connection.pressure.check()
+
+    cdef void wake(self):
+        if is_pending(self.waiter):
+            self.waiter.set_result(None)
+            self.waiter = None
+        if is_pending(self.connection.waiter):
+            self.connection.waiter.set_result(None)
+            self.connection.waiter = None
+
+    # --- the reader's side ---
+
+    cdef bint waiting(self):
+        return is_pending(self.waiter) or is_pending(self.connection.waiter)
+
+    cdef object future(self):
+        if is_pending(self.waiter):
+            raise RuntimeError(f"another coroutine is already waiting for data of the {self.side}")
+        self.waiter = blocking_future()
+        self.connection.pressure.check()
+        return self.waiter
+
+    cdef object shorten(self, Py_ssize_t n):
+        """Note that *n* bytes of the first item were taken."""
+        cdef Pressure pressure = self.connection.pressure
+        self.unread -= n
+        self.offset += n
+        pressure.total -= n
+        if pressure.slow and self.unread <= pressure.half_limit // 2 and self in pressure.slow:
+            pressure.slow.discard(self)
+            pressure.check()
+
+    cdef object pop(self, object gaps):
+        """The next chunk (or gap, if marked), None when there is none yet; raises at the end."""
+        self.opened = True
+        while self.items:
+            item = self.items.popleft()
+            order = self.orders.popleft()
+            if type(item) is not Gap:
+                if self.offset < <uint64_t> item.offset:
+                    self.offset = item.offset      # a half given up and taken again
+                self.shorten(len(item))
+                return item
+            self.offset = (<Gap> item).offset
+            if gaps == "zero":
+                return self.fill(<Gap> item, order)
+            self.offset += (<Gap> item).length
+            if gaps == "mark":
+                return item
+            if gaps == "raise":
+                raise StreamGap(offset=item.offset, length=item.length, reason=item.reason, side=self.side,
+                                flow=self.connection.flow)
+        if not self.ended and self.wanted:
+            return None
+        if self.error is not None:
+            raise self.error
+        raise StopAsyncIteration
+
+    cdef object fill(self, Gap gap, object order):
+        """Zeros in place of a gap, a piece at a time."""
+        cdef uint64_t n = gap.length if gap.length < ZERO_CHUNK else ZERO_CHUNK
+        cdef uint8_t* target
+        chunk = new_chunk(gap.offset, gap.time_ns, <Py_ssize_t> n, &target)
+        memset(target, 0, n)
+        self.offset = gap.offset + n
+        if n < gap.length:
+            self.items.appendleft(new_gap(gap.offset + n, gap.length - n, gap.time_ns, gap.reason))
+            self.orders.appendleft(order)
+        return chunk
+
+    cdef object cut_run(self):
+        """The part of the first item that became readable before the peer's next bytes did."""
+        order = self.orders[0]
+        item = self.items[0]
+        if type(order) is not list or len(order) == 1:
+            return self.pop(self.gaps)
+        _, stop = order.pop(0)
+        length = stop - item.offset
+        run = slice_chunk(item, 0, length)
+        self.items[0] = slice_chunk(item, length, len(item))
+        self.shorten(length)
+        return run
+
+    def __aiter__(self):
+        self.opened = True
+        return self
+
+    def __anext__(self):
+        return next_item(self, self.gaps)
+
+    def chunks(self, *, gaps="raise"):
+        """Iterate with another choice of what missing bytes do.
+
+        Args:
+            gaps: ``raise`` raises `StreamGap`, ``mark`` yields a `Gap` in their place, ``skip`` goes on behind
+                them, ``zero`` yields zeros in their place.
+
+        Raises:
+            ValueError: another word.
+        """
+        if gaps not in GAPS:
+            raise ValueError(f"gaps is one of {', '.join(GAPS)}, not {gaps!r}")
+        return Chunks(self, gaps)
+
+    def at_eof(self):
+        """Whether everything was read and nothing more will come."""
+        return self.ended and not self.items
+
+    def give_up(self):
+        """Stop following this half: its unread bytes are freed, later ones are not kept."""
+        if self.wanted:
+            self.drop()
+            self.ended = True
+            self.wake()
+            self.connection.changed()
+
+    async def read(self, n=-1):
+        """Read up to *n* bytes, as soon as there are any; without *n*, all to the end.
+
+        Returns:
+            The bytes; ``b""`` at the end.
+
+        Raises:
+            StreamGap: bytes are missing here and the app did not choose otherwise.
+            ConnectionReset, ConnectionTimedOut, ConnectionEvicted: the flow ended so, and all before it was read.
+        """
+        if n < 0:
+            parts = []
+            async for item in self:
+                if type(item) is not Gap:
+                    parts.append(item)
+            return b"".join(parts)
+        if n == 0:
+            return b""
+        item = await self._next_bytes()
+        return self._keep(item, n)
+
+    async def readexactly(self, n):
+        """Read exactly *n* bytes.
+
+        Raises:
+            asyncio.IncompleteReadError: the stream ended first; ``partial`` has what there was.
+            ValueError: *n* is negative.
+        """
+        if n < 0:
+            raise ValueError("readexactly() takes no negative size")
+        parts = []
+        missing = n
+        while missing:
+            item = await self._next_bytes()
+            if not item:
+                raise asyncio.IncompleteReadError(b"".join(parts), n)
+            item = self._keep(item, missing)
+            parts.append(item)
+            missing -= len(item)
+        return b"".join(parts)
+
+    async def readuntil(self, separator=b"\n", *, limit=1 << 20):
+        """Read up to and including *separator*.
+
+        Args:
+            separator: One or more bytes.
+            limit: Most bytes to read in search of it.
+
+        Raises:
+            asyncio.IncompleteReadError: the stream ended first; ``partial`` has what there was.
+            asyncio.LimitOverrunError: no separator within *limit* bytes; they can still be read.
+            ValueError: *separator* is empty.
+        """
+        if not separator:
+            raise ValueError("readuntil() takes a separator of at least one byte")
+        data = bytearray()
+        start = self.offset
+        searched = 0
+        while True:
+            item = await self._next_bytes()
+            if not item:
+                raise asyncio.IncompleteReadError(bytes(data), None)
+            if not data:
+                start = item.offset
+            data += item
+            at = data.find(separator, max(0, searched - len(separator) + 1))
+            if at >= 0:
+                end = at + len(separator)
+                self._put_back(bytes(data[end:]), start + end, item.time)
+                return bytes(data[:end])
+            searched = len(data)
+            if searched > limit:
+                self._put_back(bytes(data), start, item.time)
+                raise asyncio.LimitOverrunError(f"no separator within {limit} bytes", searched)
+
+    async def readline(self):
+        """Read a line with its newline; what is left at the end of the stream may lack one."""
+        try:
+            return await self.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            return error.partial
+
+    async def _next_bytes(self):
+        """The next non-empty chunk; ``b""`` at the end. A gap that is marked or skipped is passed over."""
+        try:
+            item = await next_item(self, "skip" if self.gaps == "mark" else self.gaps)
+        except StopAsyncIteration:
+            return b""
+        return item
+
+    def _keep(self, item, n):
+        """The first *n* bytes of a chunk just taken; the rest goes back."""
+        if len(item) <= n:
+            return item
+        self._put_back(bytes(item[n:]), item.offset + n, item.time)
+        return slice_chunk(item, 0, n)
+
+    def _put_back(self, data, offset, time):
+        if data:
+            self.items.appendleft(Chunk(data, offset, time))
+            self.orders.appendleft(0)              # older than anything else
+            self.unread += <uint64_t> len(data)
+            self.offset -= <uint64_t> len(data)
+            self.connection.pressure.total += <uint64_t> len(data)
+
+    def __repr__(self):
+        state = "ended" if self.at_eof() else "open"
+        return f"<Stream {self.side} of {self.connection.flow} {state}, offset {self.offset}, {self.unread} unread>"
+
+
+cdef class MonitorConnection:
+    """An app's hold on a flow: both halves as streams, and its end.
+
+    Attributes:
+        flow: The flow's TCP context, readable at any time.
+        client: Bytes from the client.
+        server: Bytes from the server.
+
+    ``async for side, data in conn`` gives the bytes of both halves in the order in which they became readable;
+    *side* is ``"client"`` or ``"server"``.
+    """
+
+    def __init__(self, flow, pressure, released, gaps="raise", wanted=True):
+        """Made by the runtime.
+
+        Args:
+            flow: The flow.
+            pressure: What counts unread bytes.
+            released: Called with this connection when it no longer wants a half or the flow.
+            gaps: What missing bytes do: raise, mark, skip or zero.
+            wanted: Whether its level includes the bytes.
+        """
+        self.flow = flow
+        self.pressure = pressure
+        self.released = released
+        self.closers = []
+        self.client = make_stream(self, "client", gaps, wanted)
+        self.server = make_stream(self, "server", gaps, wanted)
+
+    cdef void close(self, object reason):
+        self.reason = reason
+        for future in self.closers:
+            if not future.done():
+                future.set_result(None)
+        self.closers.clear()
+
+    cdef bint needs_engine(self):
+        """Does its handler wait for something only the engine can bring?"""
+        return (is_pending(self.waiter) or is_pending(self.client.waiter) or is_pending(self.server.waiter)
+                or len(self.closers) > 0)
+
+    cdef object pop(self):
+        """The next run of bytes of either half with its side, None when there is none yet."""
+        cdef Stream first
+        self.client.opened = self.server.opened = True
+        while True:
+            first = self.earlier()
+            if first is None:
+                break
+            try:
+                return first.side, first.cut_run()
+            except StopAsyncIteration:             # a skipped gap was all there was
+                continue
+        if not (self.client.ended and self.server.ended):
+            return None
+        for first in (self.client, self.server):
+            if first.error is not None:
+                raise first.error
+        raise StopAsyncIteration
+
+    cdef Stream earlier(self):
+        """The half whose next item became readable first."""
+        if not self.client.items:
+            return self.server if self.server.items else None
+        if not self.server.items:
+            return self.client
+        return self.client if order_of(self.client.orders[0]) <= order_of(self.server.orders[0]) else self.server
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        cdef Waiting waiting = Waiting.__new__(Waiting)
+        waiting.connection = self
+        return waiting
+
+    def other(self, side):
+        """Return the half facing *side*."""
+        return self.server if side == "client" else self.client
+
+    async def closed(self):
+        """Wait for the flow's end and return how it came.
+
+        Halves that nobody has begun to read are given up: their bytes are not kept.
+
+        Returns:
+            ``fin``, ``rst``, ``timeout``, ``evicted`` or ``end_of_capture``. A closed flow is kept for a while to take
+            in stragglers (`Timeouts.time_wait`, `Timeouts.reset`) and ends after that, its counters final.
+        """
+        for half in (self.client, self.server):
+            if not (<Stream> half).opened:
+                half.give_up()
+        if self.reason is None:
+            future = asyncio.get_running_loop().create_future()
+            self.closers.append(future)
+            self.pressure.check()
+            try:
+                await future
+            finally:
+                if future in self.closers:
+                    self.closers.remove(future)
+        return self.reason
+
+    def changed(self):
+        """Tell the engine that a half is no longer wanted."""
+        if self.released is not None:
+            self.released(self)
+
+    def leave(self):
+        """Let the flow go: nothing more is delivered, and what is unread is freed at once."""
+        for half in (self.client, self.server):
+            (<Stream> half).drop()
+            (<Stream> half).ended = True
+            (<Stream> half).wake()
+        if self.released is not None:
+            released, self.released = self.released, None
+            released(self)
+
+    @property
+    def left(self):
+        """Whether leave() was called, or the flow has ended."""
+        return self.released is None or self.reason is not None
+
+    def __repr__(self):
+        return f"<MonitorConnection {self.flow}>"
+
+
+cdef object order_of(object order):
+    return order[0][0] if type(order) is list else order
+
+
+cdef Stream make_stream(MonitorConnection connection, object side, object gaps, bint wanted):
+    cdef Stream stream = Stream.__new__(Stream)
+    stream.connection = connection
+    stream.side = side
+    stream.gaps = gaps
+    stream.wanted = wanted
+    stream.ended = not wanted
+    return stream

@@ -1,0 +1,26 @@
+# What Python sees of a flow record: read at the moment of asking, kept when the flow ends.
+from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport Half as HalfRecord
+from aiomos.tcp.reassembly cimport Streams, Track
+
+cdef class Flow:
+    cdef const FlowRecord* record
+    cdef const Streams* streams        # NULL once the flow is gone
+    cdef FlowRecord kept               # its last values, with the tracks below
+    cdef Track kept_tracks[2]
+    cdef unsigned long long kept_lost[2]
+    cdef object _key
+    cdef object _ctx
+    cdef readonly Half client
+    cdef readonly Half server
+
+    cdef void detach(self) noexcept
+
+cdef class Half:
+    cdef Flow flow                     # NULL-checked by nobody: a half is made with its flow and holds it
+    cdef int side
+
+    cdef const HalfRecord* record(self) noexcept
+    cdef const Track* track(self) noexcept
+
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams)

@@ -1,0 +1,304 @@
+"""Flow and Half: what apps read of a flow's TCP context.
+
+Every attribute is read from the flow record at the moment of asking, so inside a callback it is the value of that
+moment of TCP processing. When the flow ends its last values are kept, so an app may go on reading them.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.string cimport memset
+
+from aiomos.tcp.flows cimport (
+    CLIENT,
+    CLIENT_IS_LOW,
+    CLOSED,
+    GUESSED_ROLES,
+    MIDSTREAM,
+    OFFERS_SCALE,
+    REASON_RST,
+    RESET_BY_SERVER,
+    SACK_PERMITTED,
+    SERVER,
+    TIMESTAMPS,
+    WINDOW_KNOWN,
+)
+from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
+from aiomos.tcp.monitor cimport state_of
+from aiomos.tcp.reassembly cimport HAS_RTT, track_at, track_lost
+from aiomos.tcp.wire cimport NO_VLAN, Address
+
+from enum import IntEnum
+from ipaddress import IPv6Address
+
+
+class State(IntEnum):
+    """TCP state of one end (RFC 9293 section 3.3.2), numbered as Linux does."""
+
+    ESTABLISHED = 1
+    SYN_SENT = 2
+    SYN_RECEIVED = 3
+    FIN_WAIT_1 = 4
+    FIN_WAIT_2 = 5
+    TIME_WAIT = 6
+    CLOSED = 7
+    CLOSE_WAIT = 8
+    LAST_ACK = 9
+    LISTEN = 10
+    CLOSING = 11
+
+
+cdef tuple STATES = (None, *State)
+cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
+cdef dict IPV6_TEXT = {}
+cdef enum:
+    MOST_IPV6_TEXT = 65536     # addresses whose text is remembered
+
+
+cdef object address_text(const Address* address, uint8_t version):
+    cdef uint64_t lo = address.lo
+    if version == 4:
+        return f"{(lo >> 24) & 0xFF}.{(lo >> 16) & 0xFF}.{(lo >> 8) & 0xFF}.{lo & 0xFF}"
+    number = (<object> address.hi << 64) | lo
+    text = IPV6_TEXT.get(number)
+    if text is None:
+        if len(IPV6_TEXT) >= MOST_IPV6_TEXT:
+            IPV6_TEXT.clear()
+        text = IPV6_TEXT[number] = str(IPv6Address(number))
+    return text
+
+
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams):
+    cdef Flow flow = Flow.__new__(Flow)
+    flow.record = record
+    flow.streams = streams
+    flow.client = Half.__new__(Half)
+    flow.client.flow = flow
+    flow.client.side = CLIENT
+    flow.server = Half.__new__(Half)
+    flow.server.flow = flow
+    flow.server.side = SERVER
+    return flow
+
+
+cdef class Flow:
+    """A TCP connection as the monitor knows it: who, since when, and each half.
+
+    Not made by apps: callbacks receive it, and connections have it as ``conn.flow``.
+    """
+
+    def __cinit__(self):
+        # A flow made by hand reads as an empty one rather than through a null pointer.
+        memset(&self.kept, 0, sizeof(self.kept))
+        memset(self.kept_tracks, 0, sizeof(self.kept_tracks))
+        self.record = &self.kept
+
+    cdef void detach(self) noexcept:
+        """Keep the last values: the engine is about to reuse the record."""
+        cdef int side
+        for side in range(2):
+            if self.record.halves[side].track:
+                self.kept_tracks[side] = track_at(self.streams, self.record.halves[side].track)[0]
+                self.kept_lost[side] = track_lost(self.streams, &self.kept_tracks[side], &self.record.halves[side])
+        self.kept = self.record[0]
+        self.record = &self.kept
+        self.streams = NULL
+
+    @property
+    def key(self):
+        """``(client, client_port, server, server_port)``, addresses as text."""
+        cdef const FlowRecord* r = self.record
+        cdef tuple low, high
+        if self._key is None:
+            low = (address_text(&r.key.low, r.key.ip_version), r.key.low_port)
+            high = (address_text(&r.key.high, r.key.ip_version), r.key.high_port)
+            self._key = low + high if r.flags & CLIENT_IS_LOW else high + low
+        return self._key
+
+    @property
+    def ip_version(self):
+        """4 or 6."""
+        return self.record.key.ip_version
+
+    @property
+    def vlan(self):
+        """Outermost VLAN id of the first packet; None without a tag."""
+        return None if self.record.key.vlan == NO_VLAN else self.record.key.vlan
+
+    @property
+    def started(self):
+        """Time of the first packet, seconds since the epoch."""
+        return self.record.started_ns / 1e9
+
+    @property
+    def last(self):
+        """Time of the latest packet, seconds since the epoch."""
+        return self.record.last_ns / 1e9
+
+    @property
+    def established(self):
+        """Whether the three-way handshake has completed; on a pick-up, whether both ends have sent."""
+        return (self.record.flags & FLOW_ESTABLISHED) != 0
+
+    @property
+    def closed(self):
+        """Whether both FINs are acknowledged, or a valid RST was seen."""
+        return (self.record.flags & CLOSED) != 0
+
+    @property
+    def reason(self):
+        """How it ended: ``fin``, ``rst``, ``timeout``, ``evicted``, ``end_of_capture``; None while open."""
+        return REASONS[self.record.reason]
+
+    @property
+    def reset_by(self):
+        """The half whose end sent the RST; None if the flow was not reset."""
+        if self.record.reason != REASON_RST:
+            return None
+        return self.server if self.record.flags & RESET_BY_SERVER else self.client
+
+    @property
+    def midstream(self):
+        """Whether it was picked up without its SYN."""
+        return (self.record.flags & MIDSTREAM) != 0
+
+    @property
+    def guessed_roles(self):
+        """Whether client and server were judged by their ports, no SYN telling."""
+        return (self.record.flags & GUESSED_ROLES) != 0
+
+    @property
+    def ctx(self):
+        """A dict for the app's own notes on this flow."""
+        if self._ctx is None:
+            self._ctx = {}
+        return self._ctx
+
+    def half(self, name):
+        """Return the half called ``"client"`` or ``"server"``.
+
+        Raises:
+            ValueError: any other name.
+        """
+        if name == "client":
+            return self.client
+        if name == "server":
+            return self.server
+        raise ValueError(f"a half is 'client' or 'server', not {name!r}")
+
+    def __str__(self):
+        client, client_port, server, server_port = self.key
+        form = "[{}]:{} -> [{}]:{}" if self.record.key.ip_version == 6 else "{}:{} -> {}:{}"
+        return form.format(client, client_port, server, server_port)
+
+    def __repr__(self):
+        return f"<Flow {self}{' ' + self.reason if self.reason else ''}>"
+
+
+cdef class Half:
+    """One direction of a flow: the end that sends, and the bytes from it.
+
+    Counters of bytes need `Level.BYTES`; below it they read 0, and the round-trip time None.
+    """
+
+    cdef const HalfRecord* record(self) noexcept:
+        return &self.flow.record.halves[self.side]
+
+    cdef const Track* track(self) noexcept:
+        """Its byte context, or an empty one."""
+        cdef const FlowRecord* r = self.flow.record
+        if self.flow.streams == NULL or r.halves[self.side].track == 0:
+            return &self.flow.kept_tracks[self.side]
+        return track_at(self.flow.streams, r.halves[self.side].track)
+
+    @property
+    def name(self):
+        """``"client"`` or ``"server"``."""
+        return "server" if self.side else "client"
+
+    @property
+    def address(self):
+        """IP address of the sending end."""
+        return self.flow.key[2 * self.side]
+
+    @property
+    def port(self):
+        """TCP port of the sending end."""
+        return self.flow.key[2 * self.side + 1]
+
+    @property
+    def state(self):
+        """TCP state of the sending end."""
+        return STATES[state_of(self.record().facts)]
+
+    @property
+    def packets(self):
+        """Segments seen from this end."""
+        return self.record().packets
+
+    @property
+    def bytes(self):
+        """Payload bytes carried, retransmissions included."""
+        return self.track().bytes
+
+    @property
+    def stream_bytes(self):
+        """Distinct payload bytes seen, by sequence number."""
+        return self.track().stream_bytes
+
+    @property
+    def retransmits(self):
+        """Segments sent again: data, SYN or FIN seen before, or filling an old hole. Keep-alives are not."""
+        return self.track().retransmits
+
+    @property
+    def out_of_order(self):
+        """Segments that filled a hole so soon that they were overtaken, not sent again."""
+        return self.track().out_of_order
+
+    @property
+    def lost(self):
+        """Bytes that the peer acknowledged and that were never seen."""
+        if self.flow.streams == NULL:
+            return self.flow.kept_lost[self.side]
+        return track_lost(self.flow.streams, self.track(), self.record())
+
+    @property
+    def conflicts(self):
+        """Segments whose bytes differ from bytes held for the same sequence numbers."""
+        return self.track().conflicts
+
+    @property
+    def rtt(self):
+        """Smoothed time from a segment of this end to its acknowledgement, seconds (RFC 6298); None if not known.
+
+        It is taken where the capture was, so it is the way from there to the peer and back.
+        """
+        cdef const Track* t = self.track()
+        return t.srtt / 1e9 if t.flags & HAS_RTT else None
+
+    @property
+    def mss(self):
+        """Maximum segment size its SYN announced; None without one."""
+        return self.record().mss or None
+
+    @property
+    def window_scale(self):
+        """Window scale shift its SYN announced; None without one."""
+        return self.record().wscale if self.record().flags & OFFERS_SCALE else None
+
+    @property
+    def window(self):
+        """Receive window this end last advertised, in bytes; None before it did."""
+        return self.record().wnd if self.record().flags & WINDOW_KNOWN else None
+
+    @property
+    def sack_permitted(self):
+        """Whether its SYN permitted selective acknowledgements (RFC 2018)."""
+        return (self.record().flags & SACK_PERMITTED) != 0
+
+    @property
+    def timestamps(self):
+        """Whether it sends timestamps (RFC 7323)."""
+        return (self.record().flags & TIMESTAMPS) != 0
+
+    def __repr__(self):
+        return f"<Half {self.name} {self.address}:{self.port} {self.state.name}>"

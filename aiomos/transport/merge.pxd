@@ -1,0 +1,27 @@
+# Several captures merged by time.
+from libc.stdint cimport uint32_t
+
+from aiomos.transport.frame cimport Frame
+from aiomos.transport.source cimport FrameSource
+
+# What is left of one source's batch; never empty while it is in the heap.
+ctypedef struct Cursor:
+    const Frame* next
+    const Frame* end
+    uint32_t order                 # place of the source among those merged
+
+# Invariant: heap[:size] is a binary heap, its root the cursor whose next frame comes first.
+ctypedef struct Merge:
+    Cursor* heap
+    size_t size
+    Frame* frames                  # the merged batch
+    size_t capacity
+    size_t count
+
+cdef class MergedSource(FrameSource):
+    cdef Merge merge
+    cdef list sources
+    cdef list drained              # places of the sources whose next batch is due
+    cdef list errors               # of the sources that could not be read to their end
+
+    cdef int _refill(self) except -1

@@ -1,0 +1,185 @@
+"""Several captures merged by time.
+
+A frame is passed on by its pointer, so the source it came from must not read on while the merged batch is
+looked at: a merged batch ends with the first source's batch that is used up.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from aiomos.errors import CaptureError
+
+from aiomos.transport.frame cimport Frame
+from aiomos.transport.source cimport FrameSource
+
+cdef enum:
+    # Bounds how long the engine works between two looks at anything else.
+    MAX_BATCH = 4096
+
+
+cdef inline bint precedes(const Cursor* a, const Cursor* b) noexcept nogil:
+    """By time; at the same time, as the sources were given."""
+    if a.next.time_ns != b.next.time_ns:
+        return a.next.time_ns < b.next.time_ns
+    return a.order < b.order
+
+
+cdef size_t first_child(const Merge* merge, size_t parent) noexcept nogil:
+    """Return the child of parent that comes first; size when there is none."""
+    cdef size_t child = 2 * parent + 1
+    if child >= merge.size:
+        return merge.size
+    if child + 1 < merge.size and precedes(&merge.heap[child + 1], &merge.heap[child]):
+        child += 1
+    return child
+
+
+cdef void sift_down(Merge* merge) noexcept nogil:
+    cdef Cursor sinking = merge.heap[0]
+    cdef size_t hole = 0
+    cdef size_t child = first_child(merge, hole)
+    while child < merge.size and precedes(&merge.heap[child], &sinking):
+        merge.heap[hole] = merge.heap[child]
+        hole = child
+        child = first_child(merge, hole)
+    merge.heap[hole] = sinking
+
+
+cdef void push(Merge* merge, Cursor cursor) noexcept nogil:
+    cdef size_t hole = merge.size
+    cdef size_t parent
+    merge.size += 1
+    while hole > 0:
+        parent = (hole - 1) // 2
+        if not precedes(&cursor, &merge.heap[parent]):
+            break
+        merge.heap[hole] = merge.heap[parent]
+        hole = parent
+    merge.heap[hole] = cursor
+
+
+cdef uint32_t pop(Merge* merge) noexcept nogil:
+    """Take the root out, whose batch is used up; return its place."""
+    cdef uint32_t order = merge.heap.order
+    merge.size -= 1
+    if merge.size > 0:
+        merge.heap[0] = merge.heap[merge.size]
+        sift_down(merge)
+    return order
+
+
+cdef bint merge_frames(Merge* merge) noexcept nogil:
+    """Fill the batch; true when it ended because the root's batch is used up."""
+    cdef Cursor* root = merge.heap
+    cdef const Cursor* runner_up
+    while merge.count < merge.capacity:
+        runner_up = &merge.heap[first_child(merge, 0)] if merge.size > 1 else NULL
+        # Captures that follow each other in time make long runs from one source.
+        while merge.count < merge.capacity:
+            merge.frames[merge.count] = root.next[0]
+            merge.count += 1
+            root.next += 1
+            if root.next == root.end:
+                return True
+            if runner_up != NULL and precedes(runner_up, root):
+                sift_down(merge)
+                break
+    return False
+
+
+cdef class MergedSource(FrameSource):
+    """Merge sources by the time of their frames; frames of the same time come in the order of the sources.
+
+    Within a source the order of frames is kept, also where their times go back.
+
+    A source that cannot be read on is taken as ended, and its error raised when the others have ended, too.
+
+    Args:
+        sources: The sources, which share one list of interfaces; closed with this one.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        memset(&self.merge, 0, sizeof(self.merge))
+
+    def __init__(self, sources):
+        if self.merge.heap != NULL:
+            raise RuntimeError("a MergedSource cannot be initialised twice")
+        if not sources:
+            raise ValueError("nothing to merge: give at least one source")
+        self.sources = list(sources)
+        self.interfaces = (<FrameSource?> self.sources[0]).interfaces
+        self.drained = list(range(len(self.sources)))
+        self.errors = []
+        self.merge.capacity = MAX_BATCH
+        self.merge.heap = <Cursor*> malloc(len(self.sources) * sizeof(Cursor))
+        self.merge.frames = <Frame*> malloc(MAX_BATCH * sizeof(Frame))
+        if self.merge.heap == NULL or self.merge.frames == NULL:
+            raise MemoryError(f"no memory to merge {len(self.sources)} sources")
+
+    def __dealloc__(self):
+        free(self.merge.heap)
+        free(self.merge.frames)
+
+    cpdef bint read_batch(self) except -1:
+        cdef bint used_up
+        self.count = 0
+        self._refill()
+        if self.merge.size == 0:
+            return self._end()
+        self.merge.count = 0
+        with nogil:
+            used_up = merge_frames(&self.merge)
+        if used_up:
+            self.drained.append(pop(&self.merge))
+        return self.deliver(self.merge.frames, self.merge.count)
+
+    cdef int _refill(self) except -1:
+        """Read the next batch of each source whose last one was used up by the merged batch before."""
+        cdef FrameSource source
+        cdef Cursor cursor
+        while self.drained:
+            cursor.order = self.drained.pop()
+            source = <FrameSource?> self.sources[cursor.order]
+            try:
+                if not source.read_batch():
+                    continue
+            except CaptureError as error:
+                self.errors.append(error)
+                continue
+            cursor.next = source.frames
+            cursor.end = source.frames + source.count
+            push(&self.merge, cursor)
+
+    def _end(self):
+        """Raise the first error there was; the others are its notes."""
+        if not self.errors:
+            return False
+        first, *others = self.errors
+        self.errors = []
+        for other in others:
+            first.add_note(str(other))
+        raise first
+
+    @property
+    def unordered(self):
+        """Count of frames that are earlier than the frame before them in the same source."""
+        return sum(source.unordered for source in self.sources)
+
+    def position(self):
+        """Tell how many bytes were read so far, as they lie on disk, over all sources."""
+        return sum(source.position() for source in self.sources)
+
+    def total(self):
+        """Tell how many bytes all sources have, as they lie on disk; None if one of them does not know."""
+        totals = [source.total() for source in self.sources]
+        return None if None in totals else sum(totals)
+
+    cpdef close(self):
+        """Close all sources; the current batch is void. May be called again."""
+        FrameSource.close(self)
+        self.merge.size = 0
+        self.drained = []
+        self.errors = []
+        for source in self.sources:
+            source.close()

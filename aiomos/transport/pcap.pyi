@@ -1,0 +1,11 @@
+from aiomos.transport.inputs import CaptureInput
+from aiomos.transport.interfaces import Interface
+from aiomos.transport.source import FrameSource
+
+DEFAULT_BLOCK_SIZE: int
+MIN_BLOCK_SIZE: int
+
+class CaptureReader(FrameSource):
+    def __init__(self, file: CaptureInput, interfaces: list[Interface], block_size: int = ...) -> None: ...
+    @property
+    def path(self) -> str: ...

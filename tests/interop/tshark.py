@@ -1,0 +1,288 @@
+"""What tshark says of a capture, in the words of the `flowlog` and `dump` apps.
+
+tshark (Wireshark 4.0 or later) reads a capture once for the connections, and again for the bytes of those
+that carry any. Every preference that bears on the answer is set here, and the user's configuration is kept
+out. docs/reference/tshark.md tells what the two programs mean by each field, and where they differ.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+TSHARK = shutil.which("tshark")
+OLDEST = (4, 0)
+
+PREFERENCES = {
+    "ip.defragment": "TRUE",
+    "ipv6.defragment": "TRUE",
+    "ip.tso_support": "TRUE",
+    "ip.check_checksum": "FALSE",
+    "tcp.check_checksum": "FALSE",
+    "tcp.analyze_sequence_numbers": "TRUE",
+    "tcp.relative_sequence_numbers": "FALSE",
+    "tcp.desegment_tcp_streams": "FALSE",
+    "tcp.reassemble_out_of_order": "FALSE",
+    "tcp.track_bytes_in_flight": "FALSE",
+    "tcp.try_heuristic_first": "FALSE",
+}
+
+RETRANSMISSIONS = ("retransmission", "fast_retransmission", "spurious_retransmission")
+FIELDS = (
+    "frame.time_epoch",
+    "frame.protocols",
+    "ieee8021ad.id",
+    "vlan.id",
+    "ip.src",
+    "ip.dst",
+    "ipv6.src",
+    "ipv6.dst",
+    "tcp.stream",
+    "tcp.srcport",
+    "tcp.dstport",
+    "tcp.seq_raw",
+    "tcp.len",
+    "tcp.flags",
+    "tcp.options.mss_val",
+    "tcp.options.wscale.shift",
+    *(f"tcp.analysis.{name}" for name in RETRANSMISSIONS),
+    "tcp.analysis.out_of_order",
+    "tcp.analysis.keep_alive",
+)
+SYN, ACK = 0x02, 0x10
+
+FOLLOW_AT_ONCE = 50
+GAP = re.compile(rb"\[(\d+) bytes missing in capture file\]\0?")
+
+Side = Literal["client", "server"]
+
+
+class Endpoint(NamedTuple):
+    """Address and port of one end."""
+
+    address: str
+    port: int
+
+    @classmethod
+    def of(cls, address: str, port: int | str) -> Endpoint:
+        return cls(str(ip_address(address.strip("[]"))), int(port))
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+@dataclass
+class Half:
+    """What one end sent."""
+
+    packets: int = 0
+    bytes: int = 0
+    """Payload, retransmissions included."""
+    retransmits: int = 0
+    out_of_order: int = 0
+    keep_alives: int = 0
+    mss: int | None = None
+    """Of the first SYN; None without the option or the SYN."""
+    window_scale: int | None = None
+
+
+@dataclass
+class Connection:
+    """One of tshark's conversations, within one VLAN."""
+
+    stream: int
+    """tshark's number of the conversation."""
+    vlan: int | None
+    """The outermost VLAN id; None without, and for VLAN 0, which only carries a priority."""
+    ip_version: int
+    start: float
+    end: float
+    client: Endpoint
+    """The sender of the first SYN, or the receiver of the first SYN-ACK, or else of the first packet seen."""
+    server: Endpoint
+    roles_known: bool = False
+    """Whether a SYN or SYN-ACK told who the client is."""
+    halves: dict[Endpoint, Half] = field(default_factory=dict)
+
+    def half(self, side: Side) -> Half:
+        return self.halves[self.client if side == "client" else self.server]
+
+
+@dataclass
+class Content:
+    """The bytes of one half as tshark reassembles them."""
+
+    data: bytes = b""
+    """What was captured, in order; nothing in place of gaps."""
+    missing: int = 0
+    """Bytes in gaps."""
+
+
+def version() -> tuple[int, int] | None:
+    """Return tshark's version, or None where it is not installed."""
+    if TSHARK is None:
+        return None
+    text = subprocess.run([TSHARK, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def run(capture: Path, *arguments: str) -> str:
+    """Run tshark over a capture, as if nobody had ever configured it.
+
+    Raises:
+        RuntimeError: tshark gave no output but an error. A capture cut short gives what there is of it.
+    """
+    assert TSHARK is not None
+    preferences = [word for name, value in PREFERENCES.items() for word in ("-o", f"{name}:{value}")]
+    done = subprocess.run(
+        [TSHARK, "-n", "-r", str(capture), *preferences, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        # A folder that does not exist: no preferences, profiles, disabled protocols or plug-ins.
+        env=os.environ | {"WIRESHARK_CONFIG_DIR": "/nonexistent", "LC_ALL": "C.UTF-8"},
+    )
+    if done.returncode and not done.stdout:
+        raise RuntimeError(f"tshark could not read {capture}: {done.stderr.strip()}")
+    return done.stdout
+
+
+# --- connections ----------------------------------------------------------------------------------------
+
+
+class Segment(NamedTuple):
+    """One TCP segment as tshark decodes it."""
+
+    time: float
+    stream: int
+    vlan: int | None
+    ip_version: int
+    src: Endpoint
+    dst: Endpoint
+    length: int
+    flags: int
+    mss: int | None
+    window_scale: int | None
+    analysis: frozenset[str]
+
+
+def segments(capture: Path) -> Iterator[Segment]:
+    """Yield a capture's segments, but for those quoted in ICMP errors and those cut within the header."""
+    columns = [word for name in FIELDS for word in ("-e", name)]
+    output = run(capture, "-Y", "tcp and not icmp and not icmpv6", "-T", "fields", "-E", "occurrence=a",
+                 "-E", "aggregator=,", "-E", "separator=/t", *columns)  # fmt: skip
+    for line in output.splitlines():
+        row = {
+            name: text.split(",") if text else [] for name, text in zip(FIELDS, line.split("\t"), strict=True)
+        }
+        if row["tcp.flags"] and row["tcp.seq_raw"] and row["tcp.len"]:
+            yield decode(row)
+
+
+def decode(row: dict[str, list[str]]) -> Segment:
+    """Read a row of fields; with tunnels the outermost TCP header and the IP header before it."""
+    layers = row["frame.protocols"][0].split(":")
+    outside = layers[: layers.index("tcp")]
+    network = next(layer for layer in reversed(outside) if layer in ("ip", "ipv6"))
+    at = outside.count(network) - 1
+    tags = [int(tag) for tag in (*row["ieee8021ad.id"], *row["vlan.id"])]
+    return Segment(
+        time=float(row["frame.time_epoch"][0]),
+        stream=int(row["tcp.stream"][0]),
+        vlan=next(filter(None, tags), None),
+        ip_version=4 if network == "ip" else 6,
+        src=Endpoint.of(row[f"{network}.src"][at], row["tcp.srcport"][0]),
+        dst=Endpoint.of(row[f"{network}.dst"][at], row["tcp.dstport"][0]),
+        length=int(row["tcp.len"][0]),
+        flags=int(row["tcp.flags"][0], 16),
+        mss=first_number(row["tcp.options.mss_val"]),
+        window_scale=first_number(row["tcp.options.wscale.shift"]),
+        analysis=frozenset(
+            name.removeprefix("tcp.analysis.")
+            for name in FIELDS
+            if name.startswith("tcp.analysis.") and row[name]
+        ),
+    )
+
+
+def first_number(values: list[str]) -> int | None:
+    return int(values[0]) if values else None
+
+
+def connections(capture: Path) -> list[Connection]:
+    """Return a capture's connections in the order in which they begin."""
+    found: dict[tuple[int, int | None], Connection] = {}
+    for segment in segments(capture):
+        key = (segment.stream, segment.vlan)
+        connection = found.get(key)
+        if connection is None:
+            connection = found[key] = Connection(
+                stream=segment.stream,
+                vlan=segment.vlan,
+                ip_version=segment.ip_version,
+                start=segment.time,
+                end=segment.time,
+                client=segment.src,
+                server=segment.dst,
+                halves={segment.src: Half(), segment.dst: Half()},
+            )
+        add(connection, segment)
+    return list(found.values())
+
+
+def add(connection: Connection, segment: Segment) -> None:
+    """Count one more segment of a connection."""
+    connection.end = max(connection.end, segment.time)
+    if segment.flags & SYN and not connection.roles_known:
+        ends = (segment.dst, segment.src) if segment.flags & ACK else (segment.src, segment.dst)
+        connection.client, connection.server = ends
+        connection.roles_known = True
+    half = connection.halves[segment.src]
+    half.packets += 1
+    half.bytes += segment.length
+    half.retransmits += not segment.analysis.isdisjoint(RETRANSMISSIONS)
+    half.out_of_order += "out_of_order" in segment.analysis
+    half.keep_alives += "keep_alive" in segment.analysis
+    if segment.flags & SYN:
+        half.mss = segment.mss if half.mss is None else half.mss
+        half.window_scale = segment.window_scale if half.window_scale is None else half.window_scale
+
+
+# --- content --------------------------------------------------------------------------------------------
+
+
+def contents(capture: Path, streams: Iterable[int]) -> dict[tuple[int, Endpoint], Content]:
+    """Return what each end of the given conversations sent, by conversation and sender."""
+    numbers = sorted(set(streams))
+    found: dict[tuple[int, Endpoint], Content] = {}
+    for start in range(0, len(numbers), FOLLOW_AT_ONCE):
+        chosen = numbers[start : start + FOLLOW_AT_ONCE]
+        follow = [word for number in chosen for word in ("-z", f"follow,tcp,raw,{number}")]
+        for part in run(capture, "-q", *follow).split("=" * 67):
+            found |= followed(part)
+    return found
+
+
+def followed(text: str) -> dict[tuple[int, Endpoint], Content]:
+    """Read one conversation as `-z follow,tcp,raw` prints it; nothing for what is between two of them."""
+    heading = re.search(r"Filter: tcp\.stream eq (\d+)\nNode 0: (.*):(\d+)\nNode 1: (.*):(\d+)\n", text)
+    if heading is None or heading[3] == heading[5] == "0":
+        return {}
+    ends = (Endpoint.of(heading[2], heading[3]), Endpoint.of(heading[4], heading[5]))
+    both = (Content(), Content())
+    for line in text[heading.end() :].splitlines():
+        content = both[line.startswith("\t")]
+        record = bytes.fromhex(line.strip())
+        if gap := GAP.fullmatch(record):
+            content.missing += int(gap[1])
+        else:
+            content.data += record
+    return {(int(heading[1]), end): content for end, content in zip(ends, both, strict=True)}

@@ -1,0 +1,102 @@
+"""What a connection filter picks, and what a machine program answers, in plain Python."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+import attrs
+
+from aiomos.ude.expressions import (
+    And,
+    Everything,
+    Expression,
+    Host,
+    IpVersion,
+    Not,
+    Or,
+    Port,
+    Protocol,
+    Side,
+    Vlan,
+)
+from aiomos.ude.machine import Op
+
+Step = tuple[int, int, int, int, int, int]
+
+
+@attrs.frozen
+class Flow:
+    """The two ends of a flow, as a filter sees them."""
+
+    client: IPv4Address | IPv6Address
+    server: IPv4Address | IPv6Address
+    client_port: int
+    server_port: int
+    proto: int = 6
+    vlan: int | None = None
+
+
+def picks(expression: Expression, flow: Flow) -> bool:
+    """Say whether *expression* is true of *flow*."""
+    match expression:
+        case Everything():
+            return True
+        case Protocol(number):
+            return flow.proto == number
+        case IpVersion(version):
+            return flow.client.version == version
+        case Vlan(None):
+            return flow.vlan is not None
+        case Vlan(vid):
+            return flow.vlan == vid
+        case Port(side, low, high):
+            return _sides(side, low <= flow.client_port <= high, low <= flow.server_port <= high)
+        case Host(side, first, last):
+            client, server = (
+                end.version == first.version and int(first) <= int(end) <= int(last)
+                for end in (flow.client, flow.server)
+            )
+            return _sides(side, client, server)
+        case Not(operand):
+            return not picks(operand, flow)
+        case And(operands):
+            return all(picks(operand, flow) for operand in operands)
+        case Or(operands):
+            return any(picks(operand, flow) for operand in operands)
+
+
+def _sides(side: Side, client: bool, server: bool) -> bool:
+    return {
+        Side.CLIENT: client,
+        Side.SERVER: server,
+        Side.EITHER: client or server,
+        Side.BOTH: client and server,
+    }[side]
+
+
+def run(steps: Sequence[Step], fields: Sequence[int]) -> bool:
+    """Interpret a valid program; *fields* are the values of the fields, by number."""
+    registers: dict[int, int] = {}
+    at = 0
+    while True:
+        op, a, b, target, low, high = steps[at]
+        at += 1
+        if op == Op.RETURN:
+            return low != 0
+        if op == Op.LOAD:
+            registers[a] = fields[b]
+        elif op == Op.CONSTANT:
+            registers[a] = low
+        else:
+            x, y = registers.get(a, 0), registers.get(b, 0)
+            taken = {
+                Op.JUMP: True,
+                Op.JUMP_EQ: x == low,
+                Op.JUMP_NE: x != low,
+                Op.JUMP_IN: low <= x <= high,
+                Op.JUMP_OUT: not low <= x <= high,
+                Op.JUMP_EQ_REGISTER: x == y,
+                Op.JUMP_NE_REGISTER: x != y,
+                Op.JUMP_LT_REGISTER: x < y,
+                Op.JUMP_GE_REGISTER: x >= y,
+            }[Op(op)]
+            at = target if taken else at

@@ -1,0 +1,285 @@
+"""The command line, with the runtime replaced by one that records how it was called."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import attrs
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+
+import aiomos
+from aiomos import App, CaptureError, EngineBug, cli
+from aiomos.settings import Settings
+
+
+@attrs.frozen
+class DumpOptions:
+    """Options.
+
+    Attributes:
+        out: Where to write.
+        limit: How much.
+    """
+
+    out: Path = Path("out")
+    limit: int = 10
+
+
+@attrs.frozen
+class WebOptions:
+    limit: int = 5
+
+
+class Runtime(ModuleType):
+    """Stands in for `aiomos.runtime`."""
+
+    def __init__(self) -> None:
+        super().__init__("aiomos.runtime")
+        self.apps: tuple[App, ...] = ()
+        self.arguments: dict[str, Any] = {}
+        self.error: BaseException | None = None
+        self.counters: dict[str, int] = {}
+
+    def run(self, *apps: App, **arguments: Any) -> Any:
+        self.apps = apps
+        self.arguments = arguments
+        if arguments["progress"] is not None:
+            arguments["progress"](1, None, 1)
+        print("a result")
+        if self.error is not None:
+            raise self.error
+        return SimpleNamespace(frames=12345, counters=self.counters, seconds=0.5)
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
+    runtime = Runtime()
+    monkeypatch.setitem(sys.modules, "aiomos.runtime", runtime)
+    monkeypatch.setattr(aiomos, "runtime", runtime, raising=False)
+    yield runtime
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def apps(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Make a module with apps: `dump` and `web` with options, `bare` without."""
+    module = ModuleType("cli_apps", "Do things.\n\nAt length.")
+    vars(module).update(
+        dump=App("dump", options=DumpOptions), web=App("web", options=WebOptions), bare=App("bare")
+    )
+    for app in (module.dump, module.web, module.bare):
+        app.module = "cli_apps"
+    monkeypatch.setitem(sys.modules, "cli_apps", module)
+    return module
+
+
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def invoke(
+    runtime: Runtime,  # noqa: ARG001  to be there
+    apps: ModuleType,  # noqa: ARG001  to be there
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Invoke:
+    """Run a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return lambda *arguments: CliRunner().invoke(cli.main, arguments)
+
+
+# --- arguments ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("arguments", "captures"),
+    [
+        (["cli_apps:bare", "--pcap", "a.pcap"], ("a.pcap",)),
+        (["cli_apps:bare", "--pcap", "a.pcap", "b.pcap"], ("a.pcap", "b.pcap")),
+        (["cli_apps:bare", "--pcap", "a.pcap", "--pcap", "b.pcap"], ("a.pcap", "b.pcap")),
+        (
+            ["cli_apps:bare", "--pcap", "a.pcap", "b.pcap", "--decapsulate", "cli_apps:web"],
+            ("a.pcap", "b.pcap"),
+        ),
+        (["--pcap", "a.pcap", "--", "cli_apps:bare"], ("a.pcap",)),
+        (["--pcap=a.pcap", "cli_apps:bare"], ("a.pcap",)),
+        (["cli_apps:bare", "--pcap", "-"], ("-",)),
+        (["cli_apps:bare", "--pcap", "*.pcap"], ("*.pcap",)),
+    ],
+)
+def test_pcap_takes_all_files_up_to_the_next_option(
+    invoke: Invoke, runtime: Runtime, arguments: list[str], captures: tuple[str, ...]
+) -> None:
+    assert invoke("run", *arguments).exit_code == 0
+    assert runtime.arguments["pcap"] == captures
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["cli_apps:bare"],
+        ["--pcap", "a.pcap"],
+        ["cli_apps:bare", "--pcap"],
+        ["cli_apps:bare", "--pcap", "-", "-"],
+        ["cli_apps:bare", "cli_apps:bare", "--pcap", "a.pcap"],
+        ["cli_apps:bare", "--pcap", "a.pcap", "--loop", "trio"],
+    ],
+)
+def test_wrong_usage_exits_with_2_and_runs_nothing(
+    invoke: Invoke, runtime: Runtime, arguments: list[str]
+) -> None:
+    assert invoke("run", *arguments).exit_code == 2
+    assert runtime.apps == ()
+
+
+def test_settings_come_from_pairs_and_from_options_of_their_own(invoke: Invoke, runtime: Runtime) -> None:
+    result = invoke(
+        *("run", "cli_apps:bare", "--pcap", "a.pcap", "--loop", "asyncio", "--setting", "budgets.flows=7"),
+        *("--checksums", "verify", "--decapsulate"),
+    )
+    assert result.exit_code == 0
+    assert runtime.arguments["settings"] == Settings(
+        budgets=aiomos.Budgets(flows=7), checksums="verify", decapsulate=True
+    )
+    assert runtime.arguments["loop"] == "asyncio"
+
+
+# --- options of apps ------------------------------------------------------------------------------
+def options_after(invoke: Invoke, runtime: Runtime, *arguments: str) -> list[Any]:
+    result = invoke("run", *arguments, "--pcap", "a.pcap")
+    assert result.exit_code == 0, result.output
+    return [app.options for app in runtime.apps]
+
+
+def test_an_option_goes_to_every_app_that_has_it(invoke: Invoke, runtime: Runtime) -> None:
+    dump, web, bare = options_after(
+        *(invoke, runtime, "cli_apps:dump", "cli_apps:web", "cli_apps:bare"),
+        *("--set", "limit=3", "--set", "out=there"),
+    )
+    assert (dump, web, bare) == (DumpOptions(Path("there"), 3), WebOptions(3), None)
+
+
+def test_an_option_can_name_its_app(invoke: Invoke, runtime: Runtime) -> None:
+    dump, web = options_after(invoke, runtime, "cli_apps:dump", "cli_apps:web", "--set", "web.limit=3")
+    assert (dump.limit, web.limit) == (10, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cli_apps:dump", "--set", "ouut=x"], "did you mean 'out'?"),
+        (["cli_apps:dump", "--set", "limit=many"], "a whole number"),
+        (["cli_apps:bare", "--set", "x=1"], "no options"),
+        (["cli_apps:dump", "cli_apps:web", "--set", "x=1"], "none of the apps dump, web"),
+        (["cli_apps:dump", "cli_apps:web", "--set", "web.out=1"], "app web has no option 'out'"),
+        (["cli_apps:dump", "--setting", "budgets.flow=1"], "did you mean 'budgets.flows'?"),
+        (["cli_apps:none"], "bare, dump, web"),
+        (["cli_nothing"], "no module 'cli_nothing'"),
+    ],
+)
+def test_an_error_of_ours_is_one_message_and_status_1(
+    invoke: Invoke, runtime: Runtime, arguments: list[str], said: str
+) -> None:
+    result = invoke("run", *arguments, "--pcap", "a.pcap")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert runtime.apps == ()
+
+
+# --- the end of a run -----------------------------------------------------------------------------
+def test_a_broken_capture_gives_the_results_so_far_and_status_1(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.error = CaptureError("record cut short", path="a.pcap", offset=24, frames=7)
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap")
+    assert result.exit_code == 1
+    assert result.stdout == "a result\n"
+    assert result.stderr.startswith("error: a.pcap: record cut short")
+
+
+def test_an_error_of_the_system_names_the_file(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.error = PermissionError(13, "Permission denied", "out")
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap")
+    assert (result.exit_code, result.stderr) == (1, "error: out: Permission denied\n")
+
+
+def test_ctrl_c_gives_the_results_so_far_and_status_130(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.error = KeyboardInterrupt()
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "a result\n", "")
+
+
+def test_a_closed_pipe_is_no_message(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.error = BrokenPipeError(32, "Broken pipe")
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap")
+    assert (result.exit_code, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("error", [EngineBug("hole list not sorted"), ZeroDivisionError()])
+def test_a_bug_keeps_its_traceback(invoke: Invoke, runtime: Runtime, error: Exception) -> None:
+    runtime.error = error
+    assert invoke("run", "cli_apps:bare", "--pcap", "a.pcap").exception is error
+
+
+def test_a_traceback_can_be_asked_for(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.error = CaptureError("record cut short", path="a.pcap", offset=24, frames=7)
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "--traceback")
+    assert result.exception is runtime.error
+
+
+def test_the_summary_is_for_terminals_or_on_request(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.counters = {"flows": 3, "malformed.bad_tcp": 2, "malformed.bad_ip": 0}
+    assert invoke("run", "cli_apps:bare", "--pcap", "a.pcap").stderr == ""
+    summary = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "-v").stderr
+    assert summary == "12,345 frames, 3 TCP connections, 2 malformed (bad_tcp 2) in 0.50 s\n"
+
+
+# --- progress -------------------------------------------------------------------------------------
+def test_progress_is_shown_when_asked_for_and_never_into_a_pipe(invoke: Invoke, runtime: Runtime) -> None:
+    assert invoke("run", "cli_apps:bare", "--pcap", "a.pcap").exit_code == 0
+    assert runtime.arguments["progress"] is None
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "--progress")
+    assert result.exit_code == 0
+    assert result.stdout == "a result\n"
+    assert runtime.arguments["progress"] is not None
+
+
+# --- other commands -------------------------------------------------------------------------------
+def test_apps_lists_what_ships(invoke: Invoke) -> None:
+    from aiomos.loader import shipped_apps
+
+    result = invoke("apps")
+    assert result.exit_code == 0
+    assert [app.name for app in shipped_apps() if app.name not in result.stdout] == []
+
+
+def test_apps_describes_the_options_of_an_app(invoke: Invoke) -> None:
+    result = invoke("apps", "cli_apps:dump", "cli_apps:bare")
+    assert result.exit_code == 0
+    for part in ("dump: Do things.", "limit", "10", "How much. (a whole number)", "bare", "no options"):
+        assert part in result.stdout
+
+
+def test_version_is_that_of_the_package(invoke: Invoke) -> None:
+    assert aiomos.__version__ in invoke("--version").stdout
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["apps"]])
+def test_help_fits_a_terminal(invoke: Invoke, command: list[str]) -> None:
+    result = invoke(*command, "--help")
+    assert result.exit_code == 0
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom aiomos.cli import main\nmain(['run', '--help'], standalone_mode=False)\n"
+        "sys.exit(', '.join({'rich', 'structlog', 'uvloop', 'numpy', 'dpkt'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert result.stderr.strip() == ""
