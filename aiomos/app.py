@@ -74,7 +74,10 @@ class CallbackRegistration:
         function: The callback.
         parameters: What it asked for, in the order of its parameters.
         filter: Picks the flows, on the first packet of each.
+        level: How much of each flow the callback needs followed.
+        midstream: Whether flows whose handshake was not seen count too.
         active: False once it is cancelled.
+        on_cancel: Called when it is cancelled; the runtimes it is attached to add themselves.
     """
 
     app: "App" = attrs.field(repr=False)
@@ -82,7 +85,10 @@ class CallbackRegistration:
     function: Callback
     parameters: tuple[str, ...]
     filter: Filter
+    level: Level
+    midstream: bool
     active: bool = True
+    on_cancel: list[Callable[[], None]] = attrs.field(factory=list, repr=False)
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Call the function, as a test of the app may do."""
@@ -93,6 +99,25 @@ class CallbackRegistration:
         if self.active:
             self.active = False
             self.app.callbacks.remove(self)
+            for undo in self.on_cancel:
+                undo()
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class TrackRegistration:
+    """Flows to be followed at a level although nothing is delivered.
+
+    Attributes:
+        app: The app it belongs to.
+        filter: Picks the flows.
+        level: How much of each flow is followed.
+        midstream: Whether flows whose handshake was not seen count too.
+    """
+
+    app: "App" = attrs.field(repr=False)
+    filter: Filter
+    level: Level
+    midstream: bool
 
 
 class App(Generic[OptionsT]):
@@ -110,6 +135,7 @@ class App(Generic[OptionsT]):
         options_type: The attrs class, or None.
         monitors: Registrations of handlers, in the order of the wire from client to server.
         callbacks: Registrations of callbacks, in the same order.
+        tracks: Registrations that only have flows followed.
         startup_functions: Called in this order before the first frame.
         shutdown_functions: Called in reverse order after the last handler has ended.
     """
@@ -122,6 +148,7 @@ class App(Generic[OptionsT]):
         self.options_type = options
         self.monitors: list[MonitorRegistration] = []
         self.callbacks: list[CallbackRegistration] = []
+        self.tracks: list[TrackRegistration] = []
         self.startup_functions: list[Lifecycle] = []
         self.shutdown_functions: list[Lifecycle] = []
         self._options: OptionsT | None = None
@@ -214,6 +241,8 @@ class App(Generic[OptionsT]):
         event: Event,
         *,
         filter: str = "",  # noqa: A002  as in monitor()
+        level: Level = Level.STATE,
+        midstream: bool = False,
     ) -> Callable[[Callback], CallbackRegistration]:
         """Register a plain function to be called inside TCP processing, at the moment of an event.
 
@@ -224,6 +253,8 @@ class App(Generic[OptionsT]):
         Args:
             event: A built-in event.
             filter: Connection filter that picks the flows; empty picks every TCP flow.
+            level: How much of each flow the callback needs followed; `Level.BYTES` for counters of bytes.
+            midstream: Whether flows whose handshake was not seen count too; their client is a guess.
 
         Returns:
             A decorator that gives a registration in the function's place; calling it calls the function.
@@ -233,6 +264,7 @@ class App(Generic[OptionsT]):
             RegistrationError: *event* is no event, or the function cannot be a callback.
         """
         _check_argument("event", event, tuple(Event))
+        _check_argument("level", level, tuple(Level))
         chosen = Filter(filter)
 
         def register(function: Callback) -> CallbackRegistration:
@@ -242,11 +274,36 @@ class App(Generic[OptionsT]):
                 function=function,
                 parameters=_callback_parameters(function),
                 filter=chosen,
+                level=level,
+                midstream=midstream,
             )
             self.callbacks.append(registration)
             return registration
 
         return register
+
+    def track(
+        self,
+        filter: str = "",  # noqa: A002  as in monitor()
+        *,
+        level: Level = Level.STREAM,
+        midstream: bool = False,
+    ) -> None:
+        """Have flows followed at a level without being told of them: other parts of the app look at them.
+
+        Args:
+            filter: Connection filter that picks the flows; empty picks every TCP flow.
+            level: How much of each flow to follow.
+            midstream: Whether to follow flows whose handshake was not seen.
+
+        Raises:
+            FilterSyntaxError: the filter cannot be read.
+            RegistrationError: *level* is no level.
+        """
+        _check_argument("level", level, tuple(Level))
+        self.tracks.append(
+            TrackRegistration(app=self, filter=Filter(filter), level=level, midstream=midstream)
+        )
 
     def startup(self, function: LifecycleT) -> LifecycleT:
         """Register a function without parameters, plain or async, to be called before the first frame."""

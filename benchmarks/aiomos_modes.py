@@ -22,6 +22,13 @@ from aiomos.settings import Budgets, Settings
 
 SETTINGS = Settings(budgets=Budgets(flows=1 << 21, half_open=1 << 21))  # nothing is to be evicted
 
+ENDINGS = (
+    aiomos.ConnectionReset,
+    aiomos.ConnectionTimedOut,
+    aiomos.ConnectionEvicted,
+    aiomos.EndOfCapture,
+)
+
 
 def state(path: Path) -> None:
     track(path, Level.STATE)
@@ -48,8 +55,8 @@ def handlers(path: Path) -> None:
             async for _, data in conn:
                 total += len(data)
                 newlines += data.count(b"\n")
-        except aiomos.ConnectionClosed:
-            pass  # reset, timed out or cut off by the end of the capture
+        except ENDINGS:
+            pass
 
     run(app, path, lambda: {"bytes": total, "newlines": newlines})
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import attrs
 
-CACHE_EVENTS = {"Ir": "instructions", "D1mr": "d1_misses", "D1mw": "d1_misses", "DLmr": "ll_misses", "DLmw": "ll_misses"}
+# Cachegrind's events, of which it tells reads and writes apart.
+CACHE_EVENTS = {
+    "Ir": "instructions",
+    "D1mr": "l1_data_misses",
+    "D1mw": "l1_data_misses",
+    "DLmr": "last_level_data_misses",
+    "DLmw": "last_level_data_misses",
+}
 
 
 class ProgramFailedError(Exception):
@@ -83,8 +90,8 @@ class Bench:
             ProgramFailedError: it failed, or took too long.
         """
         with tempfile.NamedTemporaryFile("r", suffix=".cachegrind") as counts:
-            tool = ["valgrind", "--tool=cachegrind", "--cache-sim=yes", f"--cachegrind-out-file={counts.name}"]
-            self._output([*tool, *command])
+            options = ("--tool=cachegrind", "--cache-sim=yes", f"--cachegrind-out-file={counts.name}")
+            self._output(["valgrind", "--quiet", *options, *command])
             lines = dict(line.split(": ", 1) for line in counts if line.startswith(("events: ", "summary: ")))
         totals = dict.fromkeys(CACHE_EVENTS.values(), 0)
         for event, count in zip(lines["events"].split(), lines["summary"].split(), strict=True):
@@ -95,6 +102,8 @@ class Bench:
     def _output(self, command: Sequence[str]) -> str:
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=self.timeout, check=True)
+        except FileNotFoundError:
+            raise ProgramFailedError(f"no {command[0]} on the PATH") from None
         except subprocess.TimeoutExpired:
             raise ProgramFailedError(f"took more than {self.timeout:.0f} s") from None
         except subprocess.CalledProcessError as error:

@@ -1,7 +1,6 @@
 """The programs that are compared: aiomos, and what a user would pick instead."""
 
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -24,7 +23,7 @@ class Program:
     Attributes:
         name: As in the tables.
         command: Its arguments; ``{path}`` is the capture's, ``{connections}`` the most it has open at once.
-        version: Of the library or program measured.
+        version: The library or program measured, and its version.
         slow: Whether it is given only the first frames.
     """
 
@@ -112,7 +111,8 @@ NATIVE_PEERS = (
     ),
 )
 PCAPPLUSPLUS = Missing(
-    "PcapPlusPlus", "neither Debian nor PyPI has a package with its TCP reassembly; its ratio to libtins is used"
+    "PcapPlusPlus",
+    "neither Debian nor PyPI has a package with its TCP reassembly; the target goes by its ratio to libtins",
 )
 
 
@@ -177,21 +177,23 @@ def python_peers(python: str) -> Iterator[Program | Missing]:
         query = f"import importlib.metadata as m; print(m.version({library!r}))"
         done = subprocess.run([python, "-c", query], capture_output=True, text=True, check=False)
         if done.returncode:
-            yield Missing(library, f"not installed for {os.path.basename(python)}; PyPI: pip install {library}")
+            yield Missing(library, f"not installed for {python}; PyPI: pip install {library}")
         else:
-            yield Program(library, (python, script, library, "{path}"), done.stdout.strip(), slow=True)
+            yield Program(
+                library, (python, script, library, "{path}"), f"{library} {done.stdout.strip()}", slow=True
+            )
 
 
 def package_version(name: str) -> str:
     try:
-        return importlib.metadata.version(name)
+        return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:
-        return "source tree"
+        return f"{name}, not installed"
 
 
 def debian_version(package: str) -> str:
-    """Ask for a Debian package's version; ``?`` on other systems."""
+    """Name a Debian package with its version, which other systems do not know."""
     if shutil.which("dpkg-query") is None:
-        return "?"
-    query = ["dpkg-query", "--show", "--showformat=${Version}", package]
-    return subprocess.run(query, capture_output=True, text=True, check=False).stdout or "?"
+        return f"{package} ?"
+    query = ["dpkg-query", "--show", "--showformat=${Package} ${Version}", package]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout or f"{package} ?"

@@ -15,9 +15,9 @@ import argparse
 import random
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import attrs
 import dpkt
@@ -75,9 +75,14 @@ def sum_words(data: bytes) -> int:
     return sum(struct.unpack(f">{len(padded) // 2}H", padded))
 
 
+def sum_halves(first: int, second: int) -> int:
+    """Add up the 16-bit halves of two 32-bit numbers."""
+    return (first >> 16) + (first & 0xFFFF) + (second >> 16) + (second & 0xFFFF)
+
+
 @attrs.frozen
 class Payload:
-    """Payload bytes, and the sum of their words."""
+    """What follows a TCP header's fixed part, and the sum of its words."""
 
     data: bytes = b""
     words: int = 0
@@ -108,20 +113,17 @@ class Half:
     seq: int
     mac: bytes
 
-    @property
-    def words(self) -> int:
-        """What its address and port add to a checksum."""
-        return (self.src >> 16) + (self.src & 0xFFFF) + self.sport
-
-    def segment(self, peer: "Half", flags: int, payload: Payload = NO_PAYLOAD, *, ack: int, seq: int) -> bytes:
+    def segment(
+        self, peer: "Half", flags: int, carried: Payload = NO_PAYLOAD, *, ack: int, seq: int
+    ) -> bytes:
         """Build the headers, from Ethernet to TCP, of a segment to the peer."""
-        tcp_length = 20 + len(payload.data)
+        tcp_length = 20 + len(carried.data)
         offset_and_flags = (24 if flags & SYN else 20) << 10 | flags
-        addresses = (self.src >> 16) + (self.src & 0xFFFF) + (peer.src >> 16) + (peer.src & 0xFFFF)
+        addresses = sum_halves(self.src, peer.src)
         ip_sum = 0x4500 + 20 + tcp_length + 0x4000 + (64 << 8 | TCP) + addresses
         tcp_sum = (
-            self.words + peer.words + TCP + tcp_length + (seq >> 16) + (seq & 0xFFFF) + (ack >> 16)
-            + (ack & 0xFFFF) + offset_and_flags + WINDOW + payload.words
+            addresses + TCP + tcp_length + self.sport + peer.sport + sum_halves(seq, ack)
+            + offset_and_flags + WINDOW + carried.words
         )  # fmt: skip
         return HEADERS.pack(
             peer.mac, self.mac, IPV4,
@@ -223,7 +225,7 @@ def sending_order(count: int, rng: random.Random, swaps: float = 0.005, repeats:
     return order
 
 
-def transfer(flow: Flow, out: PcapWriter, order: Sequence[int], payloads: Sequence[Payload]) -> Iterator[bool]:
+def transfer(flow: Flow, out: PcapWriter, order: list[int], payloads: list[Payload]) -> Iterator[bool]:
     """Play a transfer; each step writes one segment and, after every second, its acknowledgement."""
     base, size = flow.server.seq, len(payloads[0].data)
     early: set[int] = set()
@@ -332,7 +334,7 @@ def record_lengths(path: Path) -> Iterator[int]:
             yield length
 
 
-def write(path: Path, kind: str, *, interval_us: int = 1, **options: object) -> None:
+def write(path: Path, kind: str, *, interval_us: int = 1, **options: Any) -> None:
     """Write a trace of a kind; a file that is there is whole.
 
     Args:
@@ -347,12 +349,12 @@ def write(path: Path, kind: str, *, interval_us: int = 1, **options: object) -> 
     part.replace(path)
 
 
-KINDS = {"many": many, "bulk": bulk, "mix": mix}
+KINDS: dict[str, Callable[..., None]] = {"many": many, "bulk": bulk, "mix": mix}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write one trace, as asked on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     kinds = parser.add_subparsers(dest="kind", required=True)
     options = {kind: kinds.add_parser(kind) for kind in KINDS}
     for sub in options.values():

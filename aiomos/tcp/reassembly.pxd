@@ -63,7 +63,8 @@ ctypedef struct Part:
     uint32_t block             # given back after delivery
     bint large
     uint8_t kind               # PartKind
-    uint8_t reason             # GapReason
+    uint8_t reason             # of a gap
+    uint64_t serial            # order of parts over all halves
 
 ctypedef struct Track:
     uint64_t edge              # stream offset up to which all is delivered or given up
@@ -104,6 +105,7 @@ ctypedef struct Streams:
     int64_t age_ns
     uint32_t half_budget       # held_bytes of one track
     uint32_t random            # state of the skip list's coin
+    uint64_t serial            # of the next part
     uint64_t gaps[6]           # by GapReason
     uint64_t gap_bytes[6]
     uint64_t conflicts

@@ -128,6 +128,8 @@ cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length
     part.data = NULL
     part.block = 0
     part.next = 0
+    s.serial += 1
+    part.serial = s.serial
     if t.out_tail:
         part_at(s, t.out_tail).next = index
     else:

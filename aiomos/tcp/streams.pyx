@@ -8,6 +8,7 @@ handlers have caught up.
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyObject_Malloc
 from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 import asyncio
@@ -179,9 +180,13 @@ cdef class Pressure:
         finally:
             self.waiter = None
 
+    def relieve(self):
+        """Have the pump look again."""
+        self.check()
+
     def sleeper(self, delta):
         """Count a task that begins (1) or ends (-1) waiting for the engine's clock."""
-        self.sleepers += <int> delta
+        self.sleepers = <uint64_t> (<int64_t> self.sleepers + <int64_t> delta)
         self.check()
 
     cdef void check(self):

@@ -45,6 +45,32 @@ _COMPRESSIONS = (
 )
 
 
+class CaptureInput(Protocol):
+    """Where a reader takes the bytes of one capture from."""
+
+    @property
+    def path(self) -> str:
+        """Path of the file; ``-`` for standard input."""
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the file as it lies on disk, or None where it has no size (a pipe)."""
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file as it lies on disk that were read so far."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read into *buffer* what is there, decompressed, waiting for some; 0 is the end of the file.
+
+        Raises:
+            OSError: the file cannot be read on.
+        """
+
+    def close(self) -> None:
+        """Close the file; may be called again."""
+
+
 class RawInput:
     """A file as it lies on disk.
 
@@ -175,9 +201,6 @@ class DecompressedInput:
     def close(self) -> None:
         """Close the file."""
         self._raw.close()
-
-
-CaptureInput = RawInput | DecompressedInput
 
 
 def open_input(path: str) -> CaptureInput:

@@ -231,6 +231,7 @@ cdef class CaptureReader(FrameSource):
         self.parser.swapped = (order == "<") != (sys.byteorder == "little")
         self.parser.fraction_ns = fraction_ns
         self.parser.header_len = header_len
+        self.parser.lengths_either_way = minor < 4
         self.parser.max_caplen = min(max(snaplen, <uint32_t> MAX_CAPLEN), <uint32_t> MAX_RECORD)
         self._add_interface("", network & PCAP_LINKTYPE_BITS, snaplen, MICROSECONDS, 0)
         self.parser.next += PCAP_HEADER_LEN

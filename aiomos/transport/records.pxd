@@ -50,6 +50,7 @@ ctypedef struct RecordParser:
     bint swapped                         # the file's byte order is not this machine's
     uint32_t header_len                  # pcap: of a record's header
     uint32_t fraction_ns                 # pcap: nanoseconds in one unit of a time stamp's fraction
+    bint lengths_either_way              # pcap: before version 2.4 the shorter of the two lengths is the captured one
     uint32_t max_caplen                  # pcap
     uint32_t length                      # STOP_BLOCK: of the block; STOP_BAD_*: the value found wrong
     CaptureInterface* interfaces         # pcap: one; pcapng: those of the section

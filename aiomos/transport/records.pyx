@@ -62,19 +62,22 @@ cdef inline void advance(RecordParser* parser, size_t n) noexcept nogil:
 
 # --- pcap -----------------------------------------------------------------------------------------
 cdef Stop parse_pcap(RecordParser* parser) noexcept nogil:
-    cdef uint32_t caplen
+    cdef uint32_t caplen, wirelen
     cdef int64_t time_ns
     while parser.count < parser.capacity:
         if parser.left < parser.header_len:
             return STOP_PARTIAL
         caplen = load32(parser, 8)
+        wirelen = load32(parser, 12)
+        if parser.lengths_either_way:
+            caplen, wirelen = min(caplen, wirelen), max(caplen, wirelen)
         if caplen > parser.max_caplen:
             return stop_at(parser, STOP_BAD_CAPLEN, caplen)
         if caplen > parser.left - parser.header_len:
             return STOP_PARTIAL
         # Two 32-bit numbers: at most 2**32 seconds and as many microseconds, which 2**62 nanoseconds hold.
         time_ns = <int64_t> load32(parser, 0) * NS_PER_SECOND + <int64_t> load32(parser, 4) * parser.fraction_ns
-        emit(parser, parser.interfaces, parser.header_len, caplen, load32(parser, 12), time_ns)
+        emit(parser, parser.interfaces, parser.header_len, caplen, wirelen, time_ns)
         advance(parser, parser.header_len + caplen)
     return STOP_FULL
 

@@ -16,7 +16,7 @@ FlowKey = tuple[bytes | str, int, bytes | str, int]
 
 def flow_key(src: bytes | str, sport: int, dst: bytes | str, dport: int) -> FlowKey:
     """Name both directions of a flow alike."""
-    return (src, sport, dst, dport) if (src, sport) <= (dst, dport) else (dst, dport, src, sport)  # type: ignore[operator]
+    return (src, sport, dst, dport) if (src, sport) <= (dst, dport) else (dst, dport, src, sport)
 
 
 def follow_with_dpkt(path: str) -> Totals:

@@ -1,0 +1,1058 @@
+"""The flow engine of one core: frames and the time go in, connections, their bytes and callbacks come out.
+
+A frame's way: decode (tcp/wire), reassemble fragments (tcp/defrag), find the flow (tcp/flows), bring both ends' state
+up to date (tcp/monitor), account for and order its bytes (tcp/reassembly). All that runs without the
+interpreter. What Python is to see waits until the batch is done and is handed over then, except callbacks,
+which run at their very moment.
+
+The engine does no input or output and reads no clock: time is that of the frames.
+"""
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
+from aiomos.tcp.flows cimport (
+    ANNOUNCED,
+    ARMED,
+    CLIENT_IS_LOW,
+    CLOSED,
+    ENDED,
+    FIN_SEEN,
+    GUESSED_ROLES,
+    HALF_OPEN,
+    LINKED,
+    MIDSTREAM,
+    OPEN,
+    REASON_END_OF_CAPTURE,
+    REASON_EVICTED,
+    REASON_FIN,
+    REASON_RST,
+    REASON_TIMEOUT,
+    SEQ_KNOWN,
+    SIGNALLED,
+    SINK,
+    Half,
+    PendingSyn,
+    flow_at,
+    flow_index,
+    flows_close,
+    flows_find,
+    flows_insert,
+    flows_open,
+    flows_release,
+    flows_remove,
+    key_hash,
+    make_key,
+    queue_drop,
+    queue_push,
+    side_of,
+    wheel_due,
+    wheel_first,
+    wheel_link,
+    wheel_unlink,
+)
+from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
+from aiomos.tcp.monitor cimport (
+    ACK_MOVED,
+    ANOMALIES,
+    CLOSED_NOW,
+    JOINED,
+    KEEP_ALIVE,
+    PAYLOAD_OK,
+    REOPEN,
+    RESTARTED,
+    SETUP,
+    SYN_DOUBTED,
+    monitor_segment,
+)
+from aiomos.tcp.pool cimport pool_at, pool_take
+from aiomos.tcp.reassembly cimport (
+    BASED,
+    GAP_REASONS,
+    HOLED,
+    PART_CAPTURE_END,
+    PART_DATA,
+    PART_END,
+    PART_EVICTED,
+    PART_GAP,
+    PART_RESET,
+    PART_TIMEOUT,
+    Part,
+    part_at,
+    part_release,
+    streams_close,
+    streams_open,
+    track_acked,
+    track_at,
+    track_base,
+    track_close,
+    track_deadline,
+    track_finish,
+    track_lower,
+    track_open,
+    track_payload,
+    track_tick,
+)
+from aiomos.tcp.seq cimport seq_diff
+from aiomos.tcp.streams cimport new_chunk, new_gap
+from aiomos.tcp.views cimport make_flow
+from aiomos.tcp.wire cimport (
+    ACK,
+    FIN,
+    OPT_MSS,
+    RST,
+    SYN,
+    WIRE_FRAGMENT,
+    WIRE_KINDS,
+    WIRE_TCP,
+    decode_frame,
+    decode_ip,
+)
+from aiomos.transport.source cimport FrameSource
+from aiomos.ude.machine cimport FilterContext, Program, run_filter
+
+from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug, RegistrationError
+from aiomos.tcp.levels import Level
+
+
+cdef extern from *:
+    """
+    #define aiomos_prefetch(p) __builtin_prefetch((p), 1, 3)
+    """
+    void aiomos_prefetch(const void* p) noexcept nogil
+
+cdef enum:
+    SECOND = 1_000_000_000
+    NO_TRACKS = 1              # Level.STATE
+    STREAM_LEVEL = 3
+    EVICTION_LOOKS = 64        # flows whose deadline is put right in search of the idlest
+    FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
+    # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
+    MOST_BATCH_FRAMES = 65536
+
+cdef tuple KIND_NAMES = (
+    "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "malformed.link", "malformed.ip",
+    "malformed.ip_cut", "malformed.extension", "malformed.tcp", "malformed.tcp_cut", "malformed.checksum",
+    "malformed.tunnel")
+cdef tuple ANOMALY_NAMES = (
+    "no_ack", "bad_flags", "out_of_window", "bad_ack", "bad_reset", "syn_in_connection", "bad_synack", "paws",
+    "after_fin", "unsigned", "bad_options", "ack_unseen", "keep_alive", "zero_window_probe", "syn_retry",
+    "urgent")
+cdef tuple GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
+cdef tuple REASON_NAMES = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
+OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
+assert len(KIND_NAMES) == WIRE_KINDS and len(ANOMALY_NAMES) == ANOMALIES and len(GAP_NAMES) == GAP_REASONS
+
+
+cdef class Engine:
+    """One core's flows. Made by the runtime, which feeds it and runs what it hands over.
+
+    Args:
+        settings: Budgets, time-outs, how frames are read.
+        key: 16 secret bytes that key the hash of the flow table.
+        on_callback_error: Called with the function, the flow and the exception a callback raised; what
+            it raises itself stops the run.
+
+    Raises:
+        MemoryError: the address space for the budgets cannot be had.
+        ValueError: *key* has another length.
+    """
+
+    def __cinit__(self, settings, key, on_callback_error):
+        cdef uint64_t keys[2]
+        cdef bytes secret = bytes(key)
+        if len(secret) != 16:
+            raise ValueError(f"the key is 16 bytes, not {len(secret)}")
+        memcpy(keys, <const char*> secret, 16)
+        budgets, timeouts = settings.budgets, settings.timeouts
+        self.flow_budget = budgets.flows
+        self.half_open_budget = min(budgets.half_open, budgets.flows)
+        self.timeout_half_open = nanoseconds(timeouts.half_open)
+        self.timeout_established = nanoseconds(timeouts.established)
+        self.timeout_closing = nanoseconds(timeouts.closing)
+        self.timeout_time_wait = nanoseconds(timeouts.time_wait)
+        self.timeout_reset = nanoseconds(timeouts.reset)
+        self.decode_options.verify_checksums = settings.checksums == "verify"
+        self.decode_options.decapsulate = settings.decapsulate
+        self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
+        self.on_callback_error = on_callback_error
+        self.programs, self.calls, self.openers = [], [], []
+        self.holds, self.free_holds = [None], []
+        self.set_count = 1                         # set 0 is empty
+        self.group = <Decoded*> malloc(GROUP * sizeof(Decoded))
+        # Flows that ended keep their record until the batch is delivered.
+        if (self.group == NULL
+                or not flows_open(&self.flows, self.flow_budget + MOST_BATCH_FRAMES, keys[0], keys[1])
+                or not streams_open(&self.streams, self.flow_budget + MOST_BATCH_FRAMES, budgets.held_bytes,
+                                    budgets.held_bytes_half, MOST_BATCH_FRAMES, <uint32_t> keys[0])):
+            raise MemoryError(f"no address space for {self.flow_budget} flows; lower budgets.flows")
+        self.streams.hold_ns = nanoseconds(timeouts.gap_hold)
+        self.streams.age_ns = nanoseconds(timeouts.gap_age)
+
+    def __dealloc__(self):
+        flows_close(&self.flows)
+        streams_close(&self.streams)
+        free(self.group)
+        free(self.signals)
+
+    # --- registrations ------------------------------------------------------------------------------
+
+    def add_rule(self, Program program not None, level, *, midstream=False, overlap="first", opener=None,
+                 calls=()):
+        """Watch the flows that a filter picks.
+
+        Args:
+            program: The compiled filter.
+            level: How much of them to follow.
+            midstream: Whether to take flows whose SYN was not captured.
+            overlap: Who wins bytes that two segments share; the first rule to pick a flow decides.
+            opener: Called with each `Flow` that has data to read or ends; returns its `MonitorConnection`.
+            calls: ``(event, function, parameters)`` of callbacks; event is ``conn_setup`` or ``conn_teardown``.
+
+        Returns:
+            The rule's number, for remove_rule().
+
+        Raises:
+            RegistrationError: too many rules.
+        """
+        if self.rule_count == MAX_RULES:
+            raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
+        cdef uint32_t number = self.rule_count
+        cdef Rule* rule = &self.rules[number]
+        rule.code = program.code
+        rule.code_len = program.n
+        rule.level = int(level)
+        rule.overlap = OVERLAPS.index(overlap)
+        rule.midstream = midstream
+        rule.connects = opener is not None
+        rule.calls = 0
+        for event, _, _ in calls:
+            rule.calls |= {"conn_setup": CALL_SETUP, "conn_teardown": CALL_TEARDOWN}[event]
+        rule.active = True
+        self.programs.append(program)
+        self.openers.append(opener)
+        self.calls.append(list(calls))
+        self.rule_count += 1
+        if midstream:
+            self.midstream_rules |= <uint64_t> 1 << number
+        if opener is not None:
+            self.connecting_rules |= <uint64_t> 1 << number
+        return number
+
+    def remove_rule(self, uint32_t number):
+        """Have a rule pick no more flows and call nothing; connections it made go on."""
+        if number < self.rule_count:
+            self.rules[number].active = False
+            self.rules[number].calls = 0
+
+    # --- feeding --------------------------------------------------------------------------------------
+
+    def feed(self, FrameSource source not None):
+        """Process the current batch of a transport and hand over what came of it."""
+        with nogil:
+            self.run(source.frames, source.count)
+        self.deliver()
+
+    def feed_frames(self, frames):
+        """Process ``(time_ns, data, linktype, wirelen)`` tuples as one batch; for tests and small tools."""
+        cdef list kept = [(time_ns, bytes(data), linktype, wirelen) for time_ns, data, linktype, wirelen in frames]
+        cdef Frame* array = <Frame*> malloc((len(kept) + 1) * sizeof(Frame))
+        cdef size_t count = 0
+        cdef bytes data
+        if array == NULL:
+            raise MemoryError
+        try:
+            for time_ns, data, linktype, wirelen in kept:
+                array[count].data = <const uint8_t*> <const char*> data
+                array[count].caplen = <uint32_t> len(data)
+                array[count].wirelen = wirelen
+                array[count].time_ns = time_ns
+                array[count].linktype = linktype
+                array[count].interface = 0
+                count += 1
+            with nogil:
+                self.run(array, count)
+            self.deliver()
+        finally:
+            free(array)
+
+    def finish(self):
+        """End the next slice of flows for want of frames; False when none is left."""
+        cdef uint32_t stop = self.finish_at + FINISH_SLICE
+        cdef FlowRecord* flow
+        with nogil:
+            while self.finish_at < self.flows.pool.high_water and self.finish_at < stop:
+                self.finish_at += 1
+                flow = flow_at(&self.flows, self.finish_at)
+                if in_table(&self.flows, flow):
+                    self.end_flow(flow, REASON_END_OF_CAPTURE)
+        self.deliver()
+        return self.finish_at < self.flows.pool.high_water
+
+    cdef int run(self, const Frame* frames, size_t count) except -1 nogil:
+        cdef size_t done = 0, size, i
+        cdef Decoded* decoded
+        cdef int64_t time_ns
+        while done < count:
+            size = count - done
+            if size > GROUP:
+                size = GROUP
+            self.look_ahead(frames + done, size)
+            for i in range(size):
+                decoded = &self.group[i]
+                time_ns = decoded.packet.time_ns
+                if time_ns > self.now_ns:
+                    self.now_ns = time_ns
+                    if time_ns >= self.next_tick_ns:
+                        self.advance(time_ns)
+                self.kinds[decoded.kind] += 1
+                if decoded.kind == WIRE_TCP:
+                    self.on_tcp(decoded)
+                elif decoded.kind == WIRE_FRAGMENT:
+                    self.on_fragment(decoded)
+            done += size
+        self.frames += count
+        return 0
+
+    cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil:
+        """Decode a group of frames and ask memory for what they will need."""
+        cdef size_t i
+        cdef Decoded* decoded
+        cdef uint32_t index
+        cdef const char* record
+        for i in range(count):
+            decoded = &self.group[i]
+            decoded.kind = decode_frame(&frames[i], &self.decode_options, &decoded.packet)
+            decoded.packet.time_ns = frames[i].time_ns
+            if decoded.kind == WIRE_TCP:
+                decoded.from_low = make_key(&decoded.packet, &decoded.key)
+                decoded.hash = key_hash(&decoded.key, self.flows.key0, self.flows.key1)
+                aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
+        for i in range(count):
+            decoded = &self.group[i]
+            if decoded.kind == WIRE_TCP:
+                index = self.flows.slots[decoded.hash & self.flows.mask].index
+                if index:
+                    record = <const char*> flow_at(&self.flows, index)
+                    aiomos_prefetch(record)
+                    aiomos_prefetch(record + 64)
+                    aiomos_prefetch(record + 128)
+
+    cdef int on_fragment(self, Decoded* decoded) except -1 nogil:
+        cdef const uint8_t* data = NULL
+        cdef size_t captured = 0
+        if self.defragmenter.add(&decoded.packet, &data, &captured) != DEFRAG_COMPLETE:
+            return 0
+        decoded.kind = decode_ip(data, captured, captured, &self.decode_options, &decoded.packet, 0)
+        decoded.packet.transient = True
+        if decoded.kind == WIRE_TCP:
+            self.kinds[decoded.kind] += 1
+            decoded.from_low = make_key(&decoded.packet, &decoded.key)
+            decoded.hash = key_hash(&decoded.key, self.flows.key0, self.flows.key1)
+            self.on_tcp(decoded)
+        return 0
+
+    # --- segments -------------------------------------------------------------------------------------
+
+    cdef int on_tcp(self, Decoded* decoded) except -1 nogil:
+        cdef const Packet* packet = &decoded.packet
+        cdef FlowRecord* flow = flows_find(&self.flows, &decoded.key, decoded.hash)
+        cdef int side, outcome
+        cdef uint32_t before_nxt
+        if flow == NULL:
+            flow = self.first_packet(decoded)
+            if flow == NULL:
+                return 0
+        elif flow.pending and confirms(&self.flows, flow, packet, decoded.from_low):
+            flow = self.replace(flow, decoded)
+            if flow == NULL:
+                return 0
+        side = side_of(flow, decoded.from_low)
+        before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
+        outcome = monitor_segment(flow, side, packet, self.anomalies)
+        if outcome & REOPEN:
+            flow.halves[side].packets -= 1
+            self.end_flow(flow, OPEN)
+            return self.on_tcp(decoded)            # finds no flow now, so it does not come here again
+        if packet.time_ns > flow.last_ns:
+            flow.last_ns = packet.time_ns
+        if outcome & (JOINED | SYN_DOUBTED):
+            if outcome & JOINED:
+                flow.flags &= ~<uint16_t> MIDSTREAM
+                self.announce(flow, self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False))
+            else:
+                self.doubt_syn(flow, side, packet)
+        if flow.halves[0].track:
+            self.follow_bytes(flow, side, packet, outcome, before_nxt if not outcome & RESTARTED else packet.seq)
+        if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
+            self.after_segment(flow, side, packet, outcome)
+        elif flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
+            leave_half_open(&self.flows, flow)
+        return 0
+
+    cdef int after_segment(self, FlowRecord* flow, int side, const Packet* packet, int outcome) except -1 nogil:
+        """Whatever changes how long the flow is kept."""
+        if outcome & SETUP:
+            if flow.halves[1 - side].packets:
+                leave_half_open(&self.flows, flow)
+            self.call(flow, CALL_SETUP)
+        if outcome & CLOSED_NOW:
+            leave_half_open(&self.flows, flow)
+            queue_push(&self.flows, &self.flows.closed, flow)
+            if flow.reason == REASON_RST and flow.halves[0].track:
+                for side in range(2):
+                    track_finish(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                 &flow.halves[side], PART_RESET, packet.time_ns)
+                self.signal_data(flow)
+        if self.deadline(flow) <= packet.time_ns:  # time-outs of 0 seconds
+            return self.end_flow(flow, OPEN)
+        if not flow.flags & ARMED:
+            wheel_link(&self.flows, flow, self.deadline(flow))
+        return 0
+
+    cdef int follow_bytes(self, FlowRecord* flow, int side, const Packet* packet, int outcome,
+                          uint32_t before_nxt) except -1 nogil:
+        cdef Half* snd = &flow.halves[side]
+        cdef Half* rcv = &flow.halves[1 - side]
+        cdef Track* sent = track_at(&self.streams, snd.track)
+        cdef Track* received = track_at(&self.streams, rcv.track)
+        cdef int64_t due
+        if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
+            track_base(sent, snd)
+        if not received.flags & BASED:
+            track_base(received, rcv)
+        if outcome & ACK_MOVED:
+            track_acked(&self.streams, received, rcv, packet.time_ns)
+        if packet.payload_len or packet.flags & (SYN | FIN):
+            track_payload(&self.streams, sent, snd, packet, flow.overlap,
+                          (outcome & PAYLOAD_OK) != 0, before_nxt)
+        if (sent.flags | received.flags) & HOLED:
+            if 0 < track_deadline(&self.streams, sent, snd) <= packet.time_ns:
+                track_tick(&self.streams, sent, snd, packet.time_ns)
+            if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
+                track_tick(&self.streams, received, rcv, packet.time_ns)
+            due = self.holes_deadline(flow)
+            if due and not flow.flags & ARMED:
+                flow.flags |= ARMED
+                wheel_link(&self.flows, flow, due)
+        return self.signal_data(flow)
+
+    # --- flows ----------------------------------------------------------------------------------------
+
+    cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil:
+        """Open a flow for a packet that belongs to none, if some rule wants it."""
+        cdef uint32_t control = decoded.packet.flags & (SYN | ACK | RST)
+        if control == SYN:
+            return self.open_flow(decoded, False, decoded.from_low)
+        if control == (SYN | ACK):
+            return self.open_flow(decoded, True, not decoded.from_low)
+        if not self.midstream_rules:
+            self.orphans += 1
+            return NULL
+        return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low))
+
+    cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil:
+        """Open a flow if a rule wants it; NULL if none does or there is no room."""
+        cdef bint joinable = midstream and decoded.packet.flags & SYN
+        cdef uint64_t mask = self.match(&decoded.key, client_is_low, midstream)
+        cdef uint64_t wanted = mask if not joinable else self.match(&decoded.key, client_is_low, False)
+        cdef uint32_t index
+        cdef FlowRecord* flow
+        if not wanted:
+            if midstream:
+                self.orphans += 1
+            else:
+                self.unwatched += 1
+            return NULL
+        if self.flows.half_open.count >= self.half_open_budget:
+            self.evicted += 1
+            self.end_flow(flow_at(&self.flows, self.flows.half_open.head), REASON_EVICTED)
+        while self.flows.count >= self.flow_budget:
+            self.evict()
+        index = flows_insert(&self.flows, &decoded.key, decoded.hash)
+        if index == 0:
+            self.no_memory += 1
+            return NULL
+        flow = flow_at(&self.flows, index)
+        flow.started_ns = flow.last_ns = decoded.packet.time_ns
+        flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN
+        if midstream:
+            flow.flags |= MIDSTREAM
+            if not joinable:
+                flow.flags |= GUESSED_ROLES
+        queue_push(&self.flows, &self.flows.half_open, flow)
+        wheel_link(&self.flows, flow, self.deadline(flow))
+        self.apply_levels(flow, wanted)
+        if mask:
+            self.announce(flow, mask)
+        return flow
+
+    cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil:
+        """Fix who watches a flow; those who connect are told at the end of the batch."""
+        if not flow.flags & ANNOUNCED:
+            flow.flags |= ANNOUNCED
+            self.opened += 1
+        if flow.flags & MIDSTREAM:
+            self.picked_up += 1
+        flow.watchers = self.intern(mask)
+        self.apply_levels(flow, mask)
+        if mask & self.connecting_rules:
+            self.signal(flow)
+        return 0
+
+    cdef void apply_levels(self, FlowRecord* flow, uint64_t mask) noexcept nogil:
+        """Run the flow at the highest level its watchers need, and open what that takes."""
+        cdef uint32_t number
+        cdef uint8_t level = 1
+        cdef bint first = True, sinks = False
+        for number in range(self.rule_count):
+            if mask >> number & 1:
+                if first:
+                    flow.overlap = self.rules[number].overlap
+                    first = False
+                level = max(level, self.rules[number].level)
+                sinks |= self.rules[number].connects and self.rules[number].level == STREAM_LEVEL
+        flow.halves[0].level = flow.halves[1].level = level
+        if sinks:
+            flow.halves[0].flags |= SINK
+            flow.halves[1].flags |= SINK
+        if level > NO_TRACKS and not flow.halves[0].track:
+            self.open_tracks(flow)
+
+    cdef void open_tracks(self, FlowRecord* flow) noexcept nogil:
+        # The pool holds two tracks for every flow record there can be.
+        flow.halves[0].track = track_open(&self.streams)
+        flow.halves[1].track = track_open(&self.streams)
+
+    cdef void free_tracks(self, FlowRecord* flow) noexcept nogil:
+        cdef int side
+        for side in range(2):
+            if flow.halves[side].track:
+                track_close(&self.streams, flow.halves[side].track)
+                flow.halves[side].track = 0
+
+    cdef void doubt_syn(self, FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
+        """Remember a SYN in a live connection: both ends may have forgotten the old one."""
+        cdef PendingSyn* syn
+        if not flow.pending:
+            flow.pending = pool_take(&self.flows.pending)
+        if flow.pending:
+            syn = <PendingSyn*> pool_at(&self.flows.pending, flow.pending)
+            syn.time_ns = packet.time_ns
+            syn.seq = packet.seq
+            syn.side = <uint8_t> side
+            syn.options = packet.options
+            syn.mss = packet.mss
+            syn.wscale = packet.wscale
+            syn.tsval = packet.tsval
+            syn.window = packet.window
+
+    cdef FlowRecord* replace(self, FlowRecord* old, Decoded* decoded) except? NULL nogil:
+        """A doubted SYN has been confirmed: end the old flow and open the new one with it."""
+        cdef PendingSyn syn = (<PendingSyn*> pool_at(&self.flows.pending, old.pending))[0]
+        cdef Decoded opening
+        cdef FlowRecord* flow
+        cdef bint from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
+        old.halves[syn.side].packets -= 1
+        self.end_flow(old, REASON_TIMEOUT)
+        memset(&opening, 0, sizeof(opening))
+        opening.key = decoded.key
+        opening.hash = decoded.hash
+        opening.from_low = from_low
+        opening.packet = decoded.packet
+        opening.packet.time_ns = syn.time_ns
+        opening.packet.seq = syn.seq
+        opening.packet.flags = SYN
+        opening.packet.options = syn.options
+        opening.packet.mss = syn.mss
+        opening.packet.wscale = syn.wscale
+        opening.packet.tsval = syn.tsval
+        opening.packet.window = syn.window
+        opening.packet.payload_len = opening.packet.payload_cap = 0
+        flow = self.open_flow(&opening, False, from_low)
+        if flow != NULL:
+            monitor_segment(flow, 0, &opening.packet, self.anomalies)
+            if flow.halves[0].track:
+                self.follow_bytes(flow, 0, &opening.packet, PAYLOAD_OK, syn.seq)
+        return flow
+
+    cdef uint64_t match(self, const FlowKey* key, bint client_is_low, bint midstream) noexcept nogil:
+        """The rules whose filter picks a flow."""
+        cdef FilterContext context
+        cdef uint64_t mask = 0
+        cdef uint32_t number
+        cdef Rule* rule
+        context.client = key.low if client_is_low else key.high
+        context.server = key.high if client_is_low else key.low
+        context.client_port = key.low_port if client_is_low else key.high_port
+        context.server_port = key.high_port if client_is_low else key.low_port
+        context.vlan = key.vlan
+        context.ip_version = key.ip_version
+        context.proto = 6
+        for number in range(self.rule_count):
+            rule = &self.rules[number]
+            if rule.active and (rule.midstream or not midstream) and run_filter(rule.code, rule.code_len, &context):
+                mask |= <uint64_t> 1 << number
+        return mask
+
+    cdef uint16_t intern(self, uint64_t mask) noexcept nogil:
+        """The number of a watch set; few differ, so a look through them is short."""
+        cdef uint32_t at
+        for at in range(self.set_count):
+            if self.sets[at] == mask:
+                return <uint16_t> at
+        if self.set_count == MAX_SETS:
+            return ANY_SET
+        self.sets[self.set_count] = mask
+        self.set_count += 1
+        return <uint16_t> (self.set_count - 1)
+
+    cdef uint64_t watchers(self, const FlowRecord* flow) noexcept nogil:
+        if flow.watchers != ANY_SET:
+            return self.sets[flow.watchers]
+        return self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, (flow.flags & MIDSTREAM) != 0)
+
+    # --- time and budgets -----------------------------------------------------------------------------
+
+    cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil:
+        """When the flow is to be forgotten if nothing more is seen of it."""
+        cdef int64_t wait
+        if flow.flags & CLOSED:
+            wait = self.timeout_reset if flow.reason == REASON_RST else self.timeout_time_wait
+        elif (flow.halves[0].flags | flow.halves[1].flags) & FIN_SEEN:
+            wait = self.timeout_closing
+        elif flow.flags & FLOW_ESTABLISHED:
+            wait = self.timeout_established
+        else:
+            wait = self.timeout_half_open
+        return flow.last_ns + wait
+
+    cdef int64_t holes_deadline(self, const FlowRecord* flow) noexcept nogil:
+        """When the first hole of either half is to be given up; 0 without one."""
+        cdef int64_t one, other
+        if not flow.halves[0].track:
+            return 0
+        one = track_deadline(&self.streams, track_at(&self.streams, flow.halves[0].track), &flow.halves[0])
+        other = track_deadline(&self.streams, track_at(&self.streams, flow.halves[1].track), &flow.halves[1])
+        if one == 0 or (other and other < one):
+            return other
+        return one
+
+    cdef int advance(self, int64_t now_ns) except -1 nogil:
+        """Look at every flow whose slot of the wheel has come."""
+        cdef uint32_t index = wheel_due(&self.flows, now_ns)
+        cdef FlowRecord* flow
+        cdef int side
+        cdef int64_t due, holes
+        while index:
+            flow = flow_at(&self.flows, index)
+            flow.flags &= ~<uint16_t> ARMED
+            due = self.deadline(flow)
+            if due <= now_ns:
+                self.end_flow(flow, REASON_TIMEOUT)
+            else:
+                holes = self.holes_deadline(flow)
+                if 0 < holes <= now_ns:
+                    for side in range(2):
+                        track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                   &flow.halves[side], now_ns)
+                    self.signal_data(flow)
+                    holes = self.holes_deadline(flow)
+                if 0 < holes < due:
+                    flow.flags |= ARMED
+                    due = holes
+                wheel_link(&self.flows, flow, due)
+            index = wheel_due(&self.flows, now_ns)
+        self.next_tick_ns = (self.flows.tick + 1) * SECOND
+        return 0
+
+    cdef int evict(self) except -1 nogil:
+        """Make room for one flow: a closed one that only waits for stragglers, else half-open, else idle longest."""
+        if self.flows.closed.count:
+            self.released_early += 1
+            return self.end_flow(flow_at(&self.flows, self.flows.closed.head), OPEN)
+        self.evicted += 1
+        if self.flows.half_open.count:
+            return self.end_flow(flow_at(&self.flows, self.flows.half_open.head), REASON_EVICTED)
+        return self.end_flow(self.idlest(), REASON_EVICTED)
+
+    cdef FlowRecord* idlest(self) noexcept nogil:
+        """The flow nearest to its time-out, to a step of the wheel.
+
+        Slots tell deadlines as they were when a flow was linked. Those found early are linked where they
+        belong now; a bounded number of them per call, so that the last one seen may have to do.
+        """
+        cdef int looks
+        cdef FlowRecord* flow = NULL
+        cdef FlowRecord* best = NULL
+        cdef uint16_t slot
+        for looks in range(EVICTION_LOOKS):
+            flow = flow_at(&self.flows, wheel_first(&self.flows))
+            if best == NULL or flow.last_ns < best.last_ns:
+                best = flow
+            slot = flow.wheel_slot
+            wheel_link(&self.flows, flow, self.deadline(flow))
+            if flow.wheel_slot == slot:
+                return flow
+        return best
+
+    cdef int end_flow(self, FlowRecord* flow, int reason) except -1 nogil:
+        """Close the books of a flow; its record goes once nobody needs it."""
+        cdef int side, kind = PART_END
+        if flow.reason == OPEN:
+            flow.reason = <uint8_t> (reason if reason != OPEN else REASON_TIMEOUT)
+        if flow.halves[0].track:
+            if flow.reason == REASON_RST:
+                kind = PART_RESET
+            elif flow.reason == REASON_TIMEOUT:
+                kind = PART_TIMEOUT
+            elif flow.reason == REASON_EVICTED:
+                kind = PART_EVICTED
+            elif flow.reason == REASON_END_OF_CAPTURE:
+                kind = PART_CAPTURE_END
+            for side in range(2):
+                track_finish(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                             &flow.halves[side], kind, flow.last_ns)
+        flows_remove(&self.flows, flow)
+        if flow.flags & ANNOUNCED:
+            self.call(flow, CALL_TEARDOWN)
+        if flow.hold or flow.flags & SIGNALLED:
+            self.signal(flow)
+        else:
+            self.release(flow)
+        return 0
+
+    cdef void release(self, FlowRecord* flow) noexcept nogil:
+        self.free_tracks(flow)
+        flows_release(&self.flows, flow)
+
+    # --- handing over to Python -----------------------------------------------------------------------
+
+    cdef int signal(self, FlowRecord* flow) except -1 nogil:
+        """Have the flow looked at when the batch is delivered; its record stays until then."""
+        cdef size_t capacity
+        cdef uint32_t* signals
+        if flow.flags & SIGNALLED:
+            return 0
+        if self.signal_count == self.signal_capacity:
+            capacity = self.signal_capacity * 2 + 1024
+            signals = <uint32_t*> realloc(self.signals, capacity * sizeof(uint32_t))
+            if signals == NULL:
+                with gil:
+                    raise MemoryError("no memory to note which flows have news")
+            self.signals = signals
+            self.signal_capacity = capacity
+        self.signals[self.signal_count] = flow_index(&self.flows, flow)
+        self.signal_count += 1
+        flow.flags |= SIGNALLED
+        return 0
+
+    cdef int signal_data(self, FlowRecord* flow) except -1 nogil:
+        if (track_at(&self.streams, flow.halves[0].track).out_head
+                or track_at(&self.streams, flow.halves[1].track).out_head):
+            return self.signal(flow)
+        return 0
+
+    cdef int call(self, FlowRecord* flow, int what) except -1 with gil:
+        """The gate to callbacks: those of the flow's watchers, in the order of registration."""
+        cdef uint64_t mask = self.watchers(flow)
+        cdef uint32_t number
+        cdef Flow view
+        cdef FlowHold hold
+        event = "conn_setup" if what == CALL_SETUP else "conn_teardown"
+        view = None
+        for number in range(self.rule_count):
+            if mask >> number & 1 and self.rules[number].calls & what:
+                if view is None:
+                    # What will be asked about again keeps its Python side; a flow that ends needs none.
+                    if what == CALL_TEARDOWN and not flow.hold:
+                        view = make_flow(flow, &self.streams)
+                    else:
+                        hold = self.hold_of(flow)
+                        view = hold.view
+                self.call_rule(number, event, view)
+        if view is not None and what == CALL_TEARDOWN and not flow.hold:
+            view.detach()
+        return 0
+
+    def call_rule(self, number, event, view):
+        """Call a rule's callbacks for an event; what they raise is for on_callback_error."""
+        for name, function, parameters in self.calls[number]:
+            if name != event:
+                continue
+            try:
+                if parameters == ("flow",):
+                    function(view)
+                else:
+                    values = {"flow": view, "time": self.now_ns / 1e9, "half": None, "side": None, "pkt": None}
+                    function(*[values[parameter] for parameter in parameters])
+            except Exception as error:
+                self.on_callback_error(function, view, error)
+
+    cdef FlowHold hold_of(self, FlowRecord* flow):
+        """The Python side of a flow, made when first needed."""
+        cdef FlowHold hold
+        if flow.hold:
+            return self.holds[flow.hold]
+        hold = FlowHold.__new__(FlowHold)
+        hold.view = make_flow(flow, &self.streams)
+        hold.connections, hold.rules = [], []
+        hold.flow_index = flow_index(&self.flows, flow)
+        if self.free_holds:
+            flow.hold = self.free_holds.pop()
+            self.holds[flow.hold] = hold
+        else:
+            flow.hold = <uint32_t> len(self.holds)
+            self.holds.append(hold)
+        return hold
+
+    cdef int deliver(self) except -1:
+        """Hand over what the batch brought about: new connections, bytes, ends; flow by flow."""
+        cdef size_t i = 0
+        cdef FlowRecord* flow
+        cdef FlowHold hold
+        try:
+            while i < self.signal_count:
+                flow = flow_at(&self.flows, self.signals[i])
+                i += 1
+                flow.flags &= ~<uint16_t> SIGNALLED
+                hold = self.hold_of(flow)
+                if not hold.rules:
+                    self.connect(flow, hold)
+                if flow.halves[0].track:
+                    self.hand_over(flow, hold)
+                if flow.flags & ENDED:
+                    self.end_hold(flow, hold)
+        finally:
+            self.signal_count = 0
+        return 0
+
+    cdef int connect(self, FlowRecord* flow, FlowHold hold) except -1:
+        cdef uint64_t mask = self.watchers(flow) & self.connecting_rules
+        cdef uint32_t number
+        for number in range(self.rule_count):
+            if mask >> number & 1:
+                hold.rules.append(number)
+                hold.connections.append(self.openers[number](hold.view))
+
+    cdef int hand_over(self, FlowRecord* flow, FlowHold hold) except -1:
+        """Make each half's parts of this batch into chunks and gaps, and push them to every connection."""
+        cdef Track* tracks[2]
+        cdef int side
+        cdef MonitorConnection connection
+        cdef Stream stream
+        cdef bint both
+        for side in range(2):
+            tracks[side] = track_at(&self.streams, flow.halves[side].track)
+        both = tracks[0].out_head and tracks[1].out_head
+        for side in range(2):
+            if not tracks[side].out_head:
+                continue
+            for item, order in self.take_parts(hold, side, both):
+                for connection in hold.connections:
+                    stream = connection.server if side else connection.client
+                    if type(item) is int:
+                        stream.end(stream_error(item, hold.view))
+                    else:
+                        stream.push(item, order)
+        return 0
+
+    def take_parts(self, FlowHold hold not None, int side, bint both):
+        """The parts of a half as ``(item, order)``: bytes as one Chunk a run without gaps, a Gap, or an end's kind.
+
+        With *both* halves of the flow having parts, a chunk's order lists its runs as ``(serial, stream offset
+        of the end)``, so that a merged reader can tell what came first.
+        """
+        cdef FlowRecord* flow = flow_at(&self.flows, hold.flow_index)
+        cdef Track* track = track_at(&self.streams, flow.halves[side].track)
+        cdef Part* part
+        cdef uint32_t index = track.out_head, first
+        cdef uint64_t length, last
+        cdef uint8_t* target = NULL
+        cdef list items = [], runs
+        while index:
+            part = part_at(&self.streams, index)
+            if part.kind == PART_DATA:
+                first = index
+                length = 0
+                runs = []
+                last = 0
+                while index and part_at(&self.streams, index).kind == PART_DATA:
+                    part = part_at(&self.streams, index)
+                    length += part.length
+                    if both:
+                        if last and part.serial == last + 1:
+                            runs[len(runs) - 1] = (runs[len(runs) - 1][0], part.offset + part.length)
+                        else:
+                            runs.append((part.serial, part.offset + part.length))
+                        last = part.serial
+                    index = part.next
+                part = part_at(&self.streams, first)
+                order = part.serial
+                if len(runs) > 1:
+                    order = runs
+                chunk = new_chunk(part.offset, part.time_ns, <Py_ssize_t> length, &target)
+                index = self.copy_parts(first, target)
+                items.append((chunk, order))
+                continue
+            if part.kind == PART_GAP:
+                items.append((new_gap(part.offset, part.length, part.time_ns, GAP_NAMES[part.reason]), part.serial))
+            else:
+                items.append((<int> part.kind, part.serial))
+            first = part.next
+            part_release(&self.streams, index)
+            index = first
+        track.out_head = track.out_tail = 0
+        return items
+
+    cdef uint32_t copy_parts(self, uint32_t index, uint8_t* target) noexcept:
+        """Copy a run of data parts out and release them; returns the part after it."""
+        cdef Part* part
+        cdef uint32_t after
+        while index:
+            part = part_at(&self.streams, index)
+            if part.kind != PART_DATA:
+                break
+            memcpy(target, part.data, part.length)
+            target += part.length
+            after = part.next
+            part_release(&self.streams, index)
+            index = after
+        return index
+
+    cdef int end_hold(self, FlowRecord* flow, FlowHold hold) except -1:
+        cdef MonitorConnection connection
+        cdef Stream stream
+        hold.view.detach()
+        for connection in hold.connections:
+            for stream in (connection.client, connection.server):
+                stream.end(None)
+            connection.close(REASON_NAMES[flow.reason])
+        self.holds[flow.hold] = None
+        self.free_holds.append(flow.hold)
+        self.release(flow)
+        return 0
+
+    def released(self, MonitorConnection connection not None):
+        """Lower a flow's level to what its connections still want; called when one gives a half or all up."""
+        cdef FlowHold hold
+        cdef FlowRecord* flow
+        cdef Flow view = connection.flow
+        if view.streams == NULL:                   # the flow has ended
+            return
+        flow = <FlowRecord*> view.record
+        if flow.hold:
+            self.lower(flow, self.holds[flow.hold])
+
+    cdef void lower(self, FlowRecord* flow, FlowHold hold) noexcept:
+        cdef uint64_t mask = self.watchers(flow) & ~self.connecting_rules
+        cdef MonitorConnection connection
+        cdef Stream stream
+        cdef uint8_t base = 1, level
+        cdef uint32_t number
+        cdef int side
+        cdef bint sink
+        for number in range(self.rule_count):
+            if mask >> number & 1:
+                base = max(base, self.rules[number].level)
+        for side in range(2):
+            level = base
+            sink = False
+            for number, connection in zip(hold.rules, hold.connections):
+                if connection.left:
+                    continue
+                stream = connection.server if side else connection.client
+                if stream.wanted and self.rules[number].level == STREAM_LEVEL:
+                    sink = True
+                    level = STREAM_LEVEL
+                else:
+                    level = max(level, min(self.rules[number].level, <uint8_t> 2))
+            flow.halves[side].level = level
+            if not sink and flow.halves[side].flags & SINK:
+                flow.halves[side].flags &= ~<uint16_t> SINK
+                if flow.halves[side].track:
+                    track_lower(&self.streams, track_at(&self.streams, flow.halves[side].track))
+        if flow.halves[0].level == NO_TRACKS and flow.halves[1].level == NO_TRACKS:
+            self.free_tracks(flow)
+
+    # --- what it knows --------------------------------------------------------------------------------
+
+    @property
+    def now(self):
+        """Time of the latest frame, seconds since the epoch; 0.0 before the first."""
+        return self.now_ns / 1e9
+
+    def statistics(self):
+        """Counters by name.
+
+        Returns:
+            ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not believed, by
+            why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``evicted``, ``released_early`` (closed flows that
+            made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked);
+            ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``defrag.*``; ``held.*``, records in use.
+        """
+        counters = {"frames": self.frames}
+        counters.update({name: self.kinds[i] for i, name in enumerate(KIND_NAMES)})
+        counters.update({
+            "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count, "evicted": self.evicted,
+            "released_early": self.released_early, "orphans": self.orphans, "unwatched": self.unwatched,
+            "no_memory": self.no_memory, "conflicts": self.streams.conflicts,
+            "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
+            "held.pieces": self.streams.pieces.in_use, "held.parts": self.streams.parts.in_use,
+            "held.blocks": self.streams.small.in_use + self.streams.large.in_use})
+        counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
+        counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
+        counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
+        counters.update({f"defrag.{name}": value for name, value in self.defragmenter.statistics().items()})
+        return counters
+
+
+cdef int64_t nanoseconds(object seconds) except -1:
+    return round(seconds * 1e9)
+
+
+cdef object stream_error(object kind, Flow view):
+    """What reading past the last byte raises, by how the half ended; None where it just ends."""
+    if kind == PART_RESET:
+        return ConnectionReset(flow=view)
+    if kind == PART_TIMEOUT:
+        return ConnectionTimedOut(flow=view)
+    if kind == PART_EVICTED:
+        return ConnectionEvicted(flow=view)
+    return None
+
+
+cdef inline bint in_table(const Flows* flows, const FlowRecord* flow) noexcept nogil:
+    """Is this record of the pool a live flow? Given back, it keeps the mark of its end."""
+    return not flow.flags & ENDED
+
+
+cdef void leave_half_open(Flows* flows, FlowRecord* flow) noexcept nogil:
+    if flow.flags & HALF_OPEN:
+        if flow.flags & LINKED:
+            queue_drop(flows, &flows.half_open, flow)
+        flow.flags &= ~<uint16_t> HALF_OPEN
+
+
+cdef bint confirms(const Flows* flows, const FlowRecord* flow, const Packet* packet, bint from_low) noexcept nogil:
+    """Does this packet show that the doubted SYN has opened a new connection?
+
+    Its SYN-ACK does, and so does its sender going on from there (one-sided captures).
+    """
+    cdef const PendingSyn* syn = <const PendingSyn*> pool_at(&flows.pending, flow.pending)
+    if packet.flags & RST:
+        return False
+    if side_of(flow, from_low) == syn.side:
+        return not packet.flags & SYN and packet.flags & ACK and packet.seq == syn.seq + 1
+    return packet.flags & SYN and packet.flags & ACK and packet.ack == syn.seq + 1
+
+
+cdef bint guess_client_low(const FlowKey* key, bint from_low) noexcept nogil:
+    """Judge the client of a flow picked up in mid-stream: the end with the ephemeral port, else who spoke first."""
+    cdef bint low_known = key.low_port < 1024, high_known = key.high_port < 1024
+    if low_known != high_known:
+        return high_known
+    if key.low_port != key.high_port:
+        return key.low_port > key.high_port
+    return from_low

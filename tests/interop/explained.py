@@ -1,0 +1,110 @@
+"""The differences from tshark that are understood: explained.toml, checked both ways.
+
+A difference without an entry fails the test of its capture, and so does an entry without a difference: the
+list is true or the tests are red.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "tests" / "data"
+TABLE = Path(__file__).with_name("explained.toml")
+PAGE = ROOT / "docs" / "reference" / "tshark.md"
+FOLDER = os.environ.get("AIOMOS_CAPTURES")
+SUFFIXES = (".pcap", ".pcapng", ".cap", ".gz")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One field of one connection in which the two programs do not agree."""
+
+    capture: str
+    connection: str
+    """`CLIENT -> SERVER`, and behind it the VLAN and, of several on the same ports, the number."""
+    field: str
+    ours: object
+    theirs: object
+
+    def __str__(self) -> str:
+        return f"{self.connection}: {self.field}: aiomos {self.ours}, tshark {self.theirs}"
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """An entry of explained.toml; `connection` and `field` may hold shell wildcards."""
+
+    test: str
+    """`flowlog` or `dump`."""
+    capture: str
+    connection: str
+    field: str
+    reason: str
+    """The heading in docs/reference/tshark.md that explains it, as its anchor."""
+
+    def covers(self, difference: Difference) -> bool:
+        return (
+            difference.capture == self.capture
+            and fnmatchcase(difference.connection, self.connection)
+            and fnmatchcase(difference.field, self.field)
+        )
+
+
+def explanations() -> list[Explanation]:
+    return [Explanation(**entry) for entry in tomllib.loads(TABLE.read_text()).get("difference", [])]
+
+
+def anchors(page: Path = PAGE) -> set[str]:
+    """Return the anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def captures() -> list[object]:
+    """Return all captures as test parameters: the shipped ones, and those of $AIOMOS_CAPTURES."""
+    shipped = [pytest.param(path, id=path.relative_to(SHIPPED).as_posix()) for path in files(SHIPPED)]
+    if FOLDER is None:
+        reason = "AIOMOS_CAPTURES names no folder of captures"
+        return [*shipped, pytest.param(None, id="captures", marks=pytest.mark.skip(reason=reason))]
+    more = [
+        pytest.param(path, id=f"captures/{path.relative_to(FOLDER).as_posix()}", marks=pytest.mark.captures)
+        for path in files(Path(FOLDER))
+    ]
+    return [*shipped, *more]
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in SUFFIXES)
+
+
+def check(test: str, capture: str, differences: Iterable[Difference]) -> None:
+    """Fail on differences that explained.toml does not have, and on its entries that no longer occur."""
+    found = list(differences)
+    entries = [entry for entry in explanations() if (entry.test, entry.capture) == (test, capture)]
+    new = [difference for difference in found if not any(entry.covers(difference) for entry in entries)]
+    stale = [entry for entry in entries if not any(entry.covers(difference) for difference in found)]
+    report = [f"  {difference}" for difference in new]
+    report += [f"  explained.toml explains {entry}, which no longer occurs" for entry in stale]
+    if report:
+        pytest.fail("\n".join([f"{capture}: aiomos and tshark differ:", *report]), pytrace=False)
+
+
+def compare(
+    capture: str, connection: str, ours: Mapping[str, object], theirs: Mapping[str, object]
+) -> list[Difference]:
+    """Return the fields that differ; both sides have the same ones."""
+    assert ours.keys() == theirs.keys()
+    return [
+        Difference(capture, connection, name, ours[name], theirs[name])
+        for name in ours
+        if ours[name] != theirs[name]
+    ]

@@ -1,0 +1,76 @@
+"""Run the shipped apps over a capture, and pair what they say with tshark's connections."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.interop.tshark import Connection, Endpoint
+
+Record = dict[str, Any]
+Tuple = tuple[frozenset[Endpoint], int | None]
+
+
+def run_apps(capture: Path, *apps: str, options: dict[str, object]) -> None:
+    """Run shipped apps over a capture with `aiomos run`; looking into tunnels, as tshark does."""
+    settings = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
+    modules = [f"aiomos.apps.{app}" for app in apps]
+    command = [sys.executable, "-m", "aiomos", "run", *modules, "--pcap", str(capture), "--decapsulate"]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read what `flowlog` wrote, in the order in which the flows began."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sorted(map(json.loads, lines), key=lambda record: record["start"])
+
+
+def ends(record: Record) -> tuple[Endpoint, Endpoint]:
+    """Return a record's client and server."""
+    return (
+        Endpoint.of(record["client"], record["client_port"]),
+        Endpoint.of(record["server"], record["server_port"]),
+    )
+
+
+def pair(
+    records: list[Record], connections: list[Connection]
+) -> Iterator[tuple[str, list[Record], list[Connection]]]:
+    """Pair flows with connections that have the same ends and VLAN, in the order in which they begin.
+
+    Yields:
+        A name for reports, and what there is on either side: one each, or all if there are more on one side.
+    """
+    ours: dict[Tuple, list[Record]] = defaultdict(list)
+    theirs: dict[Tuple, list[Connection]] = defaultdict(list)
+    for record in records:
+        ours[frozenset(ends(record)), record["vlan"]].append(record)
+    for connection in connections:
+        theirs[frozenset((connection.client, connection.server)), connection.vlan].append(connection)
+    for key in ours | theirs:
+        left, right = ours.get(key, []), theirs.get(key, [])
+        name = name_of(left, right)
+        if len(left) != len(right):
+            yield name, left, right
+            continue
+        for number, (record, connection) in enumerate(zip(left, right, strict=True), start=1):
+            yield (f"{name} #{number}" if len(left) > 1 else name), [record], [connection]
+
+
+def carries_data(record: Record) -> bool:
+    return bool(record["client_bytes"] or record["server_bytes"])
+
+
+def name_of(records: list[Record], connections: list[Connection]) -> str:
+    """Name a connection after tshark's view of it, so that the name does not depend on what is tested."""
+    if connections:
+        client, server, vlan = connections[0].client, connections[0].server, connections[0].vlan
+    else:
+        (client, server), vlan = ends(records[0]), records[0]["vlan"]
+    return f"{client} -> {server}" + (f" vlan {vlan}" if vlan is not None else "")
