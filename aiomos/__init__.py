@@ -1,6 +1,9 @@
 """aiomos: network middleboxes in async Python, on one programmable TCP stack."""
 
-from aiomos.app import App, CallbackRegistration, MonitorRegistration
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from aiomos.app import App, CallbackRegistration, MonitorRegistration, TrackRegistration
 from aiomos.errors import (
     AiomosError,
     AppLoadError,
@@ -22,7 +25,26 @@ from aiomos.tcp.levels import Level
 from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, Event
 from aiomos.ude.filters import Filter
 
+if TYPE_CHECKING:
+    from aiomos.runtime import Listener, Report, Runtime, run, serve, sleep
+    from aiomos.tcp.streams import Chunk, Gap, MonitorConnection, Stream
+    from aiomos.tcp.views import Flow, Half, State
+
 __version__ = "0.1.0"
+
+# Loaded when first asked for: the command line answers --help and --version without them.
+_LAZY = {
+    **dict.fromkeys(("Listener", "Report", "Runtime", "run", "serve", "sleep"), "aiomos.runtime"),
+    **dict.fromkeys(("Chunk", "Gap", "MonitorConnection", "Stream"), "aiomos.tcp.streams"),
+    **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'aiomos' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
 
 __all__ = [
     "CONN_SETUP",
@@ -33,6 +55,7 @@ __all__ = [
     "Budgets",
     "CallbackRegistration",
     "CaptureError",
+    "Chunk",
     "ConnectionEvicted",
     "ConnectionReset",
     "ConnectionTimedOut",
@@ -41,14 +64,27 @@ __all__ = [
     "Event",
     "Filter",
     "FilterSyntaxError",
+    "Flow",
     "FlowClosed",
+    "Gap",
+    "Half",
     "Level",
+    "Listener",
+    "MonitorConnection",
     "MonitorRegistration",
     "OptionError",
     "RegistrationError",
+    "Report",
+    "Runtime",
     "Settings",
     "StalePacketError",
+    "State",
+    "Stream",
     "StreamGap",
     "Timeouts",
+    "TrackRegistration",
     "__version__",
+    "run",
+    "serve",
+    "sleep",
 ]

@@ -941,7 +941,7 @@ cdef class Engine:
         cdef Flow view = connection.flow
         if view.streams == NULL:                   # the flow has ended
             return
-        flow = <FlowRecord*> view.record
+        flow = <FlowRecord*> view.r
         if flow.hold:
             self.lower(flow, self.holds[flow.hold])
 

@@ -37,6 +37,9 @@ Progress = Callable[[int, int | None, int], None]
 PATH_ERRORS = (StreamGap, ConnectionReset, ConnectionTimedOut, ConnectionEvicted)
 """What the wire did; a handler that lets it through just ends."""
 
+LOGGED_ERRORS = 10
+"""Exceptions of one app's handlers or callbacks that are logged; more are only counted."""
+
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
 
@@ -157,6 +160,7 @@ class Runtime:
         self.pressure = Pressure(budgets.stream_bytes, budgets.stream_bytes_total)
         self.apps: list[App] = []
         self.errors: Counter[str] = Counter()
+        self._logged: Counter[object] = Counter()
         self._progress = progress
         self._tasks: set[asyncio.Task[None]] = set()
         self._listeners: set[Listener] = set()
@@ -251,11 +255,16 @@ class Runtime:
     def _failed(self, what: str, app: object, flow: Flow, error: Exception) -> None:
         """An app raised: that is the end of its interest in this flow, and of nothing else."""
         self.errors[f"{what}_errors"] += 1
+        self._logged[app] += 1
         if self.settings.on_error == "raise" or isinstance(error, BrokenPipeError):
             self._fatal = self._fatal or error
             self.pressure.relieve()
             return
-        get_logger("aiomos").error(f"{what}_failed", app=str(app), flow=str(flow), exc_info=error)
+        log = get_logger("aiomos").bind(app=str(app))
+        if self._logged[app] <= LOGGED_ERRORS:
+            log.error(f"{what}_failed", flow=str(flow), exc_info=error)
+        if self._logged[app] == LOGGED_ERRORS:
+            log.error(f"{what}_fails_often", note="more of its exceptions are counted, not logged")
 
     # --- the pump --------------------------------------------------------------------------------------
 

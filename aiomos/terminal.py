@@ -1,8 +1,10 @@
 """What the command line shows on a terminal: progress, apps, options."""
 
+import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import IO
 
 from rich.console import Console
 from rich.progress import (
@@ -68,3 +70,25 @@ def show_options(app: App) -> None:
 
 def _about(app: App) -> str:
     return (sys.modules[app.module].__doc__ or "").strip().partition("\n")[0]
+
+
+def print_table(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, file: IO[bytes]
+) -> None:
+    """Draw a table, in colour where *file* is a terminal.
+
+    Args:
+        title: What it is.
+        headings: Of the columns.
+        rows: Texts; a column whose every text begins with a digit is set flush right.
+        file: Where to.
+    """
+    table = Table(title=title, title_justify="left", header_style="bold cyan")
+    for number, heading in enumerate(headings):
+        figures = bool(rows) and all(row[number][:1].isdigit() or not row[number] for row in rows)
+        table.add_column(heading, justify="right" if figures else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    with io.TextIOWrapper(file, encoding="utf-8", write_through=True) as text:
+        Console(file=text, width=None if text.isatty() else 160).print(table)
+        text.detach()

@@ -1,7 +1,7 @@
 # The bytes of one half as an async reader.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
-cdef bytes new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data)
+cdef object new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data)
 cdef Gap new_gap(uint64_t offset, uint64_t length, int64_t time_ns, object reason)
 
 cdef class Gap:

@@ -5,9 +5,8 @@ counted by a `Pressure` that all streams share: it tells the pump when to stop f
 handlers have caught up.
 """
 
-from cpython.bytes cimport PyBytes_AS_STRING
-from cpython.mem cimport PyObject_Malloc
-from cpython.object cimport PyObject, PyTypeObject
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -20,11 +19,25 @@ from aiomos.errors import StreamGap
 cdef extern from *:
     """
     #define CHUNK_NOTE ((Py_ssize_t) (sizeof(uint64_t) + sizeof(int64_t)))
-    /* A bytes object of a subclass, its contents unset, with CHUNK_NOTE spare bytes behind the final NUL. */
-    static PyObject *aiomos_new_bytes(PyTypeObject *type, Py_ssize_t length) {
-        if (length > PY_SSIZE_T_MAX - 256) return PyErr_NoMemory();
-        PyVarObject *op = (PyVarObject *) PyObject_Malloc(
-            (size_t) (offsetof(PyBytesObject, ob_sval) + length + 1 + CHUNK_NOTE));
+
+    /* A subclass of bytes that the cyclic collector does not visit: a class statement would make one that it
+       does, and a chunk is made for every read. Its Python methods are added below. */
+    static PyObject *aiomos_chunk_type(void) {
+        static PyType_Slot slots[] = {{0, NULL}};
+        static PyType_Spec spec = {"aiomos.tcp.streams.Chunk", 0, 0, Py_TPFLAGS_DEFAULT, slots};
+        PyObject *bases = PyTuple_Pack(1, (PyObject *) &PyBytes_Type), *type;
+        if (bases == NULL) return NULL;
+        type = PyType_FromSpecWithBases(&spec, bases);
+        Py_DECREF(bases);
+        return type;
+    }
+
+    /* Its contents unset, with CHUNK_NOTE spare bytes behind the final NUL. */
+    static PyObject *aiomos_new_chunk(PyTypeObject *type, Py_ssize_t length) {
+        PyVarObject *op;
+        if (length < 0 || length > PY_SSIZE_T_MAX - 256) return PyErr_NoMemory();
+        op = (PyVarObject *) PyObject_Malloc(
+            (size_t) ((Py_ssize_t) offsetof(PyBytesObject, ob_sval) + length + 1 + CHUNK_NOTE));
         if (op == NULL) return PyErr_NoMemory();
         PyObject_InitVar(op, type, length);
         _Py_COMP_DIAG_PUSH
@@ -35,55 +48,57 @@ cdef extern from *:
         return (PyObject *) op;
     }
     """
-    object aiomos_new_bytes(PyTypeObject* type, Py_ssize_t length)
+    object aiomos_chunk_type()
+    object aiomos_new_chunk(PyTypeObject* type, Py_ssize_t length)
 
-
-class Chunk(bytes):
-    """Bytes of a stream that are in order: a ``bytes`` that knows where and when.
-
-    Args:
-        data: The bytes.
-        offset: Stream offset of the first byte, 0 for the first the half ever sent.
-        time: When the first byte became readable, seconds on the engine's clock.
-
-    Slicing gives plain ``bytes``. Two chunks are equal when their bytes are.
-    """
-
-    # Offset and time stand in the object's own memory behind the bytes (see aiomos_new_bytes), so that a chunk
-    # is one allocation without a dict. That is why every chunk must be made by new_chunk().
-    __slots__ = ()
-
-    def __new__(cls, data, offset=0, time=0.0):
-        cdef uint8_t* target
-        cdef bytes source = bytes(data)
-        if cls is not Chunk:
-            raise TypeError("Chunk is not to be subclassed")
-        chunk = new_chunk(offset, round(time * 1e9), len(source), &target)
-        memcpy(target, PyBytes_AS_STRING(source), len(source))
-        return chunk
-
-    def __reduce__(self):
-        return Chunk, (bytes(self), self.offset, self.time)
-
-    @property
-    def offset(self):
-        """Stream offset of the first byte."""
-        cdef uint64_t offset
-        memcpy(&offset, PyBytes_AS_STRING(self) + len(self) + 1, sizeof(offset))
-        return offset
-
-    @property
-    def time(self):
-        """When the first byte became readable, seconds on the engine's clock."""
-        return chunk_time(self) / 1e9
-
-
+# Offset and time of a chunk stand in the object's own memory behind the bytes, so that it is one allocation without
+# a dict. That is why every chunk is made by new_chunk().
+Chunk = aiomos_chunk_type()
 cdef PyTypeObject* CHUNK = <PyTypeObject*> Chunk
 
 
-cdef bytes new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data):
+def _chunk_new(cls, data=b"", offset=0, time=0.0):
+    cdef uint8_t* target
+    cdef bytes source = bytes(data)
+    chunk = new_chunk(offset, round(time * 1e9), len(source), &target)
+    memcpy(target, PyBytes_AS_STRING(source), len(source))
+    return chunk
+
+
+def _chunk_reduce(self):
+    return Chunk, (bytes(self), self.offset, self.time)
+
+
+def _chunk_offset(self):
+    """Stream offset of the first byte."""
+    cdef uint64_t offset
+    memcpy(&offset, PyBytes_AS_STRING(self) + PyBytes_GET_SIZE(self) + 1, sizeof(offset))
+    return offset
+
+
+def _chunk_time(self):
+    """When the first byte became readable, seconds on the engine's clock."""
+    return chunk_time(self) / 1e9
+
+
+Chunk.__doc__ = """Bytes of a stream that are in order: a ``bytes`` that knows where and when.
+
+Args:
+    data: The bytes.
+    offset: Stream offset of the first byte, 0 for the first the half ever sent.
+    time: When the first byte became readable, seconds on the engine's clock.
+
+Slicing gives plain ``bytes``. Two chunks are equal when their bytes are.
+"""
+Chunk.__new__ = staticmethod(_chunk_new)
+Chunk.__reduce__ = _chunk_reduce
+Chunk.offset = property(_chunk_offset)
+Chunk.time = property(_chunk_time)
+
+
+cdef object new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data):
     """A chunk whose bytes the caller writes at *data* before anyone else sees it."""
-    chunk = aiomos_new_bytes(CHUNK, length)
+    chunk = aiomos_new_chunk(CHUNK, length)
     cdef uint8_t* start = <uint8_t*> (<char*> PyBytes_AS_STRING(chunk))
     memcpy(start + length + 1, &offset, sizeof(offset))
     memcpy(start + length + 1 + sizeof(offset), &time_ns, sizeof(time_ns))
@@ -91,13 +106,13 @@ cdef bytes new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_
     return chunk
 
 
-cdef int64_t chunk_time(bytes chunk):
+cdef int64_t chunk_time(object chunk):
     cdef int64_t time_ns
-    memcpy(&time_ns, PyBytes_AS_STRING(chunk) + len(chunk) + 1 + sizeof(uint64_t), sizeof(time_ns))
+    memcpy(&time_ns, PyBytes_AS_STRING(chunk) + PyBytes_GET_SIZE(chunk) + 1 + sizeof(uint64_t), sizeof(time_ns))
     return time_ns
 
 
-cdef bytes slice_chunk(bytes chunk, Py_ssize_t start, Py_ssize_t stop):
+cdef object slice_chunk(object chunk, Py_ssize_t start, Py_ssize_t stop):
     cdef uint8_t* target
     part = new_chunk(<uint64_t> chunk.offset + start, chunk_time(chunk), stop - start, &target)
     memcpy(target, PyBytes_AS_STRING(chunk) + start, stop - start)
@@ -602,9 +617,11 @@ cdef class MonitorConnection:
             if first is None:
                 break
             try:
-                return first.side, first.cut_run()
-            except StopAsyncIteration:             # a skipped gap was all there was
+                run = first.cut_run()
+            except StopAsyncIteration:             # a skipped gap was all that was left
                 continue
+            if run is not None:
+                return first.side, run
         if not (self.client.ended and self.server.ended):
             return None
         for first in (self.client, self.server):

@@ -4,7 +4,7 @@ from aiomos.tcp.flows cimport Half as HalfRecord
 from aiomos.tcp.reassembly cimport Streams, Track
 
 cdef class Flow:
-    cdef const FlowRecord* record
+    cdef const FlowRecord* r           # in the engine's pool, or `kept`
     cdef const Streams* streams        # NULL once the flow is gone
     cdef FlowRecord kept               # its last values, with the tracks below
     cdef Track kept_tracks[2]
@@ -22,5 +22,6 @@ cdef class Half:
 
     cdef const HalfRecord* record(self) noexcept
     cdef const Track* track(self) noexcept
+    cdef void add_to(self, dict fields, tuple names)
 
 cdef Flow make_flow(const FlowRecord* record, const Streams* streams)

@@ -48,6 +48,11 @@ class State(IntEnum):
 
 cdef tuple STATES = (None, *State)
 cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
+cdef tuple STATE_NAMES = (None, *(state.name for state in State))
+cdef tuple HALF_FIELDS = (
+    "packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "lost", "rtt", "mss", "window_scale")
+cdef tuple CLIENT_NAMES = tuple(f"client_{name}" for name in HALF_FIELDS)
+cdef tuple SERVER_NAMES = tuple(f"server_{name}" for name in HALF_FIELDS)
 cdef dict IPV6_TEXT = {}
 cdef enum:
     MOST_IPV6_TEXT = 65536     # addresses whose text is remembered
@@ -68,7 +73,7 @@ cdef object address_text(const Address* address, uint8_t version):
 
 cdef Flow make_flow(const FlowRecord* record, const Streams* streams):
     cdef Flow flow = Flow.__new__(Flow)
-    flow.record = record
+    flow.r = record
     flow.streams = streams
     flow.client = Half.__new__(Half)
     flow.client.flow = flow
@@ -89,23 +94,23 @@ cdef class Flow:
         # A flow made by hand reads as an empty one rather than through a null pointer.
         memset(&self.kept, 0, sizeof(self.kept))
         memset(self.kept_tracks, 0, sizeof(self.kept_tracks))
-        self.record = &self.kept
+        self.r = &self.kept
 
     cdef void detach(self) noexcept:
         """Keep the last values: the engine is about to reuse the record."""
         cdef int side
         for side in range(2):
-            if self.record.halves[side].track:
-                self.kept_tracks[side] = track_at(self.streams, self.record.halves[side].track)[0]
-                self.kept_lost[side] = track_lost(self.streams, &self.kept_tracks[side], &self.record.halves[side])
-        self.kept = self.record[0]
-        self.record = &self.kept
+            if self.r.halves[side].track:
+                self.kept_tracks[side] = track_at(self.streams, self.r.halves[side].track)[0]
+                self.kept_lost[side] = track_lost(self.streams, &self.kept_tracks[side], &self.r.halves[side])
+        self.kept = self.r[0]
+        self.r = &self.kept
         self.streams = NULL
 
     @property
     def key(self):
         """``(client, client_port, server, server_port)``, addresses as text."""
-        cdef const FlowRecord* r = self.record
+        cdef const FlowRecord* r = self.r
         cdef tuple low, high
         if self._key is None:
             low = (address_text(&r.key.low, r.key.ip_version), r.key.low_port)
@@ -116,54 +121,54 @@ cdef class Flow:
     @property
     def ip_version(self):
         """4 or 6."""
-        return self.record.key.ip_version
+        return self.r.key.ip_version
 
     @property
     def vlan(self):
         """Outermost VLAN id of the first packet; None without a tag."""
-        return None if self.record.key.vlan == NO_VLAN else self.record.key.vlan
+        return None if self.r.key.vlan == NO_VLAN else self.r.key.vlan
 
     @property
     def started(self):
         """Time of the first packet, seconds since the epoch."""
-        return self.record.started_ns / 1e9
+        return self.r.started_ns / 1e9
 
     @property
     def last(self):
         """Time of the latest packet, seconds since the epoch."""
-        return self.record.last_ns / 1e9
+        return self.r.last_ns / 1e9
 
     @property
     def established(self):
         """Whether the three-way handshake has completed; on a pick-up, whether both ends have sent."""
-        return (self.record.flags & FLOW_ESTABLISHED) != 0
+        return (self.r.flags & FLOW_ESTABLISHED) != 0
 
     @property
     def closed(self):
         """Whether both FINs are acknowledged, or a valid RST was seen."""
-        return (self.record.flags & CLOSED) != 0
+        return (self.r.flags & CLOSED) != 0
 
     @property
     def reason(self):
         """How it ended: ``fin``, ``rst``, ``timeout``, ``evicted``, ``end_of_capture``; None while open."""
-        return REASONS[self.record.reason]
+        return REASONS[self.r.reason]
 
     @property
     def reset_by(self):
         """The half whose end sent the RST; None if the flow was not reset."""
-        if self.record.reason != REASON_RST:
+        if self.r.reason != REASON_RST:
             return None
-        return self.server if self.record.flags & RESET_BY_SERVER else self.client
+        return self.server if self.r.flags & RESET_BY_SERVER else self.client
 
     @property
     def midstream(self):
         """Whether it was picked up without its SYN."""
-        return (self.record.flags & MIDSTREAM) != 0
+        return (self.r.flags & MIDSTREAM) != 0
 
     @property
     def guessed_roles(self):
         """Whether client and server were judged by their ports, no SYN telling."""
-        return (self.record.flags & GUESSED_ROLES) != 0
+        return (self.r.flags & GUESSED_ROLES) != 0
 
     @property
     def ctx(self):
@@ -171,6 +176,29 @@ cdef class Flow:
         if self._ctx is None:
             self._ctx = {}
         return self._ctx
+
+    def record(self):
+        """What is known of the flow as a flat dict, as `aiomos.apps.flowlog` writes it.
+
+        Returns:
+            ``client``, ``client_port``, ``server``, ``server_port``, ``ip_version``, ``vlan``, ``start``, ``end`` (epoch
+            seconds), ``reason``, ``client_state``, ``server_state``, ``midstream``; then for ``client_`` and ``server_`` each:
+            ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``, ``out_of_order``, ``lost``, ``rtt``, ``mss``,
+            ``window_scale``.
+        """
+        cdef const FlowRecord* r = self.r
+        cdef tuple key = self.key
+        cdef dict fields = {
+            "client": key[0], "client_port": key[1], "server": key[2], "server_port": key[3],
+            "ip_version": r.key.ip_version, "vlan": self.vlan,
+            "start": r.started_ns / 1e9, "end": r.last_ns / 1e9, "reason": REASONS[r.reason],
+            "client_state": STATE_NAMES[state_of(r.halves[0].facts)],
+            "server_state": STATE_NAMES[state_of(r.halves[1].facts)],
+            "midstream": (r.flags & MIDSTREAM) != 0,
+        }
+        self.client.add_to(fields, CLIENT_NAMES)
+        self.server.add_to(fields, SERVER_NAMES)
+        return fields
 
     def half(self, name):
         """Return the half called ``"client"`` or ``"server"``.
@@ -186,7 +214,7 @@ cdef class Flow:
 
     def __str__(self):
         client, client_port, server, server_port = self.key
-        form = "[{}]:{} -> [{}]:{}" if self.record.key.ip_version == 6 else "{}:{} -> {}:{}"
+        form = "[{}]:{} -> [{}]:{}" if self.r.key.ip_version == 6 else "{}:{} -> {}:{}"
         return form.format(client, client_port, server, server_port)
 
     def __repr__(self):
@@ -200,14 +228,27 @@ cdef class Half:
     """
 
     cdef const HalfRecord* record(self) noexcept:
-        return &self.flow.record.halves[self.side]
+        return &self.flow.r.halves[self.side]
 
     cdef const Track* track(self) noexcept:
         """Its byte context, or an empty one."""
-        cdef const FlowRecord* r = self.flow.record
+        cdef const FlowRecord* r = self.flow.r
         if self.flow.streams == NULL or r.halves[self.side].track == 0:
             return &self.flow.kept_tracks[self.side]
         return track_at(self.flow.streams, r.halves[self.side].track)
+
+    cdef void add_to(self, dict fields, tuple names):
+        cdef const HalfRecord* r = self.record()
+        cdef const Track* t = self.track()
+        fields[names[0]] = r.packets
+        fields[names[1]] = t.bytes
+        fields[names[2]] = t.stream_bytes
+        fields[names[3]] = t.retransmits
+        fields[names[4]] = t.out_of_order
+        fields[names[5]] = self.lost
+        fields[names[6]] = t.srtt / 1e9 if t.flags & HAS_RTT else None
+        fields[names[7]] = r.mss or None
+        fields[names[8]] = r.wscale if r.flags & OFFERS_SCALE else None
 
     @property
     def name(self):

@@ -21,6 +21,7 @@ def open_captures(
     """Open captures as one source of frames, merged by time if they are several.
 
     A capture is pcap or pcapng, as it is or compressed by gzip or zstandard; its name does not matter.
+    The first block of each is read at once, so opening a pipe waits for it.
     All captures stay open while they are merged, so their number is bounded by ``ulimit -n``.
 
     Args:

@@ -32,17 +32,16 @@ class _Compression:
     name: str
     magic: bytes
     start: Callable[[], _Codec]
-    piece: int
-    """Compressed bytes taken at once. Bounds what one step can grow to, whatever the file holds: deflate
-    expands at most 1032 times (to 16 MiB); a zstandard block of 4 bytes to 128 KiB (to 64 MiB)."""
 
 
 _COMPRESSIONS = (
-    _Compression("gzip", b"\x1f\x8b", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS), 16 * 1024),
-    _Compression(
-        "zstandard", b"\x28\xb5\x2f\xfd", lambda: zstandard.ZstdDecompressor().decompressobj(), 2 * 1024
-    ),
+    _Compression("gzip", b"\x1f\x8b", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS)),
+    _Compression("zstandard", b"\x28\xb5\x2f\xfd", lambda: zstandard.ZstdDecompressor().decompressobj()),
 )
+_BLOCK_SIZE = 128 * 1024
+_PIECE_SIZE = 2 * 1024
+"""Compressed bytes decompressed in one step. It bounds what a step can grow to, whatever the file holds:
+deflate expands at most 1032 times, to 2 MiB, and zstandard's 4-byte blocks to 128 KiB each, to 64 MiB."""
 
 
 class CaptureInput(Protocol):
@@ -130,7 +129,8 @@ class RawInput:
 class DecompressedInput:
     """What a compressed file decompresses to, over all its members.
 
-    A broken member ends it with an `OSError`, after what was decompressed up to the piece that is broken.
+    A member that is cut short gives all it has. One that is broken gives what came before the 2 KiB of
+    compressed bytes in which that shows: neither library hands out what it made of them.
 
     Args:
         raw: The compressed file.
@@ -147,8 +147,8 @@ class DecompressedInput:
         self._raw = raw
         self._compression = compression
         self._codec: _Codec | None = None
-        self._compressed = b""
-        self._piece = memoryview(bytearray(compression.piece))
+        self._block = memoryview(bytearray(_BLOCK_SIZE))
+        self._at = self._end = 0  # of the compressed bytes in the block that are not decompressed yet
         self._decompressed = memoryview(b"")
 
     @property
@@ -163,38 +163,36 @@ class DecompressedInput:
             OSError: the compressed data are broken, cut short or followed by something else.
         """
         while not self._decompressed:
-            compressed = self._take_piece()
-            if not compressed:
+            if self._at == self._end and not self._read_block():
                 return 0
-            self._decompressed = memoryview(self._decompress(compressed))
+            self._decompressed = memoryview(self._decompress_piece())
         n = min(len(buffer), len(self._decompressed))
         buffer[:n] = self._decompressed[:n]
         self._decompressed = self._decompressed[n:]
         return n
 
-    def _take_piece(self) -> bytes:
-        """Return compressed bytes of a member; none at the end of the file."""
-        while True:
-            compressed = self._compressed or bytes(self._piece[: self._raw.readinto(self._piece)])
-            self._compressed = b""
-            if self._codec is None:
-                # gzip(1): zero bytes may pad a file behind its members, as on tapes.
-                padded, compressed = compressed, compressed.lstrip(b"\0")
-                if padded and not compressed:
-                    continue
-            elif not compressed:
-                raise OSError(f"the {self._compression.name} data are cut short")
-            return compressed
+    def _read_block(self) -> bool:
+        """Read more compressed bytes; false at the end of the file."""
+        self._at, self._end = 0, self._raw.readinto(self._block)
+        if self._end == 0 and self._codec is not None:
+            raise OSError(f"the {self._compression.name} data are cut short")
+        return self._end > 0
 
-    def _decompress(self, compressed: bytes) -> bytes:
+    def _decompress_piece(self) -> bytes:
+        piece = bytes(self._block[self._at : min(self._at + _PIECE_SIZE, self._end)])
+        self._at += len(piece)
         if self._codec is None:
+            # gzip(1): zero bytes may pad a file behind its members, as on tapes.
+            piece = piece.lstrip(b"\0")
+            if not piece:
+                return b""
             self._codec = self._compression.start()
         try:
-            decompressed = self._codec.decompress(compressed)
+            decompressed = self._codec.decompress(piece)
         except (zlib.error, zstandard.ZstdError) as error:
             raise OSError(f"the {self._compression.name} data are broken: {error}") from error
         if self._codec.eof:
-            self._compressed = self._codec.unused_data
+            self._at -= len(self._codec.unused_data)
             self._codec = None
         return decompressed
 

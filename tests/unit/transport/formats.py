@@ -134,7 +134,7 @@ class Memory:
 
     def __init__(self, data: bytes, *, seed: int | None = None) -> None:
         self.path = "memory"
-        self.size = len(data)
+        self.size: int | None = len(data)
         self.position = 0
         self._file = io.BytesIO(data)
         self._random = None if seed is None else random.Random(seed)

@@ -43,14 +43,10 @@ def test_formats_of_editcap(capture: Path, kind: str) -> None:
 
 @pytest.mark.interop
 @needs_wireshark
-@pytest.mark.parametrize("kind", ["5views", "btsnoop", "erf", "k12text", "netmon2", "snoop", "visual"])
+@pytest.mark.parametrize("kind", ["5views", "k12text", "netmon2", "snoop", "visual"])
 def test_other_formats_of_editcap_are_refused(capture: Path, kind: str) -> None:
     converted = capture.with_suffix(".out")
-    arguments = ["-T", "hci_h1"] if kind == "btsnoop" else []
-    if subprocess.run(
-        ["editcap", "-F", kind, *arguments, capture, converted], capture_output=True
-    ).returncode:
-        pytest.skip(f"this editcap does not write {kind}")
+    run("editcap", "-F", kind, capture, converted)
     with pytest.raises(CaptureError, match="neither"):
         open_captures([converted])
 
@@ -118,7 +114,7 @@ def epoch_ns(text: str) -> int:
 @pytest.mark.interop
 @needs_wireshark
 def test_real_captures_have_the_count_lengths_and_times_that_capinfos_finds(captures: list[Path]) -> None:
-    command = ["capinfos", "-T", "-r", "-B", "-N", "-c", "-d", "-a", "-e", "-S", *captures]
+    command = ["capinfos", "-T", "-r", "-B", "-N", "-c", "-d", "-a", "-e", "-S", *map(str, captures)]
     table = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     found = {Path(name).name: numbers for name, *numbers in (line.split("\t") for line in table.splitlines())}
     assert len(found) == len(captures)

@@ -1,0 +1,163 @@
+"""One record for every TCP connection: who, when, how it ended, and what each side sent.
+
+::
+
+    aiomos run aiomos.apps.flowlog --pcap trace.pcap --set path=flows.jsonl
+    aiomos run aiomos.apps.flowlog --pcap trace.pcap --set format=table
+"""
+
+import csv
+import io
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
+
+import attrs
+import orjson
+
+from aiomos import CONN_TEARDOWN, App, CallbackRegistration, Level
+
+if TYPE_CHECKING:
+    from aiomos import Flow
+
+
+@attrs.define
+class Options:
+    """What to write, and where.
+
+    Attributes:
+        path: File to write; standard output without it.
+        format: jsonl for JSON Lines, csv, or table for people.
+        filter: Which connections; all without it.
+        midstream: Whether to log connections whose SYN was not captured; who is client is then judged by port.
+    """
+
+    path: Path | None = None
+    format: Literal["jsonl", "csv", "table"] = "jsonl"
+    filter: str = ""
+    midstream: bool = False
+
+
+class Writer(Protocol):
+    """A form of the log."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add one connection."""
+
+    def finish(self) -> None:
+        """Write what is left."""
+
+
+class JsonLines:
+    """One JSON object a line."""
+
+    def __init__(self, output: IO[bytes]) -> None:
+        self._write = output.write
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add one connection."""
+        self._write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+    def finish(self) -> None:
+        """Nothing is held back."""
+
+
+class Csv:
+    """Comma-separated values with a header; what is not known is empty."""
+
+    def __init__(self, output: IO[bytes]) -> None:
+        self._text = io.TextIOWrapper(output, encoding="utf-8", newline="", write_through=True)
+        self._writer: csv.DictWriter[str] | None = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add one connection."""
+        if self._writer is None:
+            self._writer = csv.DictWriter(self._text, record)
+            self._writer.writeheader()
+        self._writer.writerow(record)
+
+    def finish(self) -> None:
+        """Leave the output open for its owner."""
+        self._text.detach()
+
+
+class Table:
+    """A table for people, written at the end."""
+
+    def __init__(self, output: IO[bytes]) -> None:
+        self._output = output
+        self._records: list[dict[str, Any]] = []
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Add one connection."""
+        self._records.append(record)
+
+    def finish(self) -> None:
+        """Draw the table."""
+        from aiomos.terminal import print_table
+
+        rows = [
+            (
+                f"{r['client']}:{r['client_port']}",
+                f"{r['server']}:{r['server_port']}",
+                f"{r['end'] - r['start']:.3f} s",
+                r["reason"],
+                *(f"{r[side + 'stream_bytes']:,}" for side in ("client_", "server_")),
+                f"{r['client_retransmits']}/{r['server_retransmits']}",
+                f"{r['client_lost'] + r['server_lost']:,}",
+                "" if r["client_rtt"] is None else f"{r['client_rtt'] * 1e3:.1f} ms",
+            )
+            for r in sorted(self._records, key=lambda r: r["start"])
+        ]
+        headings = ("client", "server", "lasted", "ended", "sent", "received", "resent", "lost", "rtt")
+        print_table(f"{len(rows)} TCP connections", headings, rows, file=self._output)
+
+
+WRITERS = {"jsonl": JsonLines, "csv": Csv, "table": Table}
+
+
+class FlowLog:
+    """The log of one run: its output, and the callback that feeds it."""
+
+    def __init__(self, options: Options) -> None:
+        self._owned = options.path is not None
+        self._output = options.path.open("wb", buffering=1 << 20) if options.path else sys.stdout.buffer
+        self._writer: Writer = WRITERS[options.format](self._output)
+
+    def register(self, options: Options) -> CallbackRegistration:
+        """Have each flow written when it ends."""
+        write = self._writer.write
+
+        def log(flow: "Flow") -> None:
+            write(flow.record())
+
+        return app.on(
+            CONN_TEARDOWN, filter=options.filter, level=Level.BYTES, midstream=options.midstream
+        )(log)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._writer.finish()
+        self._output.flush()
+        if self._owned:
+            self._output.close()
+
+
+app = App("flowlog", options=Options)
+_running: list[tuple[FlowLog, CallbackRegistration]] = []
+
+
+@app.startup
+def open_log() -> None:
+    """Open the output, and register for the flows the options choose."""
+    log = FlowLog(app.options)
+    _running.append((log, log.register(app.options)))
+
+
+@app.shutdown
+def close_log() -> None:
+    """Write what is left and close the output."""
+    while _running:
+        log, registration = _running.pop()
+        registration.cancel()
+        log.close()
