@@ -40,13 +40,6 @@ ctypedef struct Decoded:
     int kind
     bint from_low
 
-# One flow's Python side.
-cdef class FlowHold:
-    cdef Flow view
-    cdef list connections      # MonitorConnection, in order of registration
-    cdef list rules            # index of the rule of each
-    cdef uint32_t flow_index
-
 cdef class Engine:
     cdef Flows flows
     cdef Streams streams
@@ -116,11 +109,12 @@ cdef class Engine:
     cdef void release(self, FlowRecord* flow) noexcept nogil
     cdef int signal(self, FlowRecord* flow) except -1 nogil
     cdef int signal_data(self, FlowRecord* flow) except -1 nogil
-    cdef void lower(self, FlowRecord* flow, FlowHold hold) noexcept
+    cdef void lower(self, FlowRecord* flow, Flow view) noexcept
     cdef int call(self, FlowRecord* flow, int what) except -1 with gil
-    cdef FlowHold hold_of(self, FlowRecord* flow)
+    cdef Flow view_of(self, FlowRecord* flow)
     cdef int deliver(self) except -1
-    cdef uint32_t copy_parts(self, uint32_t index, uint8_t* target) noexcept
-    cdef int connect(self, FlowRecord* flow, FlowHold hold) except -1
-    cdef int hand_over(self, FlowRecord* flow, FlowHold hold) except -1
-    cdef int end_hold(self, FlowRecord* flow, FlowHold hold) except -1
+    cdef int push_parts(self, FlowRecord* flow, Flow view, int side, bint both) except -1
+    cdef object take_run(self, Track* track, bint both)
+    cdef int connect(self, FlowRecord* flow, Flow view) except -1
+    cdef int hand_over(self, FlowRecord* flow, Flow view) except -1
+    cdef int end_view(self, FlowRecord* flow, Flow view) except -1

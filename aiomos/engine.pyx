@@ -125,6 +125,7 @@ cdef extern from *:
 cdef enum:
     SECOND = 1_000_000_000
     NO_TRACKS = 1              # Level.STATE
+    BYTES_LEVEL = 2
     STREAM_LEVEL = 3
     EVICTION_LOOKS = 64        # flows whose deadline is put right in search of the idlest
     FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
@@ -759,7 +760,6 @@ cdef class Engine:
         cdef uint64_t mask = self.watchers(flow)
         cdef uint32_t number
         cdef Flow view
-        cdef FlowHold hold
         event = "conn_setup" if what == CALL_SETUP else "conn_teardown"
         view = None
         for number in range(self.rule_count):
@@ -767,10 +767,9 @@ cdef class Engine:
                 if view is None:
                     # What will be asked about again keeps its Python side; a flow that ends needs none.
                     if what == CALL_TEARDOWN and not flow.hold:
-                        view = make_flow(flow, &self.streams)
+                        view = make_flow(flow, &self.streams, 0)
                     else:
-                        hold = self.hold_of(flow)
-                        view = hold.view
+                        view = self.view_of(flow)
                 self.call_rule(number, event, view)
         if view is not None and what == CALL_TEARDOWN and not flow.hold:
             view.detach()
@@ -790,162 +789,140 @@ cdef class Engine:
             except Exception as error:
                 self.on_callback_error(function, view, error)
 
-    cdef FlowHold hold_of(self, FlowRecord* flow):
+    cdef Flow view_of(self, FlowRecord* flow):
         """The Python side of a flow, made when first needed."""
-        cdef FlowHold hold
+        cdef Flow view
         if flow.hold:
             return self.holds[flow.hold]
-        hold = FlowHold.__new__(FlowHold)
-        hold.view = make_flow(flow, &self.streams)
-        hold.connections, hold.rules = [], []
-        hold.flow_index = flow_index(&self.flows, flow)
+        view = make_flow(flow, &self.streams, flow_index(&self.flows, flow))
         if self.free_holds:
             flow.hold = self.free_holds.pop()
-            self.holds[flow.hold] = hold
+            self.holds[flow.hold] = view
         else:
             flow.hold = <uint32_t> len(self.holds)
-            self.holds.append(hold)
-        return hold
+            self.holds.append(view)
+        return view
 
     cdef int deliver(self) except -1:
         """Hand over what the batch brought about: new connections, bytes, ends; flow by flow."""
         cdef size_t i = 0
         cdef FlowRecord* flow
-        cdef FlowHold hold
+        cdef Flow view
         try:
             while i < self.signal_count:
                 flow = flow_at(&self.flows, self.signals[i])
                 i += 1
                 flow.flags &= ~<uint16_t> SIGNALLED
-                hold = self.hold_of(flow)
-                if not hold.rules:
-                    self.connect(flow, hold)
+                view = self.view_of(flow)
+                if view.connections is None:
+                    self.connect(flow, view)
                 if flow.halves[0].track:
-                    self.hand_over(flow, hold)
+                    self.hand_over(flow, view)
                 if flow.flags & ENDED:
-                    self.end_hold(flow, hold)
+                    self.end_view(flow, view)
         finally:
             self.signal_count = 0
         return 0
 
-    cdef int connect(self, FlowRecord* flow, FlowHold hold) except -1:
+    cdef int connect(self, FlowRecord* flow, Flow view) except -1:
         cdef uint64_t mask = self.watchers(flow) & self.connecting_rules
         cdef uint32_t number
+        cdef MonitorConnection connection
+        view.connections = []
         for number in range(self.rule_count):
             if mask >> number & 1:
-                hold.rules.append(number)
-                hold.connections.append(self.openers[number](hold.view))
+                connection = self.openers[number](view)
+                connection.rule = number
+                view.connections.append(connection)
 
-    cdef int hand_over(self, FlowRecord* flow, FlowHold hold) except -1:
-        """Make each half's parts of this batch into chunks and gaps, and push them to every connection."""
-        cdef Track* tracks[2]
-        cdef int side
-        cdef MonitorConnection connection
-        cdef Stream stream
-        cdef bint both
-        for side in range(2):
-            tracks[side] = track_at(&self.streams, flow.halves[side].track)
-        both = tracks[0].out_head and tracks[1].out_head
-        for side in range(2):
-            if not tracks[side].out_head:
-                continue
-            for item, order in self.take_parts(hold, side, both):
-                for connection in hold.connections:
-                    stream = connection.server if side else connection.client
-                    if type(item) is int:
-                        stream.end(stream_error(item, hold.view))
-                    else:
-                        stream.push(item, order)
+    cdef int hand_over(self, FlowRecord* flow, Flow view) except -1:
+        """Push each half's bytes of this batch to every connection.
+
+        Where both halves have some, they are pushed in runs, so that a merged reader gets them in the order in
+        which they became readable.
+        """
+        cdef bint client = track_at(&self.streams, flow.halves[0].track).out_head != 0
+        cdef bint server = track_at(&self.streams, flow.halves[1].track).out_head != 0
+        if client:
+            self.push_parts(flow, view, 0, server)
+        if server:
+            self.push_parts(flow, view, 1, client)
         return 0
 
-    def take_parts(self, FlowHold hold not None, int side, bint both):
-        """The parts of a half as ``(item, order)``: bytes as one Chunk a run without gaps, a Gap, or an end's kind.
-
-        With *both* halves of the flow having parts, a chunk's order lists its runs as ``(serial, stream offset
-        of the end)``, so that a merged reader can tell what came first.
-        """
-        cdef FlowRecord* flow = flow_at(&self.flows, hold.flow_index)
+    cdef int push_parts(self, FlowRecord* flow, Flow view, int side, bint both) except -1:
         cdef Track* track = track_at(&self.streams, flow.halves[side].track)
-        cdef Part* part
-        cdef uint32_t index = track.out_head, first
-        cdef uint64_t length, last
-        cdef uint8_t* target = NULL
-        cdef list items = [], runs
-        while index:
-            part = part_at(&self.streams, index)
-            if part.kind == PART_DATA:
-                first = index
-                length = 0
-                runs = []
-                last = 0
-                while index and part_at(&self.streams, index).kind == PART_DATA:
-                    part = part_at(&self.streams, index)
-                    length += part.length
-                    if both:
-                        if last and part.serial == last + 1:
-                            runs[len(runs) - 1] = (runs[len(runs) - 1][0], part.offset + part.length)
-                        else:
-                            runs.append((part.serial, part.offset + part.length))
-                        last = part.serial
-                    index = part.next
-                part = part_at(&self.streams, first)
-                order = part.serial
-                if len(runs) > 1:
-                    order = runs
-                chunk = new_chunk(part.offset, part.time_ns, <Py_ssize_t> length, &target)
-                index = self.copy_parts(first, target)
-                items.append((chunk, order))
-                continue
-            if part.kind == PART_GAP:
-                items.append((new_gap(part.offset, part.length, part.time_ns, GAP_NAMES[part.reason]), part.serial))
-            else:
-                items.append((<int> part.kind, part.serial))
-            first = part.next
-            part_release(&self.streams, index)
-            index = first
-        track.out_head = track.out_tail = 0
-        return items
-
-    cdef uint32_t copy_parts(self, uint32_t index, uint8_t* target) noexcept:
-        """Copy a run of data parts out and release them; returns the part after it."""
-        cdef Part* part
-        cdef uint32_t after
-        while index:
-            part = part_at(&self.streams, index)
-            if part.kind != PART_DATA:
-                break
-            memcpy(target, part.data, part.length)
-            target += part.length
-            after = part.next
-            part_release(&self.streams, index)
-            index = after
-        return index
-
-    cdef int end_hold(self, FlowRecord* flow, FlowHold hold) except -1:
         cdef MonitorConnection connection
         cdef Stream stream
-        hold.view.detach()
-        for connection in hold.connections:
-            for stream in (connection.client, connection.server):
-                stream.end(None)
+        cdef Part* part
+        cdef uint32_t index
+        cdef uint64_t order
+        cdef uint8_t kind
+        while track.out_head:
+            index = track.out_head
+            part = part_at(&self.streams, index)
+            kind = part.kind
+            order = part.serial
+            if kind == PART_DATA:
+                item = self.take_run(track, both)
+            else:
+                if kind == PART_GAP:
+                    item = new_gap(part.offset, part.length, part.time_ns, GAP_NAMES[<int> part.reason])
+                else:
+                    item = stream_error(kind, view)
+                track.out_head = part.next
+                part_release(&self.streams, index)
+            for connection in view.connections:
+                stream = connection.server if side else connection.client
+                if kind <= PART_GAP:
+                    stream.push(item, order)
+                else:
+                    stream.end(item)
+        track.out_tail = 0
+        return 0
+
+    cdef object take_run(self, Track* track, bint both):
+        """The data parts at the head as one chunk: all of them, or those the peer's bytes do not come between."""
+        cdef uint32_t index = track.out_head
+        cdef Part* part = part_at(&self.streams, index)
+        cdef Part* first = part
+        cdef uint64_t length = 0, serial = part.serial
+        cdef uint8_t* target = NULL
+        while part.kind == PART_DATA and (not both or part.serial == serial):
+            length += part.length
+            serial += 1
+            if not part.next:
+                break
+            part = part_at(&self.streams, part.next)
+        chunk = new_chunk(first.offset, first.time_ns, <Py_ssize_t> length, &target)
+        while length:
+            part = part_at(&self.streams, index)
+            memcpy(target, part.data, part.length)
+            target += part.length
+            length -= part.length
+            track.out_head = part.next
+            part_release(&self.streams, index)
+            index = track.out_head
+        return chunk
+
+    cdef int end_view(self, FlowRecord* flow, Flow view) except -1:
+        cdef MonitorConnection connection
+        view.detach()
+        for connection in view.connections:
+            connection.client.end(None)
+            connection.server.end(None)
             connection.close(REASON_NAMES[flow.reason])
+        view.connections = None                    # they know the flow: no cycle is left behind
         self.holds[flow.hold] = None
         self.free_holds.append(flow.hold)
         self.release(flow)
         return 0
 
-    def released(self, MonitorConnection connection not None):
+    def released(self, Flow view not None):
         """Lower a flow's level to what its connections still want; called when one gives a half or all up."""
-        cdef FlowHold hold
-        cdef FlowRecord* flow
-        cdef Flow view = connection.flow
-        if view.streams == NULL:                   # the flow has ended
-            return
-        flow = <FlowRecord*> view.r
-        if flow.hold:
-            self.lower(flow, self.holds[flow.hold])
+        if view.connections is not None:           # else the flow has ended
+            self.lower(<FlowRecord*> view.r, view)
 
-    cdef void lower(self, FlowRecord* flow, FlowHold hold) noexcept:
+    cdef void lower(self, FlowRecord* flow, Flow view) noexcept:
         cdef uint64_t mask = self.watchers(flow) & ~self.connecting_rules
         cdef MonitorConnection connection
         cdef Stream stream
@@ -959,15 +936,14 @@ cdef class Engine:
         for side in range(2):
             level = base
             sink = False
-            for number, connection in zip(hold.rules, hold.connections):
+            for connection in view.connections:
                 if connection.left:
                     continue
                 stream = connection.server if side else connection.client
-                if stream.wanted and self.rules[number].level == STREAM_LEVEL:
+                if stream.wanted:
                     sink = True
-                    level = STREAM_LEVEL
-                else:
-                    level = max(level, min(self.rules[number].level, <uint8_t> 2))
+                level = max(level, self.rules[connection.rule].level if stream.wanted
+                            else min(self.rules[connection.rule].level, <uint8_t> BYTES_LEVEL))
             flow.halves[side].level = level
             if not sink and flow.halves[side].flags & SINK:
                 flow.halves[side].flags &= ~<uint16_t> SINK
@@ -1012,7 +988,7 @@ cdef int64_t nanoseconds(object seconds) except -1:
     return round(seconds * 1e9)
 
 
-cdef object stream_error(object kind, Flow view):
+cdef object stream_error(uint8_t kind, Flow view):
     """What reading past the last byte raises, by how the half ended; None where it just ends."""
     if kind == PART_RESET:
         return ConnectionReset(flow=view)

@@ -5,13 +5,15 @@ run. Offline nothing is dropped: when a handler is slow, the pump waits for it.
 """
 
 import asyncio
+import gc
 import heapq
 import inspect
 import itertools
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from types import TracebackType
@@ -39,6 +41,13 @@ PATH_ERRORS = (StreamGap, ConnectionReset, ConnectionTimedOut, ConnectionEvicted
 
 LOGGED_ERRORS = 10
 """Exceptions of one app's handlers or callbacks that are logged; more are only counted."""
+
+BLOCK_SIZE = 1 << 20
+"""Bytes of a capture read at once: frames enough that a handler, woken once a batch, finds more than one chunk."""
+
+COLLECTOR_THRESHOLDS = (100_000, 50, 50)
+"""For `gc.set_threshold` while run() owns the process. Connections are freed by reference count; looking for cycles
+among all open ones after every 700 new objects would cost more than the rest of their handling."""
 
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
@@ -154,7 +163,7 @@ class Runtime:
         if (pcap is None) == (source is None):
             raise ValueError("a Runtime reads either pcap=[...] or source=...")
         self.settings = settings or Settings()
-        self.source = source if source is not None else open_captures(pcap or [])
+        self.source = source if source is not None else open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed)
         budgets = self.settings.budgets
         self.pressure = Pressure(budgets.stream_bytes, budgets.stream_bytes_total)
@@ -224,9 +233,7 @@ class Runtime:
 
         def opener(flow: Flow) -> MonitorConnection:
             connection = self._connection(flow, gaps, level)
-            task = loop.create_task(self._handle(app, handler, connection))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.add(loop.create_task(self._handle(app, handler, connection)))
             return connection
 
         self.engine.add_rule(chosen.program, level, midstream=midstream, overlap=overlap, opener=opener)
@@ -246,6 +253,9 @@ class Runtime:
             self._failed("handler", app.name, connection.flow, error)
         finally:
             connection.leave()
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.discard(task)
 
     def _callback_failed(self, callback: Callback, flow: Flow, error: Exception) -> None:
         self._failed("callback", f"{callback.__module__}.{callback.__qualname__}", flow, error)
@@ -474,8 +484,19 @@ def run(
     main: Coroutine[Any, Any, Report] = serve(
         *apps, pcap=pcap, source=source, settings=settings, progress=progress
     )
-    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+    with _patient_collector(), asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         return runner.run(main)
+
+
+@contextmanager
+def _patient_collector() -> Iterator[None]:
+    """Have the cyclic garbage collector look less often; see COLLECTOR_THRESHOLDS."""
+    before = gc.get_threshold()
+    gc.set_threshold(*COLLECTOR_THRESHOLDS)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,5 +1,5 @@
-# The bytes of one half as an async reader.
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+# The async face: streams of bytes, and the connection they belong to.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef object new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data)
 cdef Gap new_gap(uint64_t offset, uint64_t length, int64_t time_ns, object reason)
@@ -11,55 +11,68 @@ cdef class Gap:
     cdef int64_t time_ns
 
 cdef class Pressure:
-    cdef public uint64_t half_limit    # unread bytes of one half at which its reader is slow
-    cdef public uint64_t total_limit
-    cdef readonly uint64_t total       # unread bytes in all streams
-    cdef readonly uint64_t overflows   # bytes dropped because nobody could read them
-    cdef readonly uint64_t sleepers    # tasks that wait for the engine's clock
-    cdef set slow                      # streams beyond half_limit
-    cdef object waiter                 # future of the pump while it is held back
-    cdef object loop
+    cdef readonly uint64_t half_limit      # unread bytes of one half at which its reader is slow
+    cdef readonly uint64_t total_limit
+    cdef readonly uint64_t total           # unread bytes in all streams
+    cdef readonly uint64_t overflows       # bytes dropped because nobody could read them
+    cdef int64_t sleepers                  # tasks that wait for the engine's clock
+    cdef set slow                          # streams beyond half_limit
+    cdef object waiter                     # future of the pump while it is held back
 
     cdef void check(self)
     cpdef bint holds_back(self)
 
+# What a connection and its two streams share. The streams know this and not the connection, so that no reference
+# cycle keeps a connection alive once its app has left it.
+cdef class Wiring:
+    cdef object flow                       # aiomos.Flow
+    cdef Pressure pressure
+    cdef object released                   # called with the flow when less of it is wanted; None when it is over
+    cdef object client_waiter              # futures of readers, or None
+    cdef object server_waiter
+    cdef object merged_waiter
+    cdef list closers                      # futures of closed(), or None
+
+    cdef bint needs_engine(self)
+    cdef void changed(self)
+
 cdef class Stream:
     cdef readonly object side
-    cdef MonitorConnection connection
-    cdef object items                  # deque of Chunk and Gap, oldest first
-    cdef object orders                 # deque: for each item, when it became readable (int), or its runs (list)
-    cdef object waiter                 # future of the reader that waits, or None
-    cdef object error                  # what reading past the last item raises; None at a FIN
-    cdef readonly uint64_t unread      # bytes in items
-    cdef readonly uint64_t offset      # of the next byte to read
+    cdef Wiring wiring
+    cdef object head                       # the oldest item, Chunk or Gap, or None
+    cdef uint64_t head_order               # when it became readable, among all of the engine's
+    cdef object rest                       # deque of (item, order) behind it, or None
+    cdef object error                      # what reading past the last item raises; None at a FIN
+    cdef readonly uint64_t unread          # bytes in items
+    cdef readonly uint64_t offset          # of the next byte to read
     cdef bint ended
-    cdef readonly bint wanted          # false once given up: bytes that come are dropped
-    cdef bint opened                   # somebody has read from it
-    cdef readonly object gaps          # the app's choice: raise, mark, skip or zero
+    cdef readonly bint wanted              # false once given up: bytes that come are dropped
+    cdef bint opened                       # somebody has read from it
+    cdef readonly object gaps              # the app's choice: raise, mark, skip or zero
 
-    cdef void push(self, object item, object order)
+    cdef void push(self, object item, uint64_t order)
+    cdef void append(self, object item, uint64_t order)
+    cdef void prepend(self, object item)
+    cdef object shift(self)
     cdef void end(self, object error)
     cdef void drop(self)
     cdef void wake(self)
     cdef bint overflows(self, uint64_t size)
-    cdef object fill(self, Gap gap, object order)
-    cdef object pop(self, object gaps)
-    cdef object shorten(self, Py_ssize_t n)
-    cdef object cut_run(self)
-    cdef object future(self)
     cdef bint waiting(self)
+    cdef object pop(self, object gaps)
+    cdef object past_end(self)
+    cdef object pop_joined(self, object gaps)
+    cdef object fill(self, Gap gap)
+    cdef void took(self, uint64_t n)
 
 cdef class MonitorConnection:
-    cdef readonly object flow          # aiomos.Flow
+    cdef Wiring wiring
     cdef readonly Stream client
     cdef readonly Stream server
-    cdef readonly Pressure pressure
-    cdef object released               # called when a half, or the whole flow, is no longer wanted
-    cdef object waiter                 # future of a merged reader
-    cdef list closers                  # futures of closed()
-    cdef object reason
+    cdef readonly object reason
+    cdef bint left
+    cdef uint32_t rule                     # the engine's number of the registration it came from
 
     cdef void close(self, object reason)
-    cdef bint needs_engine(self)
     cdef object pop(self)
     cdef Stream earlier(self)

@@ -5,6 +5,7 @@ counted by a `Pressure` that all streams share: it tells the pump when to stop f
 handlers have caught up.
 """
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
@@ -71,9 +72,7 @@ def _chunk_reduce(self):
 
 def _chunk_offset(self):
     """Stream offset of the first byte."""
-    cdef uint64_t offset
-    memcpy(&offset, PyBytes_AS_STRING(self) + PyBytes_GET_SIZE(self) + 1, sizeof(offset))
-    return offset
+    return chunk_offset(self)
 
 
 def _chunk_time(self):
@@ -106,17 +105,16 @@ cdef object new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8
     return chunk
 
 
+cdef uint64_t chunk_offset(object chunk):
+    cdef uint64_t offset
+    memcpy(&offset, PyBytes_AS_STRING(chunk) + PyBytes_GET_SIZE(chunk) + 1, sizeof(offset))
+    return offset
+
+
 cdef int64_t chunk_time(object chunk):
     cdef int64_t time_ns
     memcpy(&time_ns, PyBytes_AS_STRING(chunk) + PyBytes_GET_SIZE(chunk) + 1 + sizeof(uint64_t), sizeof(time_ns))
     return time_ns
-
-
-cdef object slice_chunk(object chunk, Py_ssize_t start, Py_ssize_t stop):
-    cdef uint8_t* target
-    part = new_chunk(<uint64_t> chunk.offset + start, chunk_time(chunk), stop - start, &target)
-    memcpy(target, PyBytes_AS_STRING(chunk) + start, stop - start)
-    return part
 
 
 cdef class Gap:
@@ -167,7 +165,11 @@ cdef class Pressure:
 
     A stream beyond its limit holds the pump back as long as its handler is busy elsewhere. A handler that itself waits
     for the engine (for the other half, for the end, for the engine's clock) could never catch up if the
-    engine waited for it; its unread bytes may grow to `HARD` limits, and what exceeds them is a gap.
+    engine waited for it; its unread bytes may grow to ``HARD`` limits, and what exceeds them is a gap.
+
+    Args:
+        half_limit: Unread bytes of one half at which its reader is slow.
+        total_limit: Unread bytes of all halves at which readers are slow.
     """
 
     HARD = 16
@@ -183,7 +185,7 @@ cdef class Pressure:
         if self.sleepers:
             return False
         for stream in self.slow:
-            if not stream.connection.needs_engine():
+            if not stream.wiring.needs_engine():
                 return True
         return False
 
@@ -201,14 +203,48 @@ cdef class Pressure:
 
     def sleeper(self, delta):
         """Count a task that begins (1) or ends (-1) waiting for the engine's clock."""
-        self.sleepers = <uint64_t> (<int64_t> self.sleepers + <int64_t> delta)
+        self.sleepers += <int64_t> delta
         self.check()
 
     cdef void check(self):
-        if self.waiter is not None and not self.waiter.done():
+        if is_pending(self.waiter):
             self.waiter.set_result(None)
 
 
+cdef inline bint is_pending(object future):
+    return future is not None and not future.done()
+
+
+cdef object wake(object future):
+    """Wake whoever waits on a future; None, to be put in its place."""
+    if is_pending(future):
+        future.set_result(None)
+    return None
+
+
+cdef class Wiring:
+
+    cdef bint needs_engine(self):
+        """Does the handler wait for something that only the engine can bring?"""
+        return (self.closers or is_pending(self.merged_waiter) or is_pending(self.client_waiter)
+                or is_pending(self.server_waiter))
+
+    cdef void changed(self):
+        if self.released is not None:
+            self.released(self.flow)
+
+
+cdef object reader_future(Wiring wiring, object other, object whose):
+    """A future that a coroutine gives its task to be woken by, as ``await future`` does."""
+    if is_pending(other):
+        raise RuntimeError(f"another coroutine is already waiting for data of {whose}")
+    future = asyncio.get_running_loop().create_future()
+    future._asyncio_future_blocking = True
+    wiring.pressure.check()
+    return future
+
+
+@cython.freelist(64)
 cdef class Waiting:
     """Awaitable of one read: gives an item at once, or waits on a future of the event loop first."""
 
@@ -223,15 +259,23 @@ cdef class Waiting:
         return self
 
     def __next__(self):
-        cdef object item
-        if self.stream is not None:
-            item = self.stream.pop(self.gaps)
-            if item is None:
-                return self.stream.future()
-        else:
+        cdef Stream stream = self.stream
+        cdef Wiring wiring
+        if stream is None:
             item = self.connection.pop()
             if item is None:
-                return merged_future(self.connection)
+                wiring = self.connection.wiring
+                wiring.merged_waiter = reader_future(wiring, wiring.merged_waiter, "this connection")
+                return wiring.merged_waiter
+        else:
+            item = stream.pop_joined(self.gaps)
+            if item is None:
+                wiring = stream.wiring
+                if stream.side == "client":
+                    wiring.client_waiter = reader_future(wiring, wiring.client_waiter, "the client")
+                    return wiring.client_waiter
+                wiring.server_waiter = reader_future(wiring, wiring.server_waiter, "the server")
+                return wiring.server_waiter
         raise StopIteration(item)
 
 
@@ -240,25 +284,6 @@ cdef Waiting next_item(Stream stream, object gaps):
     waiting.stream = stream
     waiting.gaps = gaps
     return waiting
-
-
-cdef object blocking_future():
-    """A future that a coroutine gives to its task to be woken by, as ``await future`` does."""
-    future = asyncio.get_running_loop().create_future()
-    future._asyncio_future_blocking = True
-    return future
-
-
-cdef object merged_future(MonitorConnection connection):
-    if is_pending(connection.waiter):
-        raise RuntimeError("another coroutine is already waiting for data of this connection")
-    connection.waiter = blocking_future()
-    connection.pressure.check()
-    return connection.waiter
-
-
-cdef bint is_pending(object future):
-    return future is not None and not future.done()
 
 
 class Chunks:
@@ -280,6 +305,7 @@ class Chunks:
 GAPS = ("raise", "mark", "skip", "zero")
 cdef enum:
     ZERO_CHUNK = 1 << 20       # a long gap is filled in pieces
+    MOST_JOINED = 1 << 20      # chunks are joined for one read up to this size
 
 
 cdef class Stream:
@@ -291,20 +317,42 @@ cdef class Stream:
     after the last byte.
     """
 
-    def __cinit__(self):
-        self.items = deque()
-        self.orders = deque()
-        self.wanted = True
+    # --- the queue of items ---
+
+    cdef void append(self, object item, uint64_t order):
+        if self.head is None:
+            self.head = item
+            self.head_order = order
+            return
+        if self.rest is None:
+            self.rest = deque()
+        self.rest.append((item, order))
+
+    cdef void prepend(self, object item):
+        """Put back what was taken; it is as old as the oldest."""
+        if self.head is not None:
+            if self.rest is None:
+                self.rest = deque()
+            self.rest.appendleft((self.head, self.head_order))
+        self.head = item
+
+    cdef object shift(self):
+        item = self.head
+        if self.rest:
+            self.head, self.head_order = self.rest.popleft()
+        else:
+            self.head = None
+        return item
 
     # --- the engine's side ---
 
-    cdef void push(self, object item, object order):
-        cdef Pressure pressure = self.connection.pressure
+    cdef void push(self, object item, uint64_t order):
+        cdef Pressure pressure = self.wiring.pressure
         cdef uint64_t size
         if not self.wanted:
             return
         if type(item) is not Gap:
-            size = <uint64_t> len(item)
+            size = <uint64_t> PyBytes_GET_SIZE(item)
             if self.overflows(size):
                 pressure.overflows += size
                 item = new_gap(item.offset, size, chunk_time(item), "unread")
@@ -313,19 +361,18 @@ cdef class Stream:
                 pressure.total += size
                 if self.unread > pressure.half_limit or pressure.total > pressure.total_limit:
                     pressure.slow.add(self)
-        self.items.append(item)
-        self.orders.append(order)
+        self.append(item, order)
         self.wake()
 
     cdef bint overflows(self, uint64_t size):
         """Is this more than may be kept for a reader that cannot catch up?"""
-        cdef Pressure pressure = self.connection.pressure
+        cdef Pressure pressure = self.wiring.pressure
         cdef uint64_t unread = self.unread + size
         if unread <= pressure.half_limit:
             return pressure.total + size > 2 * pressure.total_limit
-        if self.connection.closers and not self.waiting():
+        if self.wiring.closers and not self.waiting():
             return True                            # the app only waits for the end
-        return unread > Pressure.HARD * pressure.half_limit
+        return unread > <uint64_t> Pressure.HARD * pressure.half_limit
 
     cdef void end(self, object error):
         if not self.ended:
@@ -335,37 +382,36 @@ cdef class Stream:
 
     cdef void drop(self):
         """Forget what is unread, and whatever still comes."""
+        cdef Pressure pressure = self.wiring.pressure
         self.wanted = False
-        self.connection.pressure.total -= self.unread
+        pressure.total -= self.unread
         self.unread = 0
-        self.items.clear()
-        self.orders.clear()
-        self.connection.pressure.slow.discard(self)
-        self.connection.pressure.check()
+        self.head = None
+        self.rest = None
+        if pressure.slow:
+            pressure.slow.discard(self)
+            pressure.check()
 
     cdef void wake(self):
-        if is_pending(self.waiter):
-            self.waiter.set_result(None)
-            self.waiter = None
-        if is_pending(self.connection.waiter):
-            self.connection.waiter.set_result(None)
-            self.connection.waiter = None
+        cdef Wiring wiring = self.wiring
+        if wiring.merged_waiter is not None:
+            wiring.merged_waiter = wake(wiring.merged_waiter)
+        if self.side == "client":
+            if wiring.client_waiter is not None:
+                wiring.client_waiter = wake(wiring.client_waiter)
+        elif wiring.server_waiter is not None:
+            wiring.server_waiter = wake(wiring.server_waiter)
 
     # --- the reader's side ---
 
     cdef bint waiting(self):
-        return is_pending(self.waiter) or is_pending(self.connection.waiter)
+        cdef Wiring wiring = self.wiring
+        return is_pending(wiring.merged_waiter) or is_pending(
+            wiring.client_waiter if self.side == "client" else wiring.server_waiter)
 
-    cdef object future(self):
-        if is_pending(self.waiter):
-            raise RuntimeError(f"another coroutine is already waiting for data of the {self.side}")
-        self.waiter = blocking_future()
-        self.connection.pressure.check()
-        return self.waiter
-
-    cdef object shorten(self, Py_ssize_t n):
-        """Note that *n* bytes of the first item were taken."""
-        cdef Pressure pressure = self.connection.pressure
+    cdef void took(self, uint64_t n):
+        """Note that *n* bytes went to the reader."""
+        cdef Pressure pressure = self.wiring.pressure
         self.unread -= n
         self.offset += n
         pressure.total -= n
@@ -376,30 +422,46 @@ cdef class Stream:
     cdef object pop(self, object gaps):
         """The next chunk (or gap, if marked), None when there is none yet; raises at the end."""
         self.opened = True
-        while self.items:
-            item = self.items.popleft()
-            order = self.orders.popleft()
+        while self.head is not None:
+            item = self.shift()
             if type(item) is not Gap:
-                if self.offset < <uint64_t> item.offset:
-                    self.offset = item.offset      # a half given up and taken again
-                self.shorten(len(item))
+                self.took(<uint64_t> PyBytes_GET_SIZE(item))
                 return item
             self.offset = (<Gap> item).offset
             if gaps == "zero":
-                return self.fill(<Gap> item, order)
+                return self.fill(<Gap> item)
             self.offset += (<Gap> item).length
             if gaps == "mark":
                 return item
             if gaps == "raise":
                 raise StreamGap(offset=item.offset, length=item.length, reason=item.reason, side=self.side,
-                                flow=self.connection.flow)
-        if not self.ended and self.wanted:
-            return None
+                                flow=self.wiring.flow)
+        if self.ended or not self.wanted:
+            return self.past_end()
+        return None
+
+    cdef object past_end(self):
         if self.error is not None:
             raise self.error
         raise StopAsyncIteration
 
-    cdef object fill(self, Gap gap, object order):
+    cdef object pop_joined(self, object gaps):
+        """As pop(), all bytes that are there and adjoin in one chunk."""
+        cdef list parts
+        cdef uint64_t size, end
+        item = self.pop(gaps)
+        if self.head is None or item is None or type(item) is Gap or type(self.head) is Gap:
+            return item
+        parts = [item]
+        size = <uint64_t> PyBytes_GET_SIZE(item)
+        while self.head is not None and type(self.head) is not Gap and size < MOST_JOINED:
+            part = self.shift()
+            parts.append(part)
+            size += <uint64_t> PyBytes_GET_SIZE(part)
+            self.took(<uint64_t> PyBytes_GET_SIZE(part))
+        return join(parts, size)
+
+    cdef object fill(self, Gap gap):
         """Zeros in place of a gap, a piece at a time."""
         cdef uint64_t n = gap.length if gap.length < ZERO_CHUNK else ZERO_CHUNK
         cdef uint8_t* target
@@ -407,22 +469,8 @@ cdef class Stream:
         memset(target, 0, n)
         self.offset = gap.offset + n
         if n < gap.length:
-            self.items.appendleft(new_gap(gap.offset + n, gap.length - n, gap.time_ns, gap.reason))
-            self.orders.appendleft(order)
+            self.prepend(new_gap(gap.offset + n, gap.length - n, gap.time_ns, gap.reason))
         return chunk
-
-    cdef object cut_run(self):
-        """The part of the first item that became readable before the peer's next bytes did."""
-        order = self.orders[0]
-        item = self.items[0]
-        if type(order) is not list or len(order) == 1:
-            return self.pop(self.gaps)
-        _, stop = order.pop(0)
-        length = stop - item.offset
-        run = slice_chunk(item, 0, length)
-        self.items[0] = slice_chunk(item, length, len(item))
-        self.shorten(length)
-        return run
 
     def __aiter__(self):
         self.opened = True
@@ -443,11 +491,12 @@ cdef class Stream:
         """
         if gaps not in GAPS:
             raise ValueError(f"gaps is one of {', '.join(GAPS)}, not {gaps!r}")
+        self.opened = True
         return Chunks(self, gaps)
 
     def at_eof(self):
         """Whether everything was read and nothing more will come."""
-        return self.ended and not self.items
+        return self.ended and self.head is None
 
     def give_up(self):
         """Stop following this half: its unread bytes are freed, later ones are not kept."""
@@ -455,7 +504,7 @@ cdef class Stream:
             self.drop()
             self.ended = True
             self.wake()
-            self.connection.changed()
+            self.wiring.changed()
 
     async def read(self, n=-1):
         """Read up to *n* bytes, as soon as there are any; without *n*, all to the end.
@@ -469,9 +518,8 @@ cdef class Stream:
         """
         if n < 0:
             parts = []
-            async for item in self:
-                if type(item) is not Gap:
-                    parts.append(item)
+            while item := await self._next_bytes():
+                parts.append(item)
             return b"".join(parts)
         if n == 0:
             return b""
@@ -542,29 +590,38 @@ cdef class Stream:
     async def _next_bytes(self):
         """The next non-empty chunk; ``b""`` at the end. A gap that is marked or skipped is passed over."""
         try:
-            item = await next_item(self, "skip" if self.gaps == "mark" else self.gaps)
+            return await next_item(self, "skip" if self.gaps == "mark" else self.gaps)
         except StopAsyncIteration:
             return b""
-        return item
 
     def _keep(self, item, n):
         """The first *n* bytes of a chunk just taken; the rest goes back."""
         if len(item) <= n:
             return item
-        self._put_back(bytes(item[n:]), item.offset + n, item.time)
-        return slice_chunk(item, 0, n)
+        self._put_back(item[n:], item.offset + n, item.time)
+        return Chunk(item[:n], item.offset, item.time)
 
     def _put_back(self, data, offset, time):
         if data:
-            self.items.appendleft(Chunk(data, offset, time))
-            self.orders.appendleft(0)              # older than anything else
+            self.prepend(Chunk(data, offset, time))
             self.unread += <uint64_t> len(data)
-            self.offset -= <uint64_t> len(data)
-            self.connection.pressure.total += <uint64_t> len(data)
+            self.offset = offset
+            self.wiring.pressure.total += <uint64_t> len(data)
 
     def __repr__(self):
         state = "ended" if self.at_eof() else "open"
-        return f"<Stream {self.side} of {self.connection.flow} {state}, offset {self.offset}, {self.unread} unread>"
+        return f"<Stream {self.side} of {self.wiring.flow} {state}, offset {self.offset}, {self.unread} unread>"
+
+
+cdef object join(list chunks, uint64_t size):
+    """One chunk of several that adjoin."""
+    cdef uint8_t* target
+    first = chunks[0]
+    joined = new_chunk(chunk_offset(first), chunk_time(first), <Py_ssize_t> size, &target)
+    for chunk in chunks:
+        memcpy(target, PyBytes_AS_STRING(chunk), PyBytes_GET_SIZE(chunk))
+        target += PyBytes_GET_SIZE(chunk)
+    return joined
 
 
 cdef class MonitorConnection:
@@ -574,68 +631,64 @@ cdef class MonitorConnection:
         flow: The flow's TCP context, readable at any time.
         client: Bytes from the client.
         server: Bytes from the server.
+        reason: How the flow ended, as closed() returns it; None before.
 
     ``async for side, data in conn`` gives the bytes of both halves in the order in which they became readable;
     *side* is ``"client"`` or ``"server"``.
+
+    Made by the runtime:
+
+    Args:
+        flow: The flow.
+        pressure: What counts unread bytes.
+        released: Called with the flow when less of it is wanted.
+        gaps: What missing bytes do: raise, mark, skip or zero.
+        wanted: Whether its level includes the bytes.
     """
 
-    def __init__(self, flow, pressure, released, gaps="raise", wanted=True):
-        """Made by the runtime.
+    def __init__(self, flow, Pressure pressure not None, released, gaps="raise", wanted=True):
+        cdef Wiring wiring = Wiring.__new__(Wiring)
+        wiring.flow = flow
+        wiring.pressure = pressure
+        wiring.released = released
+        self.wiring = wiring
+        self.client = new_stream(wiring, "client", gaps, wanted)
+        self.server = new_stream(wiring, "server", gaps, wanted)
 
-        Args:
-            flow: The flow.
-            pressure: What counts unread bytes.
-            released: Called with this connection when it no longer wants a half or the flow.
-            gaps: What missing bytes do: raise, mark, skip or zero.
-            wanted: Whether its level includes the bytes.
-        """
-        self.flow = flow
-        self.pressure = pressure
-        self.released = released
-        self.closers = []
-        self.client = make_stream(self, "client", gaps, wanted)
-        self.server = make_stream(self, "server", gaps, wanted)
+    @property
+    def flow(self):
+        """The flow's TCP context."""
+        return self.wiring.flow
 
     cdef void close(self, object reason):
         self.reason = reason
-        for future in self.closers:
-            if not future.done():
-                future.set_result(None)
-        self.closers.clear()
-
-    cdef bint needs_engine(self):
-        """Does its handler wait for something only the engine can bring?"""
-        return (is_pending(self.waiter) or is_pending(self.client.waiter) or is_pending(self.server.waiter)
-                or len(self.closers) > 0)
+        if self.wiring.closers is not None:
+            for future in self.wiring.closers:
+                wake(future)
+            self.wiring.closers = None
 
     cdef object pop(self):
-        """The next run of bytes of either half with its side, None when there is none yet."""
-        cdef Stream first
+        """The next bytes of either half with their side, None when there are none yet."""
+        cdef Stream first = self.earlier()
         self.client.opened = self.server.opened = True
-        while True:
+        while first is not None:
+            item = first.pop(first.gaps) if not first.ended or first.head is not None else None
+            if item is not None:
+                return first.side, item
             first = self.earlier()
-            if first is None:
-                break
-            try:
-                run = first.cut_run()
-            except StopAsyncIteration:             # a skipped gap was all that was left
-                continue
-            if run is not None:
-                return first.side, run
         if not (self.client.ended and self.server.ended):
             return None
-        for first in (self.client, self.server):
-            if first.error is not None:
-                raise first.error
-        raise StopAsyncIteration
+        if self.client.error is not None:
+            raise self.client.error
+        return self.server.past_end()
 
     cdef Stream earlier(self):
         """The half whose next item became readable first."""
-        if not self.client.items:
-            return self.server if self.server.items else None
-        if not self.server.items:
+        if self.client.head is None:
+            return self.server if self.server.head is not None else None
+        if self.server.head is None:
             return self.client
-        return self.client if order_of(self.client.orders[0]) <= order_of(self.server.orders[0]) else self.server
+        return self.client if self.client.head_order <= self.server.head_order else self.server
 
     def __aiter__(self):
         return self
@@ -663,46 +716,36 @@ cdef class MonitorConnection:
                 half.give_up()
         if self.reason is None:
             future = asyncio.get_running_loop().create_future()
-            self.closers.append(future)
-            self.pressure.check()
+            if self.wiring.closers is None:
+                self.wiring.closers = []
+            self.wiring.closers.append(future)
+            self.wiring.pressure.check()
             try:
                 await future
             finally:
-                if future in self.closers:
-                    self.closers.remove(future)
+                if self.wiring.closers is not None and future in self.wiring.closers:
+                    self.wiring.closers.remove(future)
         return self.reason
-
-    def changed(self):
-        """Tell the engine that a half is no longer wanted."""
-        if self.released is not None:
-            self.released(self)
 
     def leave(self):
         """Let the flow go: nothing more is delivered, and what is unread is freed at once."""
+        if self.left:
+            return
+        self.left = True
         for half in (self.client, self.server):
             (<Stream> half).drop()
             (<Stream> half).ended = True
             (<Stream> half).wake()
-        if self.released is not None:
-            released, self.released = self.released, None
-            released(self)
-
-    @property
-    def left(self):
-        """Whether leave() was called, or the flow has ended."""
-        return self.released is None or self.reason is not None
+        self.wiring.changed()
+        self.wiring.released = None
 
     def __repr__(self):
         return f"<MonitorConnection {self.flow}>"
 
 
-cdef object order_of(object order):
-    return order[0][0] if type(order) is list else order
-
-
-cdef Stream make_stream(MonitorConnection connection, object side, object gaps, bint wanted):
+cdef Stream new_stream(Wiring wiring, object side, object gaps, bint wanted):
     cdef Stream stream = Stream.__new__(Stream)
-    stream.connection = connection
+    stream.wiring = wiring
     stream.side = side
     stream.gaps = gaps
     stream.wanted = wanted

@@ -1,4 +1,6 @@
 # What Python sees of a flow record: read at the moment of asking, kept when the flow ends.
+from libc.stdint cimport uint32_t, uint64_t
+
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half as HalfRecord
 from aiomos.tcp.reassembly cimport Streams, Track
@@ -8,20 +10,20 @@ cdef class Flow:
     cdef const Streams* streams        # NULL once the flow is gone
     cdef FlowRecord kept               # its last values, with the tracks below
     cdef Track kept_tracks[2]
-    cdef unsigned long long kept_lost[2]
+    cdef uint64_t kept_lost[2]
     cdef object _key
     cdef object _ctx
-    cdef readonly Half client
-    cdef readonly Half server
+    cdef list connections              # the engine's: MonitorConnections, in order of registration; None before
+    cdef uint32_t index                # of the record in the pool
 
     cdef void detach(self) noexcept
 
 cdef class Half:
-    cdef Flow flow                     # NULL-checked by nobody: a half is made with its flow and holds it
+    cdef Flow flow
     cdef int side
 
     cdef const HalfRecord* record(self) noexcept
     cdef const Track* track(self) noexcept
     cdef void add_to(self, dict fields, tuple names)
 
-cdef Flow make_flow(const FlowRecord* record, const Streams* streams)
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index)

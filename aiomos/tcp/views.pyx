@@ -4,7 +4,7 @@ Every attribute is read from the flow record at the moment of asking, so inside 
 moment of TCP processing. When the flow ends its last values are kept, so an app may go on reading them.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from aiomos.tcp.flows cimport (
@@ -71,17 +71,19 @@ cdef object address_text(const Address* address, uint8_t version):
     return text
 
 
-cdef Flow make_flow(const FlowRecord* record, const Streams* streams):
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index):
     cdef Flow flow = Flow.__new__(Flow)
     flow.r = record
     flow.streams = streams
-    flow.client = Half.__new__(Half)
-    flow.client.flow = flow
-    flow.client.side = CLIENT
-    flow.server = Half.__new__(Half)
-    flow.server.flow = flow
-    flow.server.side = SERVER
+    flow.index = index
     return flow
+
+
+cdef Half make_half(Flow flow, int side):
+    cdef Half half = Half.__new__(Half)
+    half.flow = flow
+    half.side = side
+    return half
 
 
 cdef class Flow:
@@ -117,6 +119,16 @@ cdef class Flow:
             high = (address_text(&r.key.high, r.key.ip_version), r.key.high_port)
             self._key = low + high if r.flags & CLIENT_IS_LOW else high + low
         return self._key
+
+    @property
+    def client(self):
+        """The end that sent the first SYN, and the bytes from it."""
+        return make_half(self, CLIENT)
+
+    @property
+    def server(self):
+        """The other end, and the bytes from it."""
+        return make_half(self, SERVER)
 
     @property
     def ip_version(self):
@@ -196,8 +208,8 @@ cdef class Flow:
             "server_state": STATE_NAMES[state_of(r.halves[1].facts)],
             "midstream": (r.flags & MIDSTREAM) != 0,
         }
-        self.client.add_to(fields, CLIENT_NAMES)
-        self.server.add_to(fields, SERVER_NAMES)
+        make_half(self, CLIENT).add_to(fields, CLIENT_NAMES)
+        make_half(self, SERVER).add_to(fields, SERVER_NAMES)
         return fields
 
     def half(self, name):
@@ -340,6 +352,12 @@ cdef class Half:
     def timestamps(self):
         """Whether it sends timestamps (RFC 7323)."""
         return (self.record().flags & TIMESTAMPS) != 0
+
+    def __eq__(self, other):
+        return isinstance(other, Half) and (<Half> other).flow is self.flow and (<Half> other).side == self.side
+
+    def __hash__(self):
+        return hash((id(self.flow), self.side))
 
     def __repr__(self):
         return f"<Half {self.name} {self.address}:{self.port} {self.state.name}>"

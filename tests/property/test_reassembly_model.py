@@ -1,0 +1,256 @@
+"""Reassembly on generated segments: the streams of the models, whatever the order, the cuts and the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aiomos import Budgets, Chunk, Filter, Flow, Gap, Level, MonitorConnection, Settings, Stream, Timeouts
+from aiomos.engine import Engine
+from aiomos.tcp.streams import Pressure
+from tests.models.reassembly import POLICIES, Policy, Reassembler
+from tests.traffic import Frame, Side, Traffic
+
+BUDGETS = Budgets(flows=16, held_bytes=8 << 20)
+
+ISNS = st.sampled_from([0, 1, 0x7FFF_FFF8, 0xFFFF_FFF8, 0xFFFF_FFFF]) | st.integers(0, 0xFFFF_FFFF)
+BATCH_SIZES = st.integers(1, 7) | st.just(1000)
+# Two letters, so that overlaps agree about as often as they differ.
+PAYLOADS = st.text("ab", min_size=1, max_size=9).map(str.encode)
+SEGMENTS = st.lists(st.tuples(st.integers(-2, 24), PAYLOADS), max_size=14)
+
+
+@dataclass
+class Seen:
+    """What the engine made of one connection."""
+
+    client: list[Chunk | Gap]
+    server: list[Chunk | Gap]
+    flow: Flow
+    counters: dict[str, int]
+
+    @property
+    def data(self) -> dict[int, int]:
+        """The client's bytes by stream offset."""
+        chunks = [item for item in self.client if isinstance(item, Chunk)]
+        return {chunk.offset + at: byte for chunk in chunks for at, byte in enumerate(chunk)}
+
+
+def follow(
+    frames: Sequence[Frame],
+    *,
+    batch_size: int = 1000,
+    level: Level = Level.STREAM,
+    overlap: Policy = "first",
+    timeouts: Timeouts | None = None,
+    budgets: Budgets = BUDGETS,
+) -> Seen:
+    """Feed frames to an engine, so many a batch, and read what it delivers of the one connection in them."""
+    engine = Engine(Settings(budgets=budgets, timeouts=timeouts or Timeouts()), bytes(16), fail)
+    opened: list[MonitorConnection] = []
+
+    def opener(flow: Flow) -> MonitorConnection:
+        pressure = Pressure(budgets.stream_bytes, budgets.stream_bytes_total)
+        opened.append(MonitorConnection(flow, pressure, engine.released, "mark", level is Level.STREAM))
+        return opened[-1]
+
+    engine.add_rule(Filter("").program, level, overlap=overlap, opener=opener)
+    for first in range(0, len(frames), batch_size):
+        engine.feed_frames(frames[first : first + batch_size])
+    while engine.finish():
+        pass
+    (conn,) = opened
+    counters = engine.statistics()
+    assert not any(value for name, value in counters.items() if name.startswith("held.")), counters
+    return Seen(read(conn.client), read(conn.server), conn.flow, counters)
+
+
+def fail(callback: object, flow: object, error: Exception) -> None:
+    raise error
+
+
+def read(stream: Stream) -> list[Chunk | Gap]:
+    """Read a half that has ended; needs no event loop, since nothing has to be waited for."""
+
+    async def collect() -> list[Chunk | Gap]:
+        return [item async for item in stream.chunks(gaps="mark")]
+
+    with pytest.raises(StopIteration) as done:
+        collect().send(None)
+    items: list[Chunk | Gap] = done.value.value
+    return items
+
+
+def check_unbroken(items: list[Chunk | Gap]) -> None:
+    """Every offset is told of once, as a byte or as part of a gap."""
+    at = 0
+    for item in items:
+        assert item.offset == at
+        length = item.length if isinstance(item, Gap) else len(item)
+        assert length > 0
+        at += length
+
+
+def client_traffic(segments: Iterable[tuple[int, bytes]], isn: int, *, ack: int | None = 0) -> Traffic:
+    """A connection whose client sends these segments, offset and payload, while the server is silent."""
+    traffic = Traffic()
+    conn = traffic.connection(isn={"client": isn, "server": 0xFFFF_FFFF - isn})
+    for at, payload in segments:
+        conn.client(payload, at=at, ack=ack)
+    return traffic
+
+
+@settings(deadline=None, max_examples=400)
+@pytest.mark.parametrize("policy", POLICIES)
+@given(segments=SEGMENTS, isn=ISNS, batch_size=BATCH_SIZES, scale=st.sampled_from([1, 1, 1, 300, 3000]))
+def test_streams_are_those_of_the_overlap_page(
+    policy: Policy, segments: list[tuple[int, bytes]], isn: int, batch_size: int, scale: int
+) -> None:
+    model = Reassembler(isn, policy)
+    for at, payload in segments:
+        model.push(isn + 1 + at, payload)
+    while model.held:
+        model.skip_hole()
+    # The rule knows no unit: with every byte many times over, pieces lie in small and in large blocks.
+    larger = [
+        (at * scale, b"".join(bytes([byte]) * scale for byte in payload)) for at, payload in segments
+    ]
+    seen = follow(client_traffic(larger, isn).frames, batch_size=batch_size, overlap=policy)
+    check_unbroken(seen.client)
+    expected = {at * scale + i: byte for at, byte in model.delivered.items() for i in range(scale)}
+    assert seen.data == expected
+    conflicting = len({conflict.segment for conflict in model.conflicts})
+    assert seen.flow.client.conflicts == seen.counters["conflicts"] == conflicting
+    assert seen.flow.server.conflicts == 0
+    assert seen.server == []
+
+
+@st.composite
+def cuts(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """A stream, and segments that have each of its bytes at least once, in any order."""
+    data = draw(st.binary(min_size=1, max_size=60))
+    edges = sorted(draw(st.sets(st.integers(1, len(data)), max_size=10)) | {0, len(data)})
+    again = draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(1, 20)), max_size=6))
+    ranges = [*zip(edges, edges[1:], strict=False), *((at, at + n) for at, n in again)]
+    return data, [(start, data[start:end]) for start, end in draw(st.permutations(ranges))]
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    cut=cuts(), isn=ISNS, batch_size=BATCH_SIZES, policy=st.sampled_from(POLICIES), fin_at=st.integers(0, 20)
+)
+def test_any_cut_order_and_duplication_gives_the_stream(
+    cut: tuple[bytes, list[tuple[int, bytes]]], isn: int, batch_size: int, policy: Policy, fin_at: int
+) -> None:
+    data, segments = cut
+    traffic = Traffic()
+    conn = traffic.connection(isn={"client": isn, "server": 5})
+    fin_at = min(fin_at, len(segments))  # the FIN, too, may come before the data
+    for at, payload in segments[:fin_at]:
+        conn.client(payload, at=at)
+    conn.client(at=len(data), flags="FA")
+    for at, payload in segments[fin_at:]:
+        conn.client(payload, at=at)
+    seen = follow(traffic.frames, batch_size=batch_size, overlap=policy)
+    check_unbroken(seen.client)
+    assert b"".join(seen.client) == data  # type: ignore[arg-type]  # a Gap would fail here
+    assert seen.counters["conflicts"] == 0
+    assert seen.flow.client.stream_bytes == len(data)
+    assert seen.flow.client.bytes == sum(len(payload) for _, payload in segments)
+
+
+# --- counters ---------------------------------------------------------------------------------------
+
+TRUTH = bytes(at * 37 & 0xFF for at in range(200))
+PAUSES = st.sampled_from([0.0, 0.0, 0.0, 0.2, 0.6, 1.5, 40.0])
+SENT = st.tuples(st.just("client"), st.integers(0, 60), st.integers(2, 15), PAUSES)
+ACKED = st.tuples(st.just("server"), st.integers(0, 75), st.just(0), PAUSES)
+EVENTS = st.lists(SENT | ACKED, max_size=16)
+COUNTERS = ("bytes", "stream_bytes", "lost", "retransmits", "out_of_order")
+
+
+@dataclass
+class Counted:
+    """A naive account of the client's half."""
+
+    bytes: int = 0
+    stream_bytes: int = 0
+    lost: int = 0
+
+
+def lossy(
+    events: list[tuple[Side, int, int, float]], *, captured: int | None = None
+) -> tuple[Traffic, Counted]:
+    """A connection of which some segments may be missing, and what there is to count in it."""
+    traffic = Traffic()
+    conn = traffic.connection()
+    counted = Counted()
+    seen: set[int] = set()
+    acked = 0
+    for side, at, length, pause in events:
+        traffic.wait(pause)
+        if side == "client":
+            conn.client(TRUTH[at : at + length], at=at, captured=captured)
+            counted.bytes += length
+            seen.update(range(at, at + length))
+        else:
+            conn.server(ack=at)
+            acked = max(acked, at)
+    counted.stream_bytes = len(seen)
+    counted.lost = len(set(range(acked)) - seen)
+    return traffic, counted
+
+
+def counters(seen: Seen) -> dict[str, Any]:
+    record = seen.flow.record()
+    return {name: record[f"client_{name}"] for name in COUNTERS}
+
+
+@settings(deadline=None, max_examples=500)
+@given(events=EVENTS, batch_size=BATCH_SIZES)
+def test_counters_are_the_same_with_and_without_the_bytes(
+    events: list[tuple[Side, int, int, float]], batch_size: int
+) -> None:
+    traffic, naive = lossy(events)
+    without = counters(follow(traffic.frames, batch_size=batch_size, level=Level.BYTES))
+    seen = follow(traffic.frames, batch_size=batch_size, level=Level.STREAM)
+    assert without == counters(seen)
+    assert Counted(*(without[name] for name in ("bytes", "stream_bytes", "lost"))) == naive
+    # Whatever was given up and when: what is told is the sender's stream, each offset once.
+    check_unbroken(seen.client)
+    assert all(TRUTH[at] == byte for at, byte in seen.data.items())
+
+
+@settings(deadline=None, max_examples=300)
+@given(events=EVENTS, batch_size=BATCH_SIZES, captured=st.integers(0, 10))
+def test_counters_are_of_the_wire_however_short_the_capture_is_cut(
+    events: list[tuple[Side, int, int, float]], batch_size: int, captured: int
+) -> None:
+    traffic, naive = lossy(events, captured=captured)
+    without = counters(follow(traffic.frames, batch_size=batch_size, level=Level.BYTES))
+    assert Counted(*(without[name] for name in ("bytes", "stream_bytes", "lost"))) == naive
+    seen = follow(traffic.frames, batch_size=batch_size, level=Level.STREAM)
+    assert without == counters(seen)
+    check_unbroken(seen.client)
+    assert all(TRUTH[at] == byte for at, byte in seen.data.items())
+
+
+@settings(deadline=None, max_examples=200)
+@given(cut=cuts(), batch_size=BATCH_SIZES, half_budget=st.integers(1, 8))
+def test_a_budget_leaves_gaps_and_never_wrong_bytes(
+    cut: tuple[bytes, list[tuple[int, bytes]]], batch_size: int, half_budget: int
+) -> None:
+    data, segments = cut
+    budgets = Budgets(flows=16, held_bytes=8 << 20, held_bytes_half=half_budget * 2048)
+    seen = follow(client_traffic(segments, 1).frames, batch_size=batch_size, budgets=budgets)
+    check_unbroken(seen.client)
+    assert all(data[at] == byte for at, byte in seen.data.items())
+    missing = sum(item.length for item in seen.client if isinstance(item, Gap))
+    assert len(seen.data) + missing == len(data)
+    assert missing == seen.counters["gap_bytes.budget"]
+    assert seen.flow.client.stream_bytes == len(data)

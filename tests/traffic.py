@@ -1,0 +1,245 @@
+"""Connections for tests, written down as what each end sends, in batches the test chooses.
+
+::
+
+    traffic = Traffic()
+    conn = traffic.connection()
+    conn.client(b"GET /")
+    traffic.cut()                      # what follows comes in another batch
+    conn.server(b"200")
+    conn.close()
+    aiomos.run(app, source=traffic.source())
+
+Initial sequence numbers lie just below 2**32, so every connection crosses the wrap.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import aiomos
+from aiomos import App, Level, MonitorConnection, Report, Settings
+from aiomos.testing.packets import tcp_frame
+from aiomos.transport.pcap import CaptureReader
+from aiomos.transport.source import FrameSource
+from aiomos.transport.writer import CaptureWriter
+
+Side = Literal["client", "server"]
+Frame = tuple[int, bytes, int, int]
+"""Time in nanoseconds, bytes, link type, length on the wire."""
+
+SECOND = 1_000_000_000
+START_NS = 1_700_000_000 * SECOND
+STEP_NS = 1_000_000
+ISN: dict[Side, int] = {"client": 0xFFFF_FFF0, "server": 0xFFFF_FFFC}
+ETHERNET = 1
+
+
+class Traffic:
+    """Frames in batches; the clock goes on by a millisecond with each."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Frame]] = [[]]
+        self.now_ns = START_NS
+
+    def cut(self) -> None:
+        """Begin another batch."""
+        self.batches.append([])
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_ns += round(seconds * 1e9)
+
+    def add(self, frame: bytes, *, captured: int | None = None) -> None:
+        """Add a frame, of which only the first *captured* bytes may have been captured."""
+        self.batches[-1].append((self.now_ns, frame[:captured], ETHERNET, len(frame)))
+        self.now_ns += STEP_NS
+
+    def connection(
+        self,
+        port: int = 1000,
+        *,
+        client: str = "10.0.0.1",
+        server: str = "10.0.0.2",
+        isn: dict[Side, int] = ISN,
+        opened: bool = True,
+    ) -> Connection:
+        """Make a connection to port 80, after its handshake unless *opened* is false."""
+        connection = Connection(self, port, client, server, isn)
+        if opened:
+            connection.open()
+        return connection
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass, and something else than the connections show it: a frame of no flow."""
+        self.wait(seconds)
+        self.add(tcp_frame("10.9.9.9", "10.9.9.8", flags="A"))
+
+    @property
+    def frames(self) -> list[Frame]:
+        return [frame for batch in self.batches for frame in batch]
+
+    def pcapng(self) -> bytes:
+        """The traffic as a capture; what stands between its batches makes a reader end a batch there too."""
+        file = io.BytesIO()
+        with CaptureWriter(file, format="pcapng") as writer:
+            for number, batch in enumerate(self.batches):
+                if number:
+                    writer.add_interface()
+                for time_ns, data, _, wirelen in batch:
+                    writer.write(time_ns, data, wirelen)
+        return file.getvalue()
+
+    def write(self, path: Path) -> Path:
+        path.write_bytes(self.pcapng())
+        return path
+
+    def source(self) -> FrameSource:
+        """The traffic as a source for `aiomos.run`."""
+        return CaptureReader(Pieces([self.pcapng()]), [])
+
+
+class Connection:
+    """One TCP connection; each end acknowledges all that the other sent, unless the test says otherwise."""
+
+    def __init__(self, traffic: Traffic, port: int, client: str, server: str, isn: dict[Side, int]) -> None:
+        self.traffic = traffic
+        self.isn = isn
+        self.ends: dict[Side, tuple[str, int]] = {"client": (client, port), "server": (server, 80)}
+        self.sent: dict[Side, int] = {"client": 0, "server": 0}
+        """Offset of the next byte, one more after a FIN."""
+
+    def open(self) -> None:
+        """Shake hands."""
+        self.segment("client", at=-1, flags="S")
+        self.segment("server", at=-1, flags="SA")
+        self.segment("client")
+
+    def client(self, data: bytes = b"", **fields: Any) -> None:
+        self.segment("client", data, **fields)
+
+    def server(self, data: bytes = b"", **fields: Any) -> None:
+        self.segment("server", data, **fields)
+
+    def segment(
+        self,
+        side: Side,
+        data: bytes = b"",
+        *,
+        at: int | None = None,
+        ack: int | None = None,
+        flags: str = "A",
+        captured: int | None = None,
+    ) -> None:
+        """Send a segment.
+
+        Args:
+            side: Who sends it.
+            data: Its payload.
+            at: Stream offset of the payload; by default behind all sent so far. The SYN is at -1.
+            ack: Offset up to which the peer's bytes are acknowledged; by default all it has sent.
+            flags: Letters of ``FSRPAUEC``.
+            captured: How many bytes of the payload were captured, if not all.
+        """
+        peer: Side = "server" if side == "client" else "client"
+        at = self.sent[side] if at is None else at
+        frame = tcp_frame(
+            *(self.ends[side][0], self.ends[peer][0], self.ends[side][1], self.ends[peer][1]),
+            seq=self.isn[side] + 1 + at,
+            ack=self.isn[peer] + 1 + (self.sent[peer] if ack is None else ack) if "A" in flags else 0,
+            flags=flags,
+            payload=data,
+        )
+        self.sent[side] = max(self.sent[side], at + len(data) + ("F" in flags) + ("S" in flags))
+        cut = None if captured is None else len(frame) - len(data) + captured
+        self.traffic.add(frame, captured=cut)
+
+    def reset(self, side: Side = "client") -> None:
+        self.segment(side, flags="RA")
+
+    def close(self) -> None:
+        """Close both halves, the client first."""
+        self.segment("client", flags="FA")
+        self.segment("server", flags="FA")
+        self.segment("client")
+
+
+class Pieces:
+    """A capture that is made while it is read (`aiomos.transport.inputs.CaptureInput`)."""
+
+    path = "-"
+    size = None
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self.position = 0
+        self._pieces = iter(pieces)
+        self._piece = memoryview(b"")
+
+    def readinto(self, buffer: memoryview) -> int:
+        if not self._piece:
+            self._piece = memoryview(next(self._pieces, b""))
+        n = min(len(buffer), len(self._piece))
+        buffer[:n] = self._piece[:n]
+        self._piece = self._piece[n:]
+        self.position += n
+        return n
+
+    def close(self) -> None:
+        self._pieces = iter(())
+
+
+def flood(chunks: int, size: int, *, side: Side = "server", chatter: int = 0) -> Iterator[bytes]:
+    """A capture, piece by piece, of one connection in which *side* sends *chunks* segments of *size* bytes.
+
+    The other end acknowledges each and, every *chatter* of them, sends a byte.
+    """
+    yield struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 1 << 18, ETHERNET)
+    traffic = Traffic()
+    conn = traffic.connection()
+    data = bytes(size)
+    peer: Side = "client" if side == "server" else "server"
+    conn.segment(side, data)
+    conn.segment(peer)
+    frames = traffic.frames
+    opening, (_, first, _, _), (_, answer, _, _) = frames[:3], frames[-2], frames[-1]
+    heads = first[:38], first[42:]
+    talked = 0
+    for time_ns, frame, _, _ in opening:
+        yield record(time_ns, frame)
+    time_ns = traffic.now_ns
+    for number in range(chunks):
+        time_ns += STEP_NS
+        seq = (ISN[side] + 1 + number * size) & 0xFFFF_FFFF
+        yield record(time_ns, heads[0] + struct.pack("!I", seq) + heads[1])
+        ack = struct.pack("!II", (ISN[peer] + 1 + talked) & 0xFFFF_FFFF, (seq + size) & 0xFFFF_FFFF)
+        reply = answer[:38] + ack + answer[46:]
+        if chatter and number % chatter == 0:
+            reply = reply[:16] + struct.pack("!H", 41) + reply[18:54] + b"?"
+            talked += 1
+        yield record(time_ns, reply)
+
+
+def record(time_ns: int, frame: bytes) -> bytes:
+    """A frame as a pcap file holds it, with its time in nanoseconds."""
+    return struct.pack("<IIII", *divmod(time_ns, SECOND), len(frame), len(frame)) + frame
+
+
+def watch(
+    handler: Callable[[MonitorConnection], Any],
+    source: Traffic | FrameSource,
+    *,
+    settings: Settings | None = None,
+    loop: Literal["uvloop", "asyncio"] = "asyncio",
+    level: Level = Level.STREAM,
+    **options: Any,
+) -> Report:
+    """Run one handler over traffic; what it raises, assertions included, comes out."""
+    app = App("test")
+    app.monitor(level=level, **options)(handler)
+    if isinstance(source, Traffic):
+        source = source.source()
+    return aiomos.run(app, source=source, settings=settings or Settings(on_error="raise"), loop=loop)
