@@ -93,6 +93,7 @@ from aiomos.tcp.reassembly cimport (
     track_open,
     track_payload,
     track_tick,
+    tracks_set_up,
 )
 from aiomos.tcp.seq cimport seq_diff
 from aiomos.tcp.streams cimport new_chunk, new_gap
@@ -188,6 +189,7 @@ cdef class Engine:
                 or not streams_open(&self.streams, self.flow_budget + MOST_BATCH_FRAMES, budgets.held_bytes,
                                     budgets.held_bytes_half, MOST_BATCH_FRAMES, <uint32_t> keys[0])):
             raise MemoryError(f"no address space for {self.flow_budget} flows; lower budgets.flows")
+        self.flows.vlan_mask = 0xFFFF if settings.separate_vlans else 0
         self.streams.hold_ns = nanoseconds(timeouts.gap_hold)
         self.streams.age_ns = nanoseconds(timeouts.gap_age)
 
@@ -328,7 +330,7 @@ cdef class Engine:
             decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
                 decoded.from_low = make_key(&decoded.packet, &decoded.key)
-                decoded.hash = key_hash(&decoded.key, self.flows.key0, self.flows.key1)
+                decoded.hash = key_hash(&self.flows, &decoded.key)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
         for i in range(count):
             decoded = &self.group[i]
@@ -350,7 +352,7 @@ cdef class Engine:
         if decoded.kind == WIRE_TCP:
             self.kinds[decoded.kind] += 1
             decoded.from_low = make_key(&decoded.packet, &decoded.key)
-            decoded.hash = key_hash(&decoded.key, self.flows.key0, self.flows.key1)
+            decoded.hash = key_hash(&self.flows, &decoded.key)
             self.on_tcp(decoded)
         return 0
 
@@ -385,7 +387,7 @@ cdef class Engine:
             else:
                 self.doubt_syn(flow, side, packet)
         if flow.halves[0].track:
-            self.follow_bytes(flow, side, packet, outcome, before_nxt if not outcome & RESTARTED else packet.seq)
+            self.follow_bytes(flow, side, packet, outcome, packet.seq if outcome & (JOINED | RESTARTED) else before_nxt)
         if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
             self.after_segment(flow, side, packet, outcome)
         elif flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
@@ -397,6 +399,9 @@ cdef class Engine:
         if outcome & SETUP:
             if flow.halves[1 - side].packets:
                 leave_half_open(&self.flows, flow)
+            if flow.halves[0].track:
+                tracks_set_up(track_at(&self.streams, flow.halves[0].track),
+                              track_at(&self.streams, flow.halves[1].track))
             self.call(flow, CALL_SETUP)
         if outcome & CLOSED_NOW:
             leave_half_open(&self.flows, flow)

@@ -94,6 +94,8 @@ class Settings:
         checksums: 'verify' counts and passes over packets whose IPv4 or TCP checksum is wrong; 'ignore'
             reads them, as a capture from the sending host has sums its network card had yet to fill in.
         decapsulate: Whether to look into GRE, IP-in-IP, 6in4, VXLAN and GTP-U tunnels.
+        separate_vlans: Whether the same addresses and ports on two VLANs are two flows. Off, as a mirror port may
+            tag the two directions differently.
         on_error: What an exception in a handler or callback does: 'log' ends that app's interest in that
             flow, 'raise' ends the run.
     """
@@ -102,6 +104,7 @@ class Settings:
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_timeouts)
     checksums: Literal["ignore", "verify"] = attrs.field(default="ignore", validator=_checksums)
     decapsulate: bool = attrs.field(default=False, validator=_flag)
+    separate_vlans: bool = attrs.field(default=False, validator=_flag)
     on_error: Literal["log", "raise"] = attrs.field(default="log", validator=_on_error)
 
     @classmethod

@@ -15,19 +15,41 @@ Initial sequence numbers lie just below 2**32, so every connection crosses the w
 
 from __future__ import annotations
 
+import asyncio
 import io
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+import pytest
+import uvloop
 
 import aiomos
-from aiomos import App, Level, MonitorConnection, Report, Settings
+from aiomos import (
+    App,
+    Budgets,
+    Chunk,
+    Filter,
+    Flow,
+    Gap,
+    Level,
+    MonitorConnection,
+    Report,
+    Settings,
+    Stream,
+    Timeouts,
+)
+from aiomos.app import Overlap
+from aiomos.engine import Engine
+from aiomos.tcp.streams import Pressure
 from aiomos.testing.packets import tcp_frame
 from aiomos.transport.pcap import CaptureReader
 from aiomos.transport.source import FrameSource
 from aiomos.transport.writer import CaptureWriter
 
+Result = TypeVar("Result")
 Side = Literal["client", "server"]
 Frame = tuple[int, bytes, int, int]
 """Time in nanoseconds, bytes, link type, length on the wire."""
@@ -73,6 +95,13 @@ class Traffic:
         if opened:
             connection.open()
         return connection
+
+    def pause(self, batches: int = 5) -> None:
+        """Let some batches with nothing of interest pass, so that handlers come to wait for what follows."""
+        for _ in range(batches):
+            self.cut()
+            self.tick(0)
+        self.cut()
 
     def tick(self, seconds: float) -> None:
         """Let time pass, and something else than the connections show it: a frame of no flow."""
@@ -192,6 +221,80 @@ class Pieces:
         self._pieces = iter(())
 
 
+BUDGETS = Budgets(flows=16, held_bytes=8 << 20)
+
+
+@dataclass
+class Seen:
+    """What the engine made of one connection."""
+
+    client: list[Chunk | Gap]
+    server: list[Chunk | Gap]
+    flow: Flow
+    counters: dict[str, int]
+
+    @property
+    def data(self) -> dict[int, int]:
+        """The client's bytes by stream offset."""
+        chunks = [item for item in self.client if isinstance(item, Chunk)]
+        return {chunk.offset + at: byte for chunk in chunks for at, byte in enumerate(chunk)}
+
+
+def follow(
+    frames: Sequence[Frame],
+    *,
+    batch_size: int = 1000,
+    level: Level = Level.STREAM,
+    overlap: Overlap = "first",
+    timeouts: Timeouts | None = None,
+    budgets: Budgets = BUDGETS,
+) -> Seen:
+    """Feed frames to an engine, so many a batch, and read what it delivers of the one connection in them."""
+    engine = Engine(Settings(budgets=budgets, timeouts=timeouts or Timeouts()), bytes(16), fail)
+    opened: list[MonitorConnection] = []
+
+    def opener(flow: Flow) -> MonitorConnection:
+        pressure = Pressure(budgets.stream_bytes, budgets.stream_bytes_total)
+        opened.append(MonitorConnection(flow, pressure, engine.released, "mark", level is Level.STREAM))
+        return opened[-1]
+
+    engine.add_rule(Filter("").program, level, overlap=overlap, opener=opener)
+    for first in range(0, len(frames), batch_size):
+        engine.feed_frames(frames[first : first + batch_size])
+    while engine.finish():
+        pass
+    (conn,) = opened
+    counters = engine.statistics()
+    assert not any(value for name, value in counters.items() if name.startswith("held.")), counters
+    return Seen(read(conn.client), read(conn.server), conn.flow, counters)
+
+
+def fail(_callback: object, _flow: object, error: Exception) -> None:
+    raise error
+
+
+def read(stream: Stream) -> list[Chunk | Gap]:
+    """Read a half that has ended; needs no event loop, since nothing has to be waited for."""
+
+    async def collect() -> list[Chunk | Gap]:
+        return [item async for item in stream.chunks(gaps="mark")]
+
+    with pytest.raises(StopIteration) as done:
+        collect().send(None)
+    items: list[Chunk | Gap] = done.value.value
+    return items
+
+
+def check_unbroken(items: list[Chunk | Gap]) -> None:
+    """Every offset is told of once, as a byte or as part of a gap."""
+    at = 0
+    for item in items:
+        assert item.offset == at
+        length = item.length if isinstance(item, Gap) else len(item)
+        assert length > 0
+        at += length
+
+
 def flood(chunks: int, size: int, *, side: Side = "server", chatter: int = 0) -> Iterator[bytes]:
     """A capture, piece by piece, of one connection in which *side* sends *chunks* segments of *size* bytes.
 
@@ -228,12 +331,22 @@ def record(time_ns: int, frame: bytes) -> bytes:
     return struct.pack("<IIII", *divmod(time_ns, SECOND), len(frame), len(frame)) + frame
 
 
+Loop = Literal["uvloop", "asyncio"]
+
+
+def in_loop(main: Coroutine[Any, Any, Result], loop: Loop) -> Result:
+    """Run a coroutine in a new event loop of that kind."""
+    factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
 def watch(
     handler: Callable[[MonitorConnection], Any],
     source: Traffic | FrameSource,
     *,
     settings: Settings | None = None,
-    loop: Literal["uvloop", "asyncio"] = "asyncio",
+    loop: Loop = "asyncio",
     level: Level = Level.STREAM,
     **options: Any,
 ) -> Report:

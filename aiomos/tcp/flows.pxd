@@ -15,7 +15,7 @@ ctypedef struct FlowKey:
     Address high
     uint16_t low_port
     uint16_t high_port
-    uint16_t vlan              # of the first packet, or NO_VLAN; a note, not part of the key
+    uint16_t vlan              # of the first packet, or NO_VLAN; compared only where VLANs separate flows
     uint8_t ip_version
     uint8_t proto
 
@@ -133,6 +133,7 @@ ctypedef struct Flows:
     uint32_t count             # flows in the table
     uint64_t key0
     uint64_t key1
+    uint16_t vlan_mask         # 0xFFFF where VLANs separate flows, else 0
     int64_t tick               # wheel time, seconds; all slots up to it have been looked at
     uint32_t wheel[8192]
     uint64_t occupied[128]     # bit a wheel slot: it may hold flows
@@ -151,7 +152,7 @@ cdef uint32_t wheel_first(const Flows* flows) noexcept nogil
 cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil
-cdef uint32_t key_hash(const FlowKey* key, uint64_t key0, uint64_t key1) noexcept nogil
+cdef uint32_t key_hash(const Flows* flows, const FlowKey* key) noexcept nogil
 
 cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
     return <Flow*> pool_at(&flows.pool, index)
@@ -159,10 +160,10 @@ cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
 cdef inline uint32_t flow_index(const Flows* flows, const Flow* flow) noexcept nogil:
     return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(Flow))
 
-cdef inline bint same_key(const FlowKey* a, const FlowKey* b) noexcept nogil:
+cdef inline bint same_key(const FlowKey* a, const FlowKey* b, uint16_t vlan_mask) noexcept nogil:
     return (a.low.lo == b.low.lo and a.high.lo == b.high.lo and a.low_port == b.low_port
             and a.high_port == b.high_port and a.low.hi == b.low.hi and a.high.hi == b.high.hi
-            and a.ip_version == b.ip_version)
+            and a.ip_version == b.ip_version and not (a.vlan ^ b.vlan) & vlan_mask)
 
 cdef inline Flow* flows_find(const Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil:
     """The flow of a key, or NULL. The load stays at or below one half, so probes end soon."""
@@ -171,7 +172,7 @@ cdef inline Flow* flows_find(const Flows* flows, const FlowKey* key, uint32_t ha
     while flows.slots[at].index:
         if flows.slots[at].hash == hash:
             flow = flow_at(flows, flows.slots[at].index)
-            if same_key(&flow.key, key):
+            if same_key(&flow.key, key, flows.vlan_mask):
                 return flow
         at = (at + 1) & flows.mask
     return NULL

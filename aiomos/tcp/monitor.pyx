@@ -179,9 +179,9 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     if flow.flags & CLOSED:
         return REOPEN
     if not snd.flags & ISS_KNOWN:
-        # An opening, a simultaneous open, or the SYN of a SYN-ACK that was captured before it.
+        # An opening, a simultaneous open, or the SYN of what was captured before it (a SYN-ACK, a split handshake).
         joins = (snd.flags & SEQ_KNOWN) != 0
-        if not joins or (packet.seq + 1 == snd.una and snd.packets == 1):
+        if not joins or (packet.seq + 1 == snd.una and snd.nxt == snd.una):
             learn_syn(snd, packet)
             snd.facts |= SYN_SENT
             rcv.facts |= SYN_RECEIVED
@@ -238,6 +238,9 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     cdef uint32_t end = seq + length + (packet.flags & FIN)
     cdef int outcome = PAYLOAD_OK, moved
     if not snd.flags & SEQ_KNOWN:
+        if rcv.flags & ISS_KNOWN and not seq_lt(rcv.iss, packet.ack):
+            anomalies[A_BAD_ACK] += 1              # of an earlier connection: it does not acknowledge this one's SYN
+            return 0
         adopt(snd, seq)
     elif too_old(flow, snd, packet):
         anomalies[A_PAWS] += 1

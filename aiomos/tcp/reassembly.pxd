@@ -76,7 +76,7 @@ ctypedef struct Track:
     int64_t acked_ns
     int64_t nxt_ns             # when the highest sequence number advanced
     int64_t rtt_ns             # when the timed segment passed
-    int64_t first_rtt          # of the handshake, nanoseconds
+    int64_t handshake_ns       # round trip of the handshake, both ways; 0 when it was not seen
     int64_t srtt               # RFC 6298, nanoseconds
     int64_t rttvar
     uint64_t retransmits       # segments
@@ -125,6 +125,7 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
 cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil
+cdef void tracks_set_up(Track* client, Track* server) noexcept nogil
 cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t now_ns) noexcept nogil
 cdef void track_lower(Streams* s, Track* t) noexcept nogil
 cdef void part_release(Streams* s, uint32_t index) noexcept nogil

@@ -446,7 +446,7 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
 
 cdef void classify_late(Track* t, int64_t now_ns, bint all_fresh) noexcept nogil:
     """A segment behind the highest one seen: sent again, or overtaken on the way (Wireshark's time rule)."""
-    cdef int64_t limit = t.first_rtt if t.first_rtt else REORDER_NS
+    cdef int64_t limit = t.handshake_ns if t.handshake_ns else REORDER_NS
     if all_fresh and now_ns - t.nxt_ns < limit:
         t.out_of_order += 1
     else:
@@ -590,12 +590,18 @@ cdef void add_rtt(Track* t, int64_t sample) noexcept nogil:
         return
     if not t.flags & HAS_RTT:
         t.flags |= HAS_RTT
-        t.first_rtt = t.srtt = sample
+        t.srtt = sample
         t.rttvar = sample // 2
         return
     error = sample - t.srtt
     t.srtt += error // 8
     t.rttvar += ((error if error > 0 else -error) - t.rttvar) // 4
+
+
+cdef void tracks_set_up(Track* client, Track* server) noexcept nogil:
+    """The handshake is complete: its round trip, both ways from where the capture was, is known."""
+    if client.flags & server.flags & HAS_RTT:
+        client.handshake_ns = server.handshake_ns = client.srtt + server.srtt
 
 
 cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil:

@@ -7,7 +7,9 @@ handlers have caught up.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.object cimport PyTypeObject
+from cpython.exc cimport PyErr_SetNone
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -244,11 +246,14 @@ cdef object reader_future(Wiring wiring, object other, object whose):
     return future
 
 
+cdef object ENDED = object()   # in place of an item: nothing more will come
+
+
 @cython.freelist(64)
 cdef class Waiting:
     """Awaitable of one read: gives an item at once, or waits on a future of the event loop first."""
 
-    cdef Stream stream
+    cdef Stream stream         # None for a merged read
     cdef MonitorConnection connection
     cdef object gaps
 
@@ -259,24 +264,77 @@ cdef class Waiting:
         return self
 
     def __next__(self):
-        cdef Stream stream = self.stream
+        """Replaced below by a step that hands its result over without an exception where the interpreter allows."""
+
+    cdef object future(self):
+        """What wakes the reader."""
         cdef Wiring wiring
-        if stream is None:
-            item = self.connection.pop()
-            if item is None:
-                wiring = self.connection.wiring
-                wiring.merged_waiter = reader_future(wiring, wiring.merged_waiter, "this connection")
-                return wiring.merged_waiter
-        else:
-            item = stream.pop_joined(self.gaps)
-            if item is None:
-                wiring = stream.wiring
-                if stream.side == "client":
-                    wiring.client_waiter = reader_future(wiring, wiring.client_waiter, "the client")
-                    return wiring.client_waiter
-                wiring.server_waiter = reader_future(wiring, wiring.server_waiter, "the server")
-                return wiring.server_waiter
-        raise StopIteration(item)
+        if self.stream is None:
+            wiring = self.connection.wiring
+            wiring.merged_waiter = reader_future(wiring, wiring.merged_waiter, "this connection")
+            return wiring.merged_waiter
+        wiring = self.stream.wiring
+        if self.stream.side == "client":
+            wiring.client_waiter = reader_future(wiring, wiring.client_waiter, "the client")
+            return wiring.client_waiter
+        wiring.server_waiter = reader_future(wiring, wiring.server_waiter, "the server")
+        return wiring.server_waiter
+
+
+cdef extern from *:
+    """
+    /* 1: *item is the result; 0: *item is a future to wait for; -1: an exception is set. */
+    typedef int (*aiomos_step)(PyObject *waiting, PyObject **item);
+    static aiomos_step aiomos_waiting_step;
+
+    static PySendResult aiomos_waiting_send(PyObject *waiting, PyObject *value, PyObject **item) {
+        int done = aiomos_waiting_step(waiting, item);
+        (void) value;
+        return done > 0 ? PYGEN_RETURN : done == 0 ? PYGEN_NEXT : PYGEN_ERROR;
+    }
+
+    static PyObject *aiomos_waiting_next(PyObject *waiting) {
+        PyObject *item = NULL, *stop;
+        int done = aiomos_waiting_step(waiting, &item);
+        if (done <= 0) return item;
+        stop = PyObject_CallFunctionObjArgs(PyExc_StopIteration, item, NULL);
+        Py_DECREF(item);
+        if (stop != NULL) {
+            PyErr_SetObject(PyExc_StopIteration, stop);
+            Py_DECREF(stop);
+        }
+        return NULL;
+    }
+
+    /* A `raise` in compiled code builds a traceback; at a million reads a second that is most of their cost. */
+    static void aiomos_finish_waiting(PyTypeObject *type, aiomos_step step) {
+        aiomos_waiting_step = step;
+        type->tp_as_async->am_send = aiomos_waiting_send;
+        type->tp_iternext = aiomos_waiting_next;
+        PyType_Modified(type);
+    }
+    """
+    void aiomos_finish_waiting(PyTypeObject* type, int (*step)(PyObject*, PyObject**) except -1)
+
+
+cdef int waiting_step(PyObject* waiting, PyObject** item) except -1:
+    cdef Waiting self = <Waiting> waiting
+    cdef object found
+    found = self.connection.pop() if self.stream is None else self.stream.pop_joined(self.gaps)
+    if found is ENDED:
+        PyErr_SetNone(StopAsyncIteration)
+        return -1
+    if found is not None:
+        Py_INCREF(found)
+        item[0] = <PyObject*> found
+        return 1
+    found = self.future()
+    Py_INCREF(found)
+    item[0] = <PyObject*> found
+    return 0
+
+
+aiomos_finish_waiting(<PyTypeObject*> Waiting, waiting_step)
 
 
 cdef Waiting next_item(Stream stream, object gaps):
@@ -420,7 +478,7 @@ cdef class Stream:
             pressure.check()
 
     cdef object pop(self, object gaps):
-        """The next chunk (or gap, if marked), None when there is none yet; raises at the end."""
+        """The next chunk (or gap, if marked), None when there is none yet, ENDED or an error at the end."""
         self.opened = True
         while self.head is not None:
             item = self.shift()
@@ -443,14 +501,14 @@ cdef class Stream:
     cdef object past_end(self):
         if self.error is not None:
             raise self.error
-        raise StopAsyncIteration
+        return ENDED
 
     cdef object pop_joined(self, object gaps):
         """As pop(), all bytes that are there and adjoin in one chunk."""
         cdef list parts
         cdef uint64_t size, end
         item = self.pop(gaps)
-        if self.head is None or item is None or type(item) is Gap or type(self.head) is Gap:
+        if self.head is None or item is None or item is ENDED or type(item) is Gap or type(self.head) is Gap:
             return item
         parts = [item]
         size = <uint64_t> PyBytes_GET_SIZE(item)
@@ -672,8 +730,8 @@ cdef class MonitorConnection:
         cdef Stream first = self.earlier()
         self.client.opened = self.server.opened = True
         while first is not None:
-            item = first.pop(first.gaps) if not first.ended or first.head is not None else None
-            if item is not None:
+            item = first.pop(first.gaps)
+            if item is not None and item is not ENDED:
                 return first.side, item
             first = self.earlier()
         if not (self.client.ended and self.server.ended):

@@ -1,13 +1,14 @@
 """TCP connections written segment by segment, and what the engine made of them.
 
-A script says who sends what, in sequence numbers relative to each end's own (0 is the SYN, 1 the first byte)::
+A script says who sends what, in sequence numbers relative to each end's own: 0 is the SYN, 1 the first byte::
 
     c = Conversation()
     c.handshake().client("PA", b"hello").wait(0.5).close()
     seen = watch_in_batches(c.frames)
     assert seen.record["client_bytes"] == 5
 
-Initial sequence numbers lie just below 2**32 unless a script chooses others, so that every script crosses the wrap.
+Initial sequence numbers lie just below 2**32 unless a script chooses others, so that what it sends
+crosses the wrap.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -193,7 +194,7 @@ class Conversation:
 
 
 def merge(*conversations: Conversation) -> list[Frame]:
-    """Put the frames of several conversations in order of time; equal times keep the order of the arguments."""
+    """Put the frames of several conversations in order of time, equal times in the order of the arguments."""
     frames = [frame for conversation in conversations for frame in conversation.frames]
     return sorted(frames, key=lambda frame: frame[0])
 

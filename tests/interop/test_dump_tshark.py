@@ -21,8 +21,8 @@ pytestmark = [
 
 SHOWN = 40
 DUMPED = re.compile(
-    r"(?P<number>\d+)-(?P<client>.+)\.(?P<client_port>\d+)"
-    r"-(?P<server>.+)\.(?P<server_port>\d+)\.(?P<side>client|server)"
+    r"(?P<client>[^-].*)\.(?P<client_port>\d+)"
+    r"-(?P<server>.+)\.(?P<server_port>\d+)(-(?P<number>\d+))?\.(?P<side>client|server)"
 )
 
 Flow = dict[Endpoint, bytes]
@@ -60,14 +60,19 @@ def read_dump(directory: Path) -> dict[frozenset[Endpoint], list[Flow]]:
     for path in directory.iterdir() if directory.exists() else []:
         parts = DUMPED.fullmatch(path.name)
         assert parts, f"{path.name} is not a name that dump gives"
-        client = Endpoint.of(parts["client"], parts["client_port"])
-        server = Endpoint.of(parts["server"], parts["server_port"])
-        key = (frozenset((client, server)), int(parts["number"]))
+        client = Endpoint.of(address(parts["client"]), parts["client_port"])
+        server = Endpoint.of(address(parts["server"]), parts["server_port"])
+        key = (frozenset((client, server)), int(parts["number"] or 1))
         flows.setdefault(key, {})[client if parts["side"] == "client" else server] = path.read_bytes()
     found: dict[frozenset[Endpoint], list[Flow]] = {}
     for (both, _), flow in sorted(flows.items(), key=lambda item: item[0][1]):
         found.setdefault(both, []).append(flow)
     return found
+
+
+def address(text: str) -> str:
+    """Undo what `dump` does to the colons of IPv6 addresses."""
+    return text if "." in text else text.replace("-", ":")
 
 
 def differences(

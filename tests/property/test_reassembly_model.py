@@ -1,99 +1,25 @@
-"""Reassembly on generated segments: the streams of the models, whatever the order, the cuts and the batches."""
+"""Reassembly on generated segments: the streams of the models, whatever the order, cuts and batches."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos import Budgets, Chunk, Filter, Flow, Gap, Level, MonitorConnection, Settings, Stream, Timeouts
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos import Budgets, Gap, Level
 from tests.models.reassembly import POLICIES, Policy, Reassembler
-from tests.traffic import Frame, Side, Traffic
-
-BUDGETS = Budgets(flows=16, held_bytes=8 << 20)
+from tests.traffic import Seen, Side, Traffic, check_unbroken, follow
 
 ISNS = st.sampled_from([0, 1, 0x7FFF_FFF8, 0xFFFF_FFF8, 0xFFFF_FFFF]) | st.integers(0, 0xFFFF_FFFF)
 BATCH_SIZES = st.integers(1, 7) | st.just(1000)
 # Two letters, so that overlaps agree about as often as they differ.
 PAYLOADS = st.text("ab", min_size=1, max_size=9).map(str.encode)
 SEGMENTS = st.lists(st.tuples(st.integers(-2, 24), PAYLOADS), max_size=14)
-
-
-@dataclass
-class Seen:
-    """What the engine made of one connection."""
-
-    client: list[Chunk | Gap]
-    server: list[Chunk | Gap]
-    flow: Flow
-    counters: dict[str, int]
-
-    @property
-    def data(self) -> dict[int, int]:
-        """The client's bytes by stream offset."""
-        chunks = [item for item in self.client if isinstance(item, Chunk)]
-        return {chunk.offset + at: byte for chunk in chunks for at, byte in enumerate(chunk)}
-
-
-def follow(
-    frames: Sequence[Frame],
-    *,
-    batch_size: int = 1000,
-    level: Level = Level.STREAM,
-    overlap: Policy = "first",
-    timeouts: Timeouts | None = None,
-    budgets: Budgets = BUDGETS,
-) -> Seen:
-    """Feed frames to an engine, so many a batch, and read what it delivers of the one connection in them."""
-    engine = Engine(Settings(budgets=budgets, timeouts=timeouts or Timeouts()), bytes(16), fail)
-    opened: list[MonitorConnection] = []
-
-    def opener(flow: Flow) -> MonitorConnection:
-        pressure = Pressure(budgets.stream_bytes, budgets.stream_bytes_total)
-        opened.append(MonitorConnection(flow, pressure, engine.released, "mark", level is Level.STREAM))
-        return opened[-1]
-
-    engine.add_rule(Filter("").program, level, overlap=overlap, opener=opener)
-    for first in range(0, len(frames), batch_size):
-        engine.feed_frames(frames[first : first + batch_size])
-    while engine.finish():
-        pass
-    (conn,) = opened
-    counters = engine.statistics()
-    assert not any(value for name, value in counters.items() if name.startswith("held.")), counters
-    return Seen(read(conn.client), read(conn.server), conn.flow, counters)
-
-
-def fail(callback: object, flow: object, error: Exception) -> None:
-    raise error
-
-
-def read(stream: Stream) -> list[Chunk | Gap]:
-    """Read a half that has ended; needs no event loop, since nothing has to be waited for."""
-
-    async def collect() -> list[Chunk | Gap]:
-        return [item async for item in stream.chunks(gaps="mark")]
-
-    with pytest.raises(StopIteration) as done:
-        collect().send(None)
-    items: list[Chunk | Gap] = done.value.value
-    return items
-
-
-def check_unbroken(items: list[Chunk | Gap]) -> None:
-    """Every offset is told of once, as a byte or as part of a gap."""
-    at = 0
-    for item in items:
-        assert item.offset == at
-        length = item.length if isinstance(item, Gap) else len(item)
-        assert length > 0
-        at += length
 
 
 def client_traffic(segments: Iterable[tuple[int, bytes]], isn: int, *, ack: int | None = 0) -> Traffic:
@@ -117,9 +43,7 @@ def test_streams_are_those_of_the_overlap_page(
     while model.held:
         model.skip_hole()
     # The rule knows no unit: with every byte many times over, pieces lie in small and in large blocks.
-    larger = [
-        (at * scale, b"".join(bytes([byte]) * scale for byte in payload)) for at, payload in segments
-    ]
+    larger = [(at * scale, b"".join(bytes([byte]) * scale for byte in payload)) for at, payload in segments]
     seen = follow(client_traffic(larger, isn).frames, batch_size=batch_size, overlap=policy)
     check_unbroken(seen.client)
     expected = {at * scale + i: byte for at, byte in model.delivered.items() for i in range(scale)}
@@ -136,7 +60,7 @@ def cuts(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, bytes]]]:
     data = draw(st.binary(min_size=1, max_size=60))
     edges = sorted(draw(st.sets(st.integers(1, len(data)), max_size=10)) | {0, len(data)})
     again = draw(st.lists(st.tuples(st.integers(0, len(data) - 1), st.integers(1, 20)), max_size=6))
-    ranges = [*zip(edges, edges[1:], strict=False), *((at, at + n) for at, n in again)]
+    ranges = [*pairwise(edges), *((at, at + n) for at, n in again)]
     return data, [(start, data[start:end]) for start, end in draw(st.permutations(ranges))]
 
 

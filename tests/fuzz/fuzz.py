@@ -1,0 +1,50 @@
+"""Fuzz one target, led by the coverage of the compiled modules: ``python -m tests.fuzz.fuzz frames [libFuzzer options]``.
+
+The modules must have been built with ``AIOMOS_BUILD=fuzz CC=clang``; ``make fuzz`` does all that. An input that breaks
+a promise is written to ``crash-*``: give it to ``tests/fuzz/regressions`` under a name that begins with its target.
+"""
+
+import sys
+from pathlib import Path
+
+import atheris
+
+from tests.fuzz.hostile import read_frames
+from tests.fuzz.targets import TARGETS, mutate_frames, seed_of
+
+ROOT = Path(__file__).parents[2]
+CAPTURES = ROOT / "tests" / "data"
+LARGEST_SEED = 16 * 1024
+
+
+def write_seeds(target: str, folder: Path) -> None:
+    """Fill a folder with what the fuzzer is to begin from: the small captures that ship, and the regressions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, path in enumerate(sorted(CAPTURES.rglob("*.pcap*"))):
+        data = path.read_bytes() if target == "captures" else seed_of(read_frames(path), number & 0xFF)
+        if len(data) <= LARGEST_SEED:
+            (folder / f"{number:03}-{path.name}").write_bytes(data)
+    for path in (ROOT / "tests" / "fuzz" / "regressions").glob(f"{target}-*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """Change an input of the frames target, frame by frame."""
+    return mutate_frames(data, max_size, seed, atheris.Mutate)
+
+
+def main() -> None:
+    """Fuzz as the command line says."""
+    target, *options = sys.argv[1:]
+    corpus = ROOT / "build" / "corpus" / target
+    write_seeds(target, corpus)
+    arguments = [sys.argv[0], str(corpus), f"-max_len={LARGEST_SEED}", "-timeout=30", *options]
+    if target == "frames":
+        atheris.Setup(arguments, TARGETS[target], custom_mutator=mutate)
+    else:
+        atheris.Setup(arguments, TARGETS[target])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

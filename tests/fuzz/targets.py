@@ -1,0 +1,111 @@
+"""What is fuzzed: functions from bytes to nothing that fail when a promise is broken.
+
+``frames``: the bytes are frames with their times. One byte of choices, then for each frame a header of five bytes
+(time step, link type, extra length on the wire, captured length) and the captured bytes. ``captures``: the
+bytes are a capture file.
+"""
+
+import random
+import struct
+from collections.abc import Callable, Iterable, Iterator
+
+from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
+
+LINKTYPES = (1, 101, 113, 276, 0, 108, 9, 50, 12, 14, 228, 229)
+"""LINKTYPE_ numbers of wire.pyx: Ethernet, raw, Linux cooked, BSD loopback, PPP."""
+EXTRA_LENGTHS = (0, 1, 40, 1500)
+HEADER = struct.Struct("<BBBH")
+START_NS = 1_700_000_000_000_000_000
+STEPS = 40
+"""Time steps are 0 and the powers of two up to 2**39 ns, nine minutes; from 128 on they lead back."""
+
+
+def choices_of(byte: int) -> Choices:
+    """Read a byte of choices."""
+    return Choices(
+        decapsulate=bool(byte & 1),
+        verify=bool(byte & 2),
+        tight=bool(byte & 4),
+        midstream=not byte & 8,
+        overlap=OVERLAPS[(byte >> 4 & 7) % len(OVERLAPS)],
+        batch=1 if byte & 128 else 64,
+    )
+
+
+def decode_frames(data: bytes) -> Iterator[tuple[tuple[int, int, int], bytes]]:
+    """Split an input of the ``frames`` target, without its first byte, into headers and frames."""
+    at = 0
+    while len(data) - at >= HEADER.size:
+        step, link, extra, length = HEADER.unpack_from(data, at)
+        at += HEADER.size
+        yield (step, link, extra), data[at : at + length]
+        at += length
+
+
+def encode_frames(frames: Iterable[tuple[tuple[int, int, int], bytes]]) -> bytes:
+    """Join what `decode_frames` gives."""
+    return b"".join(HEADER.pack(*header, len(data)) + data for header, data in frames)
+
+
+def frames(data: bytes) -> None:
+    """Run one input of the ``frames`` target."""
+    taken: list[Frame] = []
+    now = START_NS
+    for (step, link, extra), frame in decode_frames(data[1:]):
+        now += ((1 << step % STEPS) - 1) * (-1 if step >= 128 else 1)
+        wirelen = len(frame) + EXTRA_LENGTHS[extra % len(EXTRA_LENGTHS)]
+        taken.append((now, frame, LINKTYPES[link % len(LINKTYPES)], wirelen))
+    check_frames(taken, choices_of(data[0] if data else 0))
+
+
+def captures(data: bytes) -> None:
+    """Run one input of the ``captures`` target."""
+    check_capture(data, Choices())
+
+
+def seed_of(captured: Iterable[Frame], choices: int) -> bytes:
+    """Write a capture's frames as an input of the ``frames`` target."""
+    parts = []
+    before: int | None = None
+    for time_ns, data, linktype, wirelen in captured:
+        elapsed = 0 if before is None else time_ns - before
+        before = time_ns
+        step = min(abs(elapsed).bit_length(), STEPS - 1) + (128 // STEPS + 1) * STEPS * (elapsed < 0)
+        link = LINKTYPES.index(linktype) if linktype in LINKTYPES else 0
+        extra = min(range(len(EXTRA_LENGTHS)), key=lambda i: abs(EXTRA_LENGTHS[i] - (wirelen - len(data))))
+        parts.append(((step, link, extra), data[:0xFFFF]))
+    return bytes([choices]) + encode_frames(parts)
+
+
+def mutate_frames(data: bytes, max_size: int, seed: int, mutate: Callable[[bytes, int], bytes]) -> bytes:
+    """Change an input of the ``frames`` target between frames or inside one, so that the others stay whole.
+
+    Args:
+        data: The input.
+        max_size: Most bytes to return.
+        seed: Of the choice what to change.
+        mutate: Changes bytes, given the most to return.
+    """
+    chosen = random.Random(seed)
+    found = list(decode_frames(data[1:]))
+    if not found or chosen.random() < 0.05:
+        return mutate(data, max_size)
+    at, other = chosen.randrange(len(found)), chosen.randrange(len(found))
+    (step, link, extra), frame = found[at]
+    match chosen.randrange(8):
+        case 0:
+            del found[at]
+        case 1:
+            found.insert(other, found[at])
+        case 2:
+            found[at], found[other] = found[other], found[at]
+        case 3:
+            found[at] = (chosen.randrange(256), link, extra), frame
+        case 4:
+            found[at] = (step, link, extra), frame[: chosen.randrange(len(frame) + 1)]
+        case _:
+            found[at] = (step, link, extra), mutate(frame, min(0xFFFF, len(frame) + 64))
+    return (data[:1] + encode_frames(found))[:max_size]
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "captures": captures}

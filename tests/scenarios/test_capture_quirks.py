@@ -1,0 +1,153 @@
+"""What capturing does to frames: padding, offload, cuts, fragments, tags."""
+
+import pytest
+
+from aiomos.tcp.levels import Level
+from aiomos.testing.packets import fragment_ipv4
+from aiomos.testing.scenario import Conversation, merge
+from aiomos.testing.scenario import watch_in_batches as watch
+
+
+def pad_to_60(frame: bytes) -> bytes:
+    return frame.ljust(60, b"\xaa")
+
+
+def without_ip_length(frame: bytes) -> bytes:
+    return frame[:16] + b"\0\0" + frame[18:]
+
+
+def in_fragments(frame: bytes) -> list[bytes]:
+    return [frame[:14] + fragment for fragment in fragment_ipv4(frame[14:], 24)]
+
+
+def reversed_fragments(frame: bytes) -> list[bytes]:
+    return in_fragments(frame)[::-1]
+
+
+def test_padding_is_no_payload() -> None:
+    """Ethernet frames have at least 60 bytes; IP's total length tells where the packet ends."""
+    c = Conversation().handshake().client("A", change=pad_to_60).client("PA", b"x", change=pad_to_60)
+    c.server("A", change=pad_to_60)
+    seen = watch(c.close().frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.record["client_bytes"]) == (b"x", 1)
+
+
+def test_super_segment_of_60_kilobytes() -> None:
+    """Receive offload joins segments before the capture."""
+    data = bytes(range(256)) * 240
+    c = Conversation().handshake().client("PA", data).server("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.record["client_bytes"]) == (data, len(data))
+
+
+def test_super_segment_whose_ip_length_is_zero() -> None:
+    """A card that segments fills in the length later, so a capture at the sender reads 0."""
+    data = bytes(range(256)) * 240
+    c = Conversation().handshake().client("PA", data, change=without_ip_length).server("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.record["client_lost"]) == (data, 0)
+
+
+def test_super_segment_beyond_64_kilobytes() -> None:
+    """BIG TCP: more than the length field can say, which is 0 then."""
+    data = b"0123456789abcdef" * 8192
+    c = Conversation().handshake()
+    for at in range(0, len(data), 120_000):
+        c.client("PA", data[at : at + 120_000]).server("A")
+    assert watch(c.close().frames, level=Level.STREAM).streams[0][0].data == data
+
+
+def test_out_of_order_super_segment_is_held() -> None:
+    """As any other segment behind a hole."""
+    data = b"z" * 60_000
+    c = Conversation().handshake().client("A", data, seq=5).client("A", b"head", seq=1).server("A").close()
+    assert watch(c.frames, level=Level.STREAM).streams[0][0].data == b"head" + data
+
+
+def test_snap_length_keeps_the_counters_and_makes_gaps() -> None:
+    """FIELD 3.17: what was cut was on the wire; it is neither lost nor read."""
+    c = Conversation().handshake()
+    c.client("A", b"a" * 100, snaplen=54 + 30).client("A", b"b" * 100, snaplen=54 + 30).server("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    client, _ = seen.streams[0]
+    assert (client.data, client.gaps) == (b"a" * 30 + b"b" * 30, ((30, 70, "snaplen"), (130, 70, "snaplen")))
+    assert (seen.record["client_bytes"], seen.record["client_stream_bytes"]) == (200, 200)
+    assert (seen.record["client_lost"], seen.record["reason"]) == (0, "fin")
+
+
+def test_snap_length_that_keeps_headers_only() -> None:
+    """The usual header capture: counters as if whole."""
+    c = Conversation().handshake().client("A", b"a" * 500, snaplen=54).server("A").close()
+    seen = watch(c.frames)
+    assert (seen.record["client_stream_bytes"], seen.record["client_lost"], seen.record["reason"]) == (500, 0, "fin")
+
+
+def test_snap_length_on_a_segment_behind_a_hole() -> None:
+    """Held bytes may be cut too; their missing part is a gap in its place."""
+    c = Conversation().handshake().client("A", b"b" * 100, seq=11, snaplen=54 + 40)
+    c.client("A", b"a" * 10, seq=1).server("A").wait(2).client("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    client, _ = seen.streams[0]
+    assert client.data == b"a" * 10 + b"b" * 40
+    assert [(offset, length) for offset, length, _ in client.gaps] == [(50, 60)]
+    assert (seen.record["client_stream_bytes"], seen.record["client_lost"]) == (110, 0)
+
+
+def test_frame_cut_within_the_tcp_header_is_counted() -> None:
+    """There is nothing to follow in it; it is counted by its reason."""
+    c = Conversation().handshake().client("A", b"data", snaplen=50).server("A", ack=5)
+    seen = watch(c.frames)
+    assert (seen.statistics["malformed.tcp_cut"], seen.record["client_packets"]) == (1, 2)
+
+
+@pytest.mark.parametrize("change", [in_fragments, reversed_fragments])
+def test_fragments_make_one_segment(change: object) -> None:
+    """RFC 791 section 3.2: in whatever order they come."""
+    data = bytes(range(200))
+    c = Conversation().handshake().client("PA", data, ip_id=7, change=change).server("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.record["client_packets"]) == (data, 5)
+
+
+def test_vlan_of_the_first_packet_is_recorded() -> None:
+    """It is a note, not part of the key: routed captures show each direction in its own VLAN."""
+    assert watch(Conversation(vlan=12).handshake().frames).record["vlan"] == 12
+    assert watch(Conversation().handshake().frames).record["vlan"] is None
+    tagged, plain = Conversation(vlan=12).handshake(), Conversation().handshake().client("PA", b"x")
+    assert watch(tagged.frames + plain.frames[3:]).record["client_packets"] == 3
+
+
+def test_frames_with_the_same_time() -> None:
+    """A coarse clock gives many frames one time; their order is that of the capture."""
+    c = Conversation(step=0).handshake().client("PA", b"hello").server("PA", b"you").client("A").close()
+    record = watch(c.frames).record
+    assert (record["reason"], record["client_rtt"], record["start"]) == ("fin", 0.0, record["end"])
+
+
+def test_clock_set_back_within_a_connection() -> None:
+    """The engine's time never goes back, and nothing is measured from a negative distance."""
+    c = Conversation().handshake().client("PA", b"hello").wait(-3600).server("A").client("PA", b"x").server("A")
+    record = watch(c.close().frames).record
+    assert record["client_rtt"] >= 0
+    assert record["end"] >= record["start"]
+    assert (record["reason"], record["client_stream_bytes"]) == ("fin", 6)
+
+
+def test_the_same_frame_twice() -> None:
+    """A mirror of both ports of a switch delivers each frame twice: sent again, as far as anyone can tell."""
+    c = Conversation().handshake().client("PA", b"hello").server("PA", b"world").client("A").close()
+    seen = watch([frame for frame in c.frames for _ in range(2)], level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.streams[0][1].data) == (b"hello", b"world")
+    assert (seen.record["reason"], seen.setups, seen.record["client_lost"]) == ("fin", 1, 0)
+    assert (seen.record["client_bytes"], seen.record["client_stream_bytes"]) == (10, 5)
+
+
+def test_connections_are_kept_apart() -> None:
+    """Equal ports between other addresses, and the reverse, are other flows."""
+    ends = [("10.0.0.1:40000", "10.0.0.2:80"), ("10.0.0.1:40000", "10.0.0.3:80"), ("10.0.0.1:40001", "10.0.0.2:80"),
+            ("10.0.0.1:80", "10.0.0.2:40000"), ("[::1]:40000", "[::2]:80")]
+    scripts = [Conversation(*pair).handshake().client("PA", bytes(i + 1)).server("A").close()
+               for i, pair in enumerate(ends)]
+    seen = watch(merge(*scripts))
+    assert sorted(record["client_bytes"] for record in seen.records) == [1, 2, 3, 4, 5]
+    assert {record["reason"] for record in seen.records} == {"fin"}
