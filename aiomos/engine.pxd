@@ -98,7 +98,8 @@ cdef class Engine:
     cdef uint64_t match(self, const FlowKey* key, bint client_is_low, bint midstream) noexcept nogil
     cdef uint16_t intern(self, uint64_t mask) noexcept nogil
     cdef uint64_t watchers(self, const FlowRecord* flow) noexcept nogil
-    cdef void apply_levels(self, FlowRecord* flow, uint64_t mask) noexcept nogil
+    cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil
+    cdef int join(self, FlowRecord* flow) except -1 nogil
     cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil
     cdef int advance(self, int64_t now_ns) except -1 nogil
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil

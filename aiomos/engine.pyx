@@ -86,6 +86,7 @@ from aiomos.tcp.reassembly cimport (
     track_acked,
     track_at,
     track_base,
+    track_begin_late,
     track_close,
     track_deadline,
     track_finish,
@@ -383,7 +384,7 @@ cdef class Engine:
         if outcome & (JOINED | SYN_DOUBTED):
             if outcome & JOINED:
                 flow.flags &= ~<uint16_t> MIDSTREAM
-                self.announce(flow, self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False))
+                self.join(flow)
             else:
                 self.doubt_syn(flow, side, packet)
         if flow.halves[0].track:
@@ -489,10 +490,22 @@ cdef class Engine:
                 flow.flags |= GUESSED_ROLES
         queue_push(&self.flows, &self.flows.half_open, flow)
         wheel_link(&self.flows, flow, self.deadline(flow))
-        self.apply_levels(flow, wanted)
         if mask:
             self.announce(flow, mask)
+        self.apply_levels(flow, wanted, mask)      # counting begins now, whoever is told of the flow and when
         return flow
+
+    cdef int join(self, FlowRecord* flow) except -1 nogil:
+        """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
+        cdef uint64_t mask = self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
+        cdef int side
+        self.announce(flow, mask)
+        self.apply_levels(flow, mask, mask)
+        if flow.halves[0].track:
+            for side in range(2):
+                track_begin_late(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                 &flow.halves[side], flow.last_ns)
+        return 0
 
     cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil:
         """Fix who watches a flow; those who connect are told at the end of the batch."""
@@ -502,13 +515,15 @@ cdef class Engine:
         if flow.flags & MIDSTREAM:
             self.picked_up += 1
         flow.watchers = self.intern(mask)
-        self.apply_levels(flow, mask)
         if mask & self.connecting_rules:
             self.signal(flow)
         return 0
 
-    cdef void apply_levels(self, FlowRecord* flow, uint64_t mask) noexcept nogil:
-        """Run the flow at the highest level its watchers need, and open what that takes."""
+    cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil:
+        """Run the flow at the highest level the rules of *mask* need, and open what that takes.
+
+        Those of them that were *told* of the flow get its bytes.
+        """
         cdef uint32_t number
         cdef uint8_t level = 1
         cdef bint first = True, sinks = False
@@ -518,7 +533,8 @@ cdef class Engine:
                     flow.overlap = self.rules[number].overlap
                     first = False
                 level = max(level, self.rules[number].level)
-                sinks |= self.rules[number].connects and self.rules[number].level == STREAM_LEVEL
+                sinks |= (told >> number & 1 and self.rules[number].connects
+                          and self.rules[number].level == STREAM_LEVEL)
         flow.halves[0].level = flow.halves[1].level = level
         if sinks:
             flow.halves[0].flags |= SINK

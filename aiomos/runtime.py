@@ -49,6 +49,9 @@ COLLECTOR_THRESHOLDS = (100_000, 50, 50)
 """For `gc.set_threshold` while run() owns the process. Connections are freed by reference count; looking for cycles
 among all open ones after every 700 new objects would cost more than the rest of their handling."""
 
+GRACE_SECONDS = 2.0
+"""How long handlers may take to end after Ctrl-C."""
+
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
 
@@ -171,7 +174,7 @@ class Runtime:
         self.errors: Counter[str] = Counter()
         self._logged: Counter[object] = Counter()
         self._progress = progress
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.handlers: set[asyncio.Task[None]] = set()
         self._listeners: set[Listener] = set()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
@@ -233,7 +236,7 @@ class Runtime:
 
         def opener(flow: Flow) -> MonitorConnection:
             connection = self._connection(flow, gaps, level)
-            self._tasks.add(loop.create_task(self._handle(app, handler, connection)))
+            self.handlers.add(loop.create_task(self._handle(app, handler, connection)))
             return connection
 
         self.engine.add_rule(chosen.program, level, midstream=midstream, overlap=overlap, opener=opener)
@@ -255,7 +258,7 @@ class Runtime:
             connection.leave()
             task = asyncio.current_task()
             assert task is not None
-            self._tasks.discard(task)
+            self.handlers.discard(task)
 
     def _callback_failed(self, callback: Callback, flow: Flow, error: Exception) -> None:
         self._failed("callback", f"{callback.__module__}.{callback.__qualname__}", flow, error)
@@ -345,8 +348,8 @@ class Runtime:
     async def _drain(self) -> None:
         """No more frames: let sleepers and handlers come to their end."""
         self._wake_sleepers(float("inf"))
-        while self._tasks:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        while self.handlers:
+            await asyncio.wait(self.handlers, return_when=asyncio.FIRST_COMPLETED)
             self._wake_sleepers(float("inf"))
             if self._fatal is not None:
                 raise self._fatal
@@ -386,7 +389,7 @@ class Runtime:
         traceback: TracebackType | None,
     ) -> None:
         """Cancel what still runs and close the source."""
-        tasks = [task for task in (*self._tasks, self._pump_task) if task is not None]
+        tasks = [task for task in (*self.handlers, self._pump_task) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -451,7 +454,8 @@ async def _end_early(runtime: Runtime) -> None:
     """Ctrl-C: end every flow where it stands, so that apps give the results they have."""
     while runtime.engine.finish():
         await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    if runtime.handlers:
+        await asyncio.wait(runtime.handlers, timeout=GRACE_SECONDS)
 
 
 async def _call(function: Callable[[], Any]) -> None:

@@ -120,6 +120,7 @@ cdef void streams_close(Streams* s) noexcept nogil
 cdef uint32_t track_open(Streams* s) noexcept nogil
 cdef void track_close(Streams* s, uint32_t index) noexcept nogil
 cdef void track_base(Track* t, const Half* half) noexcept nogil
+cdef void track_begin_late(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil
 cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil

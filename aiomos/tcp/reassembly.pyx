@@ -90,6 +90,17 @@ cdef void track_base(Track* t, const Half* half) noexcept nogil:
         t.flags |= BASED
 
 
+cdef void track_begin_late(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """Consumers are told of the half only now: what went by before is a gap to them."""
+    cdef Part* part
+    if t.edge and half.flags & SINK:
+        s.gaps[GAP_UNREAD] += 1
+        s.gap_bytes[GAP_UNREAD] += t.edge
+        part = emit(s, t, PART_GAP, 0, t.edge, now_ns)
+        if part != NULL:
+            part.reason = GAP_UNREAD
+
+
 # --- offsets --------------------------------------------------------------------------------------
 
 cdef inline int64_t offset_of(const Track* t, uint32_t seq) noexcept nogil:

@@ -20,7 +20,7 @@ def stage_frame(port: int, stage: int) -> bytes:
     if stage == 1:
         return tcp_frame("10.0.0.2", "10.0.0.1", 80, port, seq=SERVER_ISN, ack=1, flags="SA")
     flags = ["S", "", "A", "A", "FA", "R"][stage]
-    seq = [0, 0, 1, 1, 1, 2][stage]
+    seq = 0 if stage == 0 else 1
     return tcp_frame("10.0.0.1", "10.0.0.2", port, 80, seq=seq, ack=SERVER_ISN + 1 if stage else 0, flags=flags)
 
 
