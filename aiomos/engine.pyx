@@ -32,6 +32,7 @@ from aiomos.tcp.flows cimport (
     SEQ_KNOWN,
     SIGNALLED,
     SINK,
+    TO_CONNECT,
     Half,
     PendingSyn,
     flow_at,
@@ -516,6 +517,7 @@ cdef class Engine:
             self.picked_up += 1
         flow.watchers = self.intern(mask)
         if mask & self.connecting_rules:
+            flow.flags |= TO_CONNECT
             self.signal(flow)
         return 0
 
@@ -533,8 +535,8 @@ cdef class Engine:
                     flow.overlap = self.rules[number].overlap
                     first = False
                 level = max(level, self.rules[number].level)
-                sinks |= (told >> number & 1 and self.rules[number].connects
-                          and self.rules[number].level == STREAM_LEVEL)
+                if told >> number & 1 and self.rules[number].connects and self.rules[number].level == STREAM_LEVEL:
+                    sinks = True
         flow.halves[0].level = flow.halves[1].level = level
         if sinks:
             flow.halves[0].flags |= SINK
@@ -816,6 +818,7 @@ cdef class Engine:
         if flow.hold:
             return self.holds[flow.hold]
         view = make_flow(flow, &self.streams, flow_index(&self.flows, flow))
+        view.connections = []
         if self.free_holds:
             flow.hold = self.free_holds.pop()
             self.holds[flow.hold] = view
@@ -835,7 +838,7 @@ cdef class Engine:
                 i += 1
                 flow.flags &= ~<uint16_t> SIGNALLED
                 view = self.view_of(flow)
-                if view.connections is None:
+                if flow.flags & TO_CONNECT:
                     self.connect(flow, view)
                 if flow.halves[0].track:
                     self.hand_over(flow, view)
@@ -846,10 +849,13 @@ cdef class Engine:
         return 0
 
     cdef int connect(self, FlowRecord* flow, Flow view) except -1:
+        """Make the connections of the rules that watch the flow and have none yet."""
         cdef uint64_t mask = self.watchers(flow) & self.connecting_rules
         cdef uint32_t number
         cdef MonitorConnection connection
-        view.connections = []
+        flow.flags &= ~<uint16_t> TO_CONNECT
+        for connection in view.connections:
+            mask &= ~(<uint64_t> 1 << connection.rule)
         for number in range(self.rule_count):
             if mask >> number & 1:
                 connection = self.openers[number](view)

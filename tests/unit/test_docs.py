@@ -1,0 +1,145 @@
+"""The documentation: complete, and every snippet run."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import aiomos
+from aiomos.runtime import PATH_ERRORS, Runtime
+from aiomos.tcp.streams import Stream
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SESSIONS = DOCS / "examples" / "sessions"
+PAGES = sorted(DOCS.rglob("*.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INCLUDE = re.compile(r'--8<-- "([^":]+)(?::\w*)*"\n')
+
+PAPER = """
+MOS_SOCKET_STREAM MOS_SOCKET_MONITOR MOS_SOCKET_PROXY MOS_SOCKET_MONITOR_LISTEN MOS_SOCKET_PROXY_LISTEN
+MOS_ON_PKT_IN MOS_ON_PKT_OUT MOS_ON_CONN_SETUP MOS_ON_CONN_TEARDOWN MOS_ON_CONN_NEW_DATA MOS_ON_ERROR
+MOS_ON_SYN MOS_ON_PKT_RTX MOS_ON_HTTP MOS_ON_FTP
+MOS_EPOLL_IN MOS_EPOLL_OUT MOS_EPOLL_IN_CLT MOS_EPOLL_IN_SVR MOS_EPOLL_OUT_CLT MOS_EPOLL_OUT_SVR
+mtcp_socket() mtcp_bind_connfilter() mtcp_activate_monitor() mtcp_activate_proxy() mtcp_accept() mtcp_read()
+mtcp_write() mtcp_close() mos_define_ude() mos_undefine_ude() mos_register_callback() mos_unregister_callback()
+mtcp_epoll_create() mtcp_epoll_ctl() mtcp_epoll_wait()
+mtcp_register_callback() MOS_POST_TCP mtcp_peek() mtcp_get_uctx() mtcp_set_uctx() mtcp_get_thread_id()
+mtcp_define_ude() ude_on_pkt_syn() tcph->syn
+""".split()
+MOS_FUNCTIONS = """
+init destroy getconf setconf core_affinitize create_context destroy_context register_signal app_join
+get_connection_cnt socket bind listen accept connect init_rss close abort read readv write writev getsockname
+setsock_nonblock ioctl pipe getsockopt setsockopt epoll_create epoll_ctl epoll_wait EventToString bind_monitor_filter
+register_callback define_event alloc_event raise_event set_uctx peek ppeek getlastpkt setlastpkt sendpkt getpeername
+settimer cb_get_ts
+""".split()
+
+
+def load(name: str) -> ModuleType:
+    """A module of the docs folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+api = load("api")
+console = load("console")
+
+
+def page_id(path: Path) -> str:
+    return path.relative_to(DOCS).as_posix()
+
+
+# --- complete -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", aiomos.__all__)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    pages = "".join(page.read_text() for page in DOCS.glob("reference/*.md"))
+    assert pages.count(f"::: aiomos.{name}\n") + pages.count(f"{{ #aiomos.{name} }}") == 1
+
+
+@pytest.mark.parametrize("name", sorted(api.documented()))
+def test_what_the_reference_names_has_a_text(name: str) -> None:
+    assert len(api.document(name).splitlines()) > 2
+
+
+@pytest.mark.parametrize("cls", [aiomos.Flow, aiomos.Half, aiomos.MonitorConnection, Stream, aiomos.Gap])
+def test_every_attribute_is_described(cls: type) -> None:
+    page = DOCS / api.documented()[f"aiomos.{cls.__name__}"]
+    text = page.read_text() + api.document(f"aiomos.{cls.__name__}")
+    public = {name for name in vars(cls) if not name.startswith("_")}
+    assert not {name for name in public if f"`{name}`" not in text and f"### {name} " not in text}
+
+
+async def test_the_page_of_counters_has_every_counter() -> None:
+    async with Runtime(pcap=[ROOT / "tests" / "data" / "http.pcap"]) as runtime:
+        names = set(runtime.statistics())
+    names |= {"handler_errors", "callback_errors"}
+    names |= {f"handlers_ended.{error.__name__}" for error in PATH_ERRORS}
+    page = (DOCS / "reference" / "counters.md").read_text()
+    assert set(re.findall(r"^\| `([\w.]+)`", page, re.MULTILINE)) == names
+
+
+def test_every_name_of_the_paper_has_its_aiomos_form() -> None:
+    page = (DOCS / "mos.md").read_text()
+    assert not [name for name in PAPER if name not in page]
+    assert not [name for name in MOS_FUNCTIONS if f"\n| `{name}`" not in page]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_every_page_is_in_the_navigation(page: Path) -> None:
+    assert f" {page_id(page)}\n" in (ROOT / "mkdocs.yml").read_text()
+
+
+@pytest.mark.interop
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("material", reason="mkdocs-material is not installed: pip install .[docs]")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_snippets_are_files_that_are_run(page: Path) -> None:
+    """Doctest sessions are run by the test below."""
+    for language, body in BLOCK.findall(page.read_text()):
+        if language in ("python", "console") and ">>>" not in body:
+            included = INCLUDE.fullmatch(body)
+            assert included, f"write this snippet to docs/examples and include it:\n{body}"
+            assert (DOCS / included[1]).is_file()
+
+
+def test_every_example_is_shown_and_run() -> None:
+    shown = {name for page in PAGES for name in INCLUDE.findall(page.read_text())}
+    run = "".join(path.read_text() for path in SESSIONS.glob("*.console"))
+    for path in sorted(DOCS.glob("examples/*.py")):
+        assert path.relative_to(DOCS).as_posix() in shown
+        assert path.relative_to(ROOT).as_posix() in run
+    assert {path.relative_to(DOCS).as_posix() for path in SESSIONS.iterdir()} <= shown
+
+
+@pytest.mark.parametrize("session", sorted(SESSIONS.glob("*.console")), ids=lambda path: path.stem)
+def test_commands_print_what_the_pages_say(session: Path) -> None:
+    expected = session.read_text()
+    assert console.play(expected).splitlines() == expected.splitlines()
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in page.read_text()], ids=page_id)
+def test_python_sessions_of_pages_hold(page: Path) -> None:
+    sessions = "".join(body for language, body in BLOCK.findall(page.read_text()) if ">>>" in body)
+    import doctest
+
+    test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, str(page), 0)
+    assert doctest.DocTestRunner().run(test).failed == 0
