@@ -17,6 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 BUILD = os.environ.get("AIOMOS_BUILD", "release")
+WITH_TESTS = bool(os.environ.get("AIOMOS_TEST_NATIVE"))
 
 DIRECTIVES = {
     "language_level": 3,
@@ -43,7 +44,7 @@ MACROS = {"release": [], "checked": [("CYTHON_TRACE_NOGIL", "1")], "asan": [], "
 def extensions() -> list[Extension]:
     """One extension a .pyx file, named by its place in the tree."""
     sources = sorted((ROOT / "aiomos").rglob("*.pyx"))
-    if os.environ.get("AIOMOS_TEST_NATIVE"):
+    if WITH_TESTS:
         sources += sorted((ROOT / "tests" / "native").glob("*.pyx"))
     return [
         Extension(
@@ -58,7 +59,7 @@ def extensions() -> list[Extension]:
 
 
 class BuildModules(build_ext):
-    """Translates the modules when they are to be built, not whenever somebody asks for metadata; on all cores."""
+    """Translates the modules when they are to be built, not whenever somebody asks for metadata."""
 
     def finalize_options(self) -> None:
         """Use every core."""
@@ -81,9 +82,9 @@ class BuildModules(build_ext):
 
 
 def places() -> dict[str, dict[str, str]]:
-    """Where to build: in build/ beside this file, or elsewhere if that cannot be written."""
+    """Where to build: in build/, a folder for each kind of build, or elsewhere if the source cannot be written."""
     if os.access(ROOT, os.W_OK):
-        return {"build": {"build_base": f"build/{BUILD}"}}
+        return {"build": {"build_base": f"build/{BUILD}{'-tests' if WITH_TESTS else ''}"}}
     elsewhere = tempfile.mkdtemp(prefix="aiomos-build-")
     return {"build": {"build_base": elsewhere}, "egg_info": {"egg_base": elsewhere}}
 

@@ -64,7 +64,8 @@ cdef class Engine:
     cdef int64_t timeout_closing
     cdef int64_t timeout_time_wait
     cdef int64_t timeout_reset
-    cdef uint32_t finish_at
+    cdef FlowRecord** remaining        # flows still to be ended by finish()
+    cdef size_t remaining_count
     cdef uint64_t kinds[15]
     cdef uint64_t anomalies[16]
     cdef uint64_t frames
@@ -82,6 +83,7 @@ cdef class Engine:
     cdef list free_holds
     cdef object on_callback_error
 
+    cdef int list_remaining(self) except -1
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef int on_fragment(self, Decoded* decoded) except -1 nogil

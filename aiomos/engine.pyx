@@ -8,8 +8,9 @@ which run at their very moment.
 The engine does no input or output and reads no clock: time is that of the frames.
 """
 
-from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport INT64_MIN
+from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.string cimport memcmp, memcpy, memset
 
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.flows cimport (
@@ -184,6 +185,7 @@ cdef class Engine:
         self.programs, self.calls, self.openers = [], [], []
         self.holds, self.free_holds = [None], []
         self.set_count = 1                         # set 0 is empty
+        self.now_ns = self.next_tick_ns = INT64_MIN
         self.group = <Decoded*> malloc(GROUP * sizeof(Decoded))
         # Flows that ended keep their record until the batch is delivered.
         if (self.group == NULL
@@ -199,6 +201,7 @@ cdef class Engine:
         flows_close(&self.flows)
         streams_close(&self.streams)
         free(self.group)
+        free(self.remaining)
         free(self.signals)
 
     # --- registrations ------------------------------------------------------------------------------
@@ -283,17 +286,32 @@ cdef class Engine:
             free(array)
 
     def finish(self):
-        """End the next slice of flows for want of frames; False when none is left."""
-        cdef uint32_t stop = self.finish_at + FINISH_SLICE
-        cdef FlowRecord* flow
+        """End the next slice of flows for want of frames, oldest first; False when none is left."""
+        cdef size_t done = 0
+        if self.remaining == NULL:
+            self.list_remaining()
         with nogil:
-            while self.finish_at < self.flows.pool.high_water and self.finish_at < stop:
-                self.finish_at += 1
-                flow = flow_at(&self.flows, self.finish_at)
-                if in_table(&self.flows, flow):
-                    self.end_flow(flow, REASON_END_OF_CAPTURE)
+            while self.remaining_count and done < FINISH_SLICE:
+                self.remaining_count -= 1
+                done += 1
+                self.end_flow(self.remaining[self.remaining_count], REASON_END_OF_CAPTURE)
         self.deliver()
-        return self.finish_at < self.flows.pool.high_water
+        return self.remaining_count > 0
+
+    cdef int list_remaining(self) except -1:
+        """Note all open flows, the youngest first."""
+        cdef uint32_t index
+        cdef FlowRecord* flow
+        self.remaining = <FlowRecord**> malloc((self.flows.count + 1) * sizeof(FlowRecord*))
+        if self.remaining == NULL:
+            raise MemoryError("no memory to list the open flows")
+        for index in range(1, self.flows.pool.high_water + 1):
+            flow = flow_at(&self.flows, index)
+            if in_table(flow):
+                self.remaining[self.remaining_count] = flow
+                self.remaining_count += 1
+        qsort(self.remaining, self.remaining_count, sizeof(FlowRecord*), younger_first)
+        return 0
 
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil:
         cdef size_t done = 0, size, i
@@ -500,6 +518,8 @@ cdef class Engine:
         """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
         cdef uint64_t mask = self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
         cdef int side
+        if flow.flags & ANNOUNCED:
+            self.picked_up -= 1
         self.announce(flow, mask)
         self.apply_levels(flow, mask, mask)
         if flow.halves[0].track:
@@ -713,12 +733,18 @@ cdef class Engine:
         cdef uint16_t slot
         for looks in range(EVICTION_LOOKS):
             flow = flow_at(&self.flows, wheel_first(&self.flows))
-            if best == NULL or flow.last_ns < best.last_ns:
-                best = flow
             slot = flow.wheel_slot
             wheel_link(&self.flows, flow, self.deadline(flow))
+            if best == NULL or flow.last_ns < best.last_ns:
+                best = flow
             if flow.wheel_slot == slot:
-                return flow
+                break
+        for looks in range(EVICTION_LOOKS):        # among those due in the same second, too, the idlest
+            if not flow.wheel_next:
+                break
+            flow = flow_at(&self.flows, flow.wheel_next)
+            if flow.last_ns < best.last_ns:
+                best = flow
         return best
 
     cdef int end_flow(self, FlowRecord* flow, int reason) except -1 nogil:
@@ -741,6 +767,8 @@ cdef class Engine:
         flows_remove(&self.flows, flow)
         if flow.flags & ANNOUNCED:
             self.call(flow, CALL_TEARDOWN)
+        else:                                      # a SYN-ACK whose SYN never came, and what followed it
+            self.orphans += flow.halves[0].packets + flow.halves[1].packets
         if flow.hold or flow.flags & SIGNALLED:
             self.signal(flow)
         else:
@@ -984,7 +1012,7 @@ cdef class Engine:
     @property
     def now(self):
         """Time of the latest frame, seconds since the epoch; 0.0 before the first."""
-        return self.now_ns / 1e9
+        return self.now_ns / 1e9 if self.now_ns != INT64_MIN else 0.0
 
     def statistics(self):
         """Counters by name.
@@ -1026,9 +1054,18 @@ cdef object stream_error(uint8_t kind, Flow view):
     return None
 
 
-cdef inline bint in_table(const Flows* flows, const FlowRecord* flow) noexcept nogil:
+cdef inline bint in_table(const FlowRecord* flow) noexcept nogil:
     """Is this record of the pool a live flow? Given back, it keeps the mark of its end."""
     return not flow.flags & ENDED
+
+
+cdef int younger_first(const void* a, const void* b) noexcept nogil:
+    """Order of two flows, the one that began later first; keys decide among those that began at once."""
+    cdef const FlowRecord* one = (<const FlowRecord**> a)[0]
+    cdef const FlowRecord* other = (<const FlowRecord**> b)[0]
+    if one.started_ns != other.started_ns:
+        return -1 if one.started_ns > other.started_ns else 1
+    return memcmp(&other.key, &one.key, sizeof(FlowKey))
 
 
 cdef void leave_half_open(Flows* flows, FlowRecord* flow) noexcept nogil:
@@ -1047,7 +1084,8 @@ cdef bint confirms(const Flows* flows, const FlowRecord* flow, const Packet* pac
     if packet.flags & RST:
         return False
     if side_of(flow, from_low) == syn.side:
-        return not packet.flags & SYN and packet.flags & ACK and packet.seq == syn.seq + 1
+        return (not packet.flags & SYN and packet.flags & ACK and packet.seq == syn.seq + 1
+                and not flow.halves[1 - syn.side].packets and packet.seq != flow.halves[syn.side].nxt)
     return packet.flags & SYN and packet.flags & ACK and packet.ack == syn.seq + 1
 
 

@@ -1,8 +1,9 @@
 """mkdocs hook that writes the reference from live docstrings.
 
-A line ``::: aiomos.Name`` in a page becomes the name's signature, docstring and members. They are read from the imported
-package, so compiled modules are as complete as the others; types come from a module's stub where it is compiled.
-Public names between single backticks become links. ``::: options aiomos.Name`` becomes a table of a record's options.
+A line ``::: aiomos.Name`` in a page becomes the name's signature, docstring and members. They are read from
+the imported package, so compiled modules are as complete as the others; types come from a module's stub where
+it is compiled. Public names between single backticks become links. ``::: options aiomos.Name`` becomes a
+table of a record's options.
 """
 
 import ast
@@ -13,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from enum import Enum
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from posixpath import dirname, relpath
 from types import ModuleType
@@ -77,7 +79,7 @@ def _options(record: type) -> str:
 def _class(name: str, cls: type) -> Iterator[str]:
     bases = [base.__name__ for base in cls.__bases__ if base.__name__ not in ("object", "Generic")]
     if cls.__init__ is not object.__init__ and not issubclass(cls, (Enum, bytes)):
-        yield _code(f"class {name}{_signature(cls).removesuffix(' -> None')}")
+        yield _code(*(f"class {name}{text.removesuffix(' -> None')}" for text in _signatures(cls)))
     if bases:
         yield "Bases: " + ", ".join(f"`{base}`" for base in bases)
     yield _prose(_docstring(cls))
@@ -103,38 +105,44 @@ def _class(name: str, cls: type) -> Iterator[str]:
 
 def _function(name: str, function: Callable[..., Any]) -> Iterator[str]:
     prefix = "async def" if inspect.iscoroutinefunction(function) else "def"
-    yield _code(f"{prefix} {name}{_signature(function)}")
+    yield _code(*(f"{prefix} {name}{text}" for text in _signatures(function)))
     yield _prose(_docstring(function))
 
 
-def _signature(thing: Any) -> str:
+def _signatures(thing: Any) -> list[str]:
+    """The signature, or one for each overload of a stub."""
     if stub := _stub(thing):
         return stub
     try:
         text = str(inspect.signature(thing))
     except ValueError:
         embedded = re.match(r"\w+(\(.*\))", inspect.getdoc(thing) or "")
-        return embedded[1] if embedded else "(...)"
+        return [embedded[1] if embedded else "(...)"]
     text = re.sub(r"'([A-Z]\w*)'", r"\1", text.replace("~", "").replace("= NOTHING", "= ..."))
-    return QUALIFIED.sub("", text).replace("(self, ", "(").replace("(self)", "()")
+    text = re.sub(r"<(?:Level\.)?([A-Z]+): \d>", r"Level.\1", QUALIFIED.sub("", text))
+    return [text.replace("(self, ", "(").replace("(self)", "()")]
 
 
-def _stub(thing: Any) -> str | None:
-    """The signature of a compiled method as its module's stub has it."""
-    names = getattr(thing, "__qualname__", "").split(".")
+def _stub(thing: Any) -> list[str]:
+    """The signatures of a compiled class or method as its module's stub has them."""
     tree = _stub_tree(getattr(thing, "__module__", None) or "")
+    nodes = [tree] if tree else []
+    names = getattr(thing, "__qualname__", "").split(".")
     for name in [*names, "__init__"] if inspect.isclass(thing) else names:
-        body = getattr(tree, "body", ())
-        tree = next((node for node in body if getattr(node, "name", None) == name), None)
-    if not isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return None
-    arguments = ast.unparse(tree.args).removeprefix("self").removeprefix(", ")
-    returns = f" -> {ast.unparse(tree.returns)}" if tree.returns and tree.name != "__init__" else ""
+        nodes = [below for node in nodes for below in node.body if getattr(below, "name", None) == name]
+    return [
+        _stub_signature(node) for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+
+
+def _stub_signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    arguments = ast.unparse(node.args).removeprefix("self").removeprefix(", ")
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns and node.name != "__init__" else ""
     return f"({arguments}){returns}"
 
 
 @cache
-def _stub_tree(module: str) -> ast.Module | None:
+def _stub_tree(module: str) -> Any:
     path = DOCS.parent.joinpath(*module.split(".")).with_suffix(".pyi")
     return ast.parse(path.read_text()) if path.is_file() else None
 
@@ -157,7 +165,7 @@ def _member_docs(cls: type) -> dict[str, str]:
     (node,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body if _has_source(cls) else (None,)
     docs: dict[str, str] = {}
     body = getattr(node, "body", [])
-    for member, below in zip(body, body[1:], strict=False):
+    for member, below in pairwise(body):
         if isinstance(member, ast.Assign) and isinstance(below, ast.Expr):
             (target,) = member.targets
             docs[ast.unparse(target)] = inspect.cleandoc(ast.literal_eval(below.value))
@@ -196,7 +204,7 @@ def _close(section: str, lines: list[str]) -> list[str]:
         return ["", f"**{section}** {' '.join(line.strip() for line in lines)}".rstrip(), ""]
     listed: list[str] = []
     for line in lines:
-        if found := re.match(r"([\w*, ]+): +(.*)|([\w*, ]+):$", line):
+        if found := re.match(r"([\w*., ]+): +(.*)|([\w*., ]+):$", line):
             names = (found[1] or found[3]).split(", ")
             listed.append(f"- {', '.join(f'`{name}`' for name in names)}: {found[2] or ''}".rstrip())
         elif line.strip() and listed:
@@ -204,8 +212,8 @@ def _close(section: str, lines: list[str]) -> list[str]:
     return ["", f"**{section}**", "", *listed, ""]
 
 
-def _code(text: str) -> str:
-    return f"```python\n{text}\n```"
+def _code(*lines: str) -> str:
+    return "\n".join(("```python", *lines, "```"))
 
 
 def _link(markdown: str, page: str) -> str:

@@ -1,12 +1,12 @@
 """Console sessions of the pages: what is typed, and what it really prints.
 
-A session is a file in docs/examples/sessions: lines that begin with ``$ `` are commands, what follows is their output.
-Pages include it, and the tests run it again. After a change of what a command prints::
+A session is a file in docs/examples/sessions: lines that begin with ``$ `` are commands, what follows is
+their output. Pages include it, and the tests run it again. After a change of what a command prints::
 
     python docs/console.py            # writes every session anew
 
-Commands run in a folder of their own in which ``docs`` and ``tests`` are those of the project. Times of day and
-durations differ from run to run, so they are written as zeros.
+Commands run in a folder of their own in which ``docs`` and ``tests`` are those of the project. Times of day
+and durations differ from run to run, so they are written as zeros.
 """
 
 import os

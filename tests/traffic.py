@@ -334,11 +334,14 @@ def record(time_ns: int, frame: bytes) -> bytes:
 Loop = Literal["uvloop", "asyncio"]
 
 
+HANGING_SECONDS = 5
+
+
 def in_loop(main: Coroutine[Any, Any, Result], loop: Loop) -> Result:
-    """Run a coroutine in a new event loop of that kind."""
+    """Run a coroutine in a new event loop of that kind; one that hangs ends with a TimeoutError."""
     factory = uvloop.new_event_loop if loop == "uvloop" else asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
+        return runner.run(asyncio.wait_for(main, HANGING_SECONDS))
 
 
 def watch(
@@ -355,4 +358,5 @@ def watch(
     app.monitor(level=level, **options)(handler)
     if isinstance(source, Traffic):
         source = source.source()
-    return aiomos.run(app, source=source, settings=settings or Settings(on_error="raise"), loop=loop)
+    settings = settings or Settings(on_error="raise")
+    return in_loop(aiomos.serve(app, source=source, settings=settings), loop)

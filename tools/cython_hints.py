@@ -17,22 +17,26 @@ from setup import DIRECTIVES  # noqa: E402 - the directives stand in one place
 
 def remarks(source: Path) -> str:
     """Return what Cython prints about a module."""
-    directives = ",".join(f"{name}={value}" for name, value in DIRECTIVES.items() if name != "language_level")
+    directives = [f"--directive={name}={value}" for name, value in DIRECTIVES.items()]
     with tempfile.TemporaryDirectory() as folder:
-        command = ["-3", "-X", directives, "-I", str(ROOT), "-o", f"{folder}/out.c", str(source.relative_to(ROOT))]
         done = subprocess.run(
-            [sys.executable, "-m", "cython", *command], cwd=ROOT, capture_output=True, text=True, check=False
+            [sys.executable, "-m", "cython", *directives, f"--output-file={folder}/out.c", source],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
         )
     return done.stdout + done.stderr
 
 
 def main() -> int:
     """Print all remarks."""
-    sources = sorted([*(ROOT / "aiomos").rglob("*.pyx"), *(ROOT / "tests" / "native").glob("*.pyx")])
+    folders = (ROOT / "aiomos", ROOT / "tests" / "native")
+    sources = sorted(path.relative_to(ROOT) for folder in folders for path in folder.rglob("*.pyx"))
     with ThreadPoolExecutor() as threads:
         found = "".join(threads.map(remarks, sources))
     sys.stderr.write(found)
-    return bool(found)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

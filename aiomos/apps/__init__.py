@@ -1,1 +1,1 @@
-
+"""Middleboxes ready to run, each also an example to read."""

@@ -1,6 +1,9 @@
+from typing import Self, final
+
+@final
 class Defragmenter:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         key: bytes,
         *,
         policy: str = "first",
@@ -9,5 +12,5 @@ class Defragmenter:
         fragments: int = 256,
         ipv4_timeout: float = 30.0,
         ipv6_timeout: float = 60.0,
-    ) -> None: ...
+    ) -> Self: ...
     def statistics(self) -> dict[str, int]: ...

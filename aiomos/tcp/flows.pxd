@@ -135,7 +135,7 @@ ctypedef struct Flows:
     uint64_t key0
     uint64_t key1
     uint16_t vlan_mask         # 0xFFFF where VLANs separate flows, else 0
-    int64_t tick               # wheel time, seconds; all slots up to it have been looked at
+    int64_t tick               # wheel time, seconds; all slots up to it have been looked at; INT64_MIN at first
     uint32_t wheel[8192]
     uint64_t occupied[128]     # bit a wheel slot: it may hold flows
     Queue half_open            # oldest first

@@ -8,6 +8,7 @@ The wheel has one-second slots and is lazy: a packet does not move its flow. Whe
 in it is asked for its real deadline and linked again where that lies ahead.
 """
 
+from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -27,7 +28,7 @@ cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) 
     memset(flows, 0, sizeof(Flows))
     flows.key0 = key0
     flows.key1 = key1
-    flows.tick = -1
+    flows.tick = INT64_MIN
     flows.mask = FIRST_SLOTS - 1
     flows.slots = <Slot*> calloc(FIRST_SLOTS, sizeof(Slot))
     return (flows.slots != NULL and pool_open(&flows.pool, sizeof(Flow), budget)
@@ -216,7 +217,7 @@ cdef uint32_t wheel_due(Flows* flows, int64_t now_ns) noexcept nogil:
     """
     cdef int64_t now = now_ns // SECOND
     cdef uint32_t index
-    if flows.tick < 0 or flows.count == 0:
+    if flows.count == 0 or flows.tick == INT64_MIN:
         flows.tick = now if now > flows.tick else flows.tick
         return 0
     if now - flows.tick > WHEEL_SLOTS:     # every slot is due: once round is enough

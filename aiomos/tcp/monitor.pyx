@@ -109,7 +109,7 @@ cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* a
     else:
         anomalies[A_NO_ACK] += 1
         return 0
-    if not flow.flags & FLOW_ESTABLISHED and (snd.facts & rcv.facts & SYNCHRONISED) == SYNCHRONISED:
+    if not flow.flags & (FLOW_ESTABLISHED | CLOSED) and (snd.facts & rcv.facts & SYNCHRONISED) == SYNCHRONISED:
         flow.flags |= FLOW_ESTABLISHED
         outcome |= SETUP
     if snd.facts & rcv.facts & FIN_ACKED and not flow.flags & CLOSED:
@@ -181,13 +181,13 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     if not snd.flags & ISS_KNOWN:
         # An opening, a simultaneous open, or the SYN of what was captured before it (a SYN-ACK, a split handshake).
         joins = (snd.flags & SEQ_KNOWN) != 0
-        if not joins or (packet.seq + 1 == snd.una and snd.nxt == snd.una):
+        if not joins or (snd.una - packet.seq <= 1 and snd.nxt == snd.una):
             learn_syn(snd, packet)
             snd.facts |= SYN_SENT
             rcv.facts |= SYN_RECEIVED
             if not joins:
                 return PAYLOAD_OK
-            snd.una += 1
+            snd.una += 1                           # what was captured before it has acknowledged it
             return PAYLOAD_OK | JOINED
     elif not rcv.flags & ISS_KNOWN and not flow.flags & FLOW_ESTABLISHED:
         # Nobody has answered the first SYN: the client tries again with another ISN.
@@ -366,8 +366,8 @@ cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:
         snd.facts |= SYN_SENT
     if not rcv.flags & ISS_KNOWN or seq_lt(rcv.iss, rcv.una):
         rcv.facts |= SYN_ACKED
-    if not snd.flags & ISS_KNOWN:
-        snd.facts |= SYN_ACKED
+    if not snd.flags & ISS_KNOWN or not rcv.packets:
+        snd.facts |= SYN_ACKED                     # the acknowledgement was on the side not captured
 
 
 cdef bint is_probe(const Half* snd, const Half* rcv, uint32_t seq, uint32_t length,

@@ -48,10 +48,12 @@ ctypedef struct Piece:
     uint64_t seg_start         # edges of the segment it came in
     uint64_t seg_end
     int64_t time_ns
-    const uint8_t* data        # byte `start`; NULL at level BYTES
+    const uint8_t* data        # byte `start`; NULL at level BYTES, and where the snap length cut the bytes off
+    uint64_t captured_end      # of a segment being held: data reaches to here; in a piece, `end`
     uint32_t next[4]
     uint32_t block             # where data lives
     bint large                 # of the pool of large blocks
+    bint cut                   # its bytes were on the wire, but are not in the capture
 
 # Something to hand to the consumers of a half at the end of the batch, in order.
 ctypedef struct Part:

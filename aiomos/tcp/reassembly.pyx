@@ -280,11 +280,11 @@ cdef void drop_piece(Streams* s, Track* t, uint32_t index) noexcept nogil:
 cdef bint has_room(const Streams* s, const Track* t, uint64_t length, bint with_data) noexcept nogil:
     """Is there a piece, and a block for its bytes, within every budget?"""
     cdef const Pool* blocks = &s.large if length > SMALL_BLOCK else &s.small
-    if s.pieces.in_use + 2 > s.pieces.capacity or t.pieces + 2 > MAX_PIECES:
+    # Three pieces: a policy may cut an old one in two, the snap length the new one.
+    if s.pieces.in_use + 3 > s.pieces.capacity or t.pieces + 3 > MAX_PIECES:
         return False
     if not with_data:
         return True
-    # Two: a policy may cut an old piece in two.
     return (blocks.in_use + 2 <= blocks.capacity and s.small.in_use + 2 <= s.small.capacity
             and t.held_bytes + (LARGE_BLOCK if length > SMALL_BLOCK else SMALL_BLOCK) <= s.half_budget)
 
@@ -306,6 +306,7 @@ cdef bint add_piece(Streams* s, Track* t, uint64_t start, uint64_t end, const ui
     piece.time_ns = origin.time_ns
     piece.data = NULL
     piece.block = 0
+    piece.cut = data == NULL and origin.data != NULL
     if data != NULL and not keep_bytes(s, t, piece, data):
         pool_give(&s.pieces, index)
         return False
@@ -385,8 +386,9 @@ cdef uint64_t hold_segment(Streams* s, Track* t, const Piece* new, int policy) n
         start = old.start if old.start > cursor else cursor
         end = old.end if old.end < new.end else new.end
         fresh += start - cursor
-        if new.data != NULL and old.data != NULL and memcmp(
-                new.data + (start - new.start), old.data + (start - old.start), end - start) != 0:
+        if new.data != NULL and old.data != NULL and start < new.captured_end and memcmp(
+                new.data + (start - new.start), old.data + (start - old.start),
+                min(end, new.captured_end) - start) != 0:
             differs = True
         if not new_wins(policy, old, new, leads(t, at, old, new), new_end):
             store(s, t, new, kept, start)
@@ -404,8 +406,16 @@ cdef uint64_t hold_segment(Streams* s, Track* t, const Piece* new, int policy) n
 
 
 cdef void store(Streams* s, Track* t, const Piece* new, uint64_t start, uint64_t end) noexcept nogil:
-    if start < end:
-        add_piece(s, t, start, end, new.data + (start - new.start) if new.data != NULL else NULL, new)
+    """Hold a stretch of a segment; what the snap length cut off becomes a piece without data."""
+    cdef uint64_t captured = end
+    if start >= end:
+        return
+    if new.data != NULL and new.captured_end < end:
+        captured = new.captured_end if new.captured_end > start else start
+    if start < captured:
+        add_piece(s, t, start, captured, new.data + (start - new.start) if new.data != NULL else NULL, new)
+    if captured < end:
+        add_piece(s, t, captured, end, NULL, new)
 
 
 cdef void yield_range(Streams* s, Track* t, uint32_t index, uint64_t start, uint64_t end) noexcept nogil:
@@ -498,41 +508,48 @@ cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* p
 
 cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* packet, int64_t start,
                           int64_t end, int64_t cut, uint64_t captured, int policy) noexcept nogil:
-    """Hold a segment that lies beyond a hole or meets held bytes."""
+    """Take in a segment that lies beyond a hole or meets held bytes; *cut* of its payload was delivered before."""
     cdef Piece new
     cdef uint64_t fresh = 0
     cdef bint with_data = half.level == LEVEL_STREAM
-    new.start = <uint64_t> start
-    new.end = <uint64_t> end
-    new.data = packet.payload + cut if with_data else NULL
-    if with_data and captured < new.end - new.start:
-        new.end = new.start + captured             # what was cut off is a hole like any other
-    if with_data and new.end - new.start > LARGE_BLOCK:
-        new.end = new.start + LARGE_BLOCK          # beyond what IPv4 can carry: the rest stays a hole
-    if new.end == new.start:
-        return 0
-    new.seg_start = new.start
-    new.seg_end = new.end
+    new.data = NULL
+    new.seg_start = <uint64_t> start
+    new.seg_end = <uint64_t> end
+    new.captured_end = <uint64_t> start + captured
     new.time_ns = packet.time_ns
-    while not has_room(s, t, new.end - new.start, with_data):
-        if t.edge >= new.start:
-            deliver_at_edge(s, t, half, packet, &new)
-            settle_hole(t, half, packet.time_ns)
-            return new.end - new.start
-        give_up_hole(s, t, half, new.start, GAP_BUDGET, packet.time_ns)
-    fresh = hold_segment(s, t, &new, policy)
-    if not packet.flags & SYN:
-        drain(s, t, half, packet.time_ns)
+    new.end = <uint64_t> start
+    while new.end < <uint64_t> end:                # once, but for segments no block can hold
+        new.start = new.end
+        new.end = min(<uint64_t> end, new.start + LARGE_BLOCK)
+        if with_data:
+            new.data = packet.payload + cut + (new.start - <uint64_t> start)
+        while not has_room(s, t, new.end - new.start, with_data) and t.edge < new.start:
+            give_up_hole(s, t, half, new.start, GAP_BUDGET, packet.time_ns)
+        if has_room(s, t, new.end - new.start, with_data):
+            fresh += hold_segment(s, t, &new, policy)
+            if not packet.flags & SYN:
+                drain(s, t, half, packet.time_ns)
+        else:
+            fresh += deliver_between(s, t, half, packet, &new)
     settle_hole(t, half, packet.time_ns)
     return fresh
 
 
-cdef void deliver_at_edge(Streams* s, Track* t, const Half* half, const Packet* packet, Piece* new) noexcept nogil:
-    """Without room to hold it, and everything before it given up, a segment goes straight on."""
-    cdef uint64_t cut = t.edge - new.start
-    if t.edge < new.end:
-        deliver(s, t, half, packet, t.edge, new.data + cut if new.data != NULL else NULL,
-                new.end - t.edge, new.end - t.edge)
+cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Packet* packet,
+                              const Piece* new) noexcept nogil:
+    """Without room to hold a segment at the edge, let it fill what held pieces leave open, whatever the policy."""
+    cdef uint64_t fresh = 0, to, captured
+    while t.edge < new.end:
+        to = new.end
+        if t.head[0] and piece_at(s, t.head[0]).start < to:
+            to = piece_at(s, t.head[0]).start
+        if to > t.edge:
+            captured = min(to, new.captured_end) - t.edge if new.captured_end > t.edge else 0
+            fresh += to - t.edge
+            deliver(s, t, half, packet, t.edge, new.data + (t.edge - new.start) if new.data != NULL else NULL,
+                    to - t.edge, captured)
+        drain(s, t, half, packet.time_ns)
+    return fresh
 
 
 cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
@@ -556,7 +573,10 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
                     part.large = piece.large
                     t.held_bytes -= LARGE_BLOCK if piece.large else SMALL_BLOCK
                     piece.block = 0
-            advance(t, piece.end)
+            if piece.cut and half.level == LEVEL_STREAM:
+                emit_gap(s, t, half, piece.end, GAP_SNAPLEN, now_ns)
+            else:
+                advance(t, piece.end)
         drop_piece(s, t, index)
 
 
@@ -686,7 +706,8 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
 cdef void remember_missed(Streams* s, Track* t, uint64_t start, uint64_t end) noexcept nogil:
     cdef uint32_t index
     t.missed_bytes += end - start
-    t.missed_end = end
+    if end > t.missed_end:
+        t.missed_end = end
     if t.missed_count < MAX_MISSED:
         index = pool_take(&s.pieces)
         if index:

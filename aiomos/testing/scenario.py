@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import attrs
 
+from aiomos.app import Overlap
 from aiomos.engine import Engine
 from aiomos.errors import AiomosError
 from aiomos.settings import Settings
@@ -273,7 +274,7 @@ class Watcher:
         settings: Settings | None = None,
         filter: str = "",  # noqa: A002 - the word of the field
         key: bytes = bytes(16),
-        overlap: str = "first",
+        overlap: Overlap = "first",
     ) -> None:
         self.engine = Engine(settings or Settings(), key, self._failed)
         self.records: list[dict[str, Any]] = []
@@ -361,7 +362,7 @@ def watch(
     settings: Settings | None = None,
     batch: int | None = None,
     filter: str = "",  # noqa: A002 - the word of the field
-    overlap: str = "first",
+    overlap: Overlap = "first",
 ) -> Watched:
     """Run an engine over frames, to the end of every flow.
 

@@ -1,1 +1,1 @@
-
+"""Events, connection filters, and the machine that runs compiled filters."""

@@ -1,7 +1,8 @@
-"""Fuzz one target, led by the coverage of the compiled modules: ``python -m tests.fuzz.fuzz frames [libFuzzer options]``.
+"""Fuzz one target, led by the coverage of the compiled modules.
 
-The modules must have been built with ``AIOMOS_BUILD=fuzz CC=clang``; ``make fuzz`` does all that. An input that breaks
-a promise is written to ``crash-*``: give it to ``tests/fuzz/regressions`` under a name that begins with its target.
+``python -m tests.fuzz.fuzz frames [libFuzzer options]``. The modules must have been built with ``AIOMOS_BUILD=fuzz
+CC=clang``; ``make fuzz`` does all that. An input that breaks a promise is written to ``crash-*``: move it to
+``tests/fuzz/regressions``, under a name that begins with its target.
 """
 
 import sys

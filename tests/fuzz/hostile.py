@@ -1,8 +1,8 @@
 """What must hold whatever the input is: the engine's promises, checked over one run.
 
-Two rules watch all traffic. One is called back at each flow's beginning and end, the other holds a connection to each
-flow and reads it when the run is over; a third does the same in the merged order. No input may raise, crash, be
-forgotten by the counters, leave a record in use, or give two readers other bytes.
+Three rules watch all traffic. One is called back at each flow's beginning and end; one holds a connection to
+each flow and reads its halves when the run is over; one does the same in the merged order. No input may raise,
+crash, be missing from the counters, leave a record in use, or give two readers different bytes.
 """
 
 import os
@@ -150,7 +150,9 @@ def _joined(items: Iterable[Any]) -> list[tuple[int, bytes | int]]:
     for item in items:
         length = item.length if isinstance(item, Gap) else len(item)
         assert length > 0
-        assert end is None or item.offset == end, f"item at offset {item.offset} behind one that ends at {end}"
+        assert end is None or item.offset == end, (
+            f"item at offset {item.offset} behind one that ends at {end}"
+        )
         end = item.offset + length
         if isinstance(item, Gap):
             joined.append((item.offset, length))
@@ -202,5 +204,5 @@ def read_frames(path: str | os.PathLike[str]) -> list[Frame]:
     return frames
 
 
-def _fail(callback: object, flow: Flow, error: Exception) -> NoReturn:
+def _fail(_callback: object, _flow: Flow, error: Exception) -> NoReturn:
     raise error

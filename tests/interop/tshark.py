@@ -19,6 +19,8 @@ from typing import Literal, NamedTuple
 
 TSHARK = shutil.which("tshark")
 OLDEST = (4, 0)
+CANNOT_READ = 2
+"""Exit status of tshark where a file is none of its formats, or breaks off."""
 
 PREFERENCES = {
     "ip.defragment": "TRUE",
@@ -95,12 +97,12 @@ class Half:
 
 @dataclass
 class Connection:
-    """One of tshark's conversations, within one VLAN."""
+    """One of tshark's conversations."""
 
     stream: int
     """tshark's number of the conversation."""
     vlan: int | None
-    """The outermost VLAN id; None without, and for VLAN 0, which only carries a priority."""
+    """The outermost VLAN id of the first packet; None without, and for VLAN 0, which only carries a priority."""
     ip_version: int
     start: float
     end: float
@@ -113,6 +115,16 @@ class Connection:
 
     def half(self, side: Side) -> Half:
         return self.halves[self.client if side == "client" else self.server]
+
+
+@dataclass
+class Reading:
+    """What tshark made of a capture."""
+
+    connections: list[Connection] = field(default_factory=list)
+    """In the order in which they begin."""
+    whole: bool = True
+    """Whether tshark read the file to its end and found nothing wrong with it."""
 
 
 @dataclass
@@ -134,11 +146,11 @@ def version() -> tuple[int, int] | None:
     return (int(found[1]), int(found[2])) if found else None
 
 
-def run(capture: Path, *arguments: str) -> str:
+def run(capture: Path, *arguments: str) -> tuple[str, bool]:
     """Run tshark over a capture, as if nobody had ever configured it.
 
-    Raises:
-        RuntimeError: tshark gave no output but an error. A capture cut short gives what there is of it.
+    Returns:
+        Its output, and whether it read the file to the end: of one cut short it tells what there is.
     """
     assert TSHARK is not None
     preferences = [word for name, value in PREFERENCES.items() for word in ("-o", f"{name}:{value}")]
@@ -150,9 +162,8 @@ def run(capture: Path, *arguments: str) -> str:
         # A folder that does not exist: no preferences, profiles, disabled protocols or plug-ins.
         env=os.environ | {"WIRESHARK_CONFIG_DIR": "/nonexistent", "LC_ALL": "C.UTF-8"},
     )
-    if done.returncode and not done.stdout:
-        raise RuntimeError(f"tshark could not read {capture}: {done.stderr.strip()}")
-    return done.stdout
+    assert done.returncode in (0, CANNOT_READ), done.stderr
+    return done.stdout, not done.returncode
 
 
 # --- connections ----------------------------------------------------------------------------------------
@@ -174,11 +185,8 @@ class Segment(NamedTuple):
     analysis: frozenset[str]
 
 
-def segments(capture: Path) -> Iterator[Segment]:
-    """Yield a capture's segments, but for those quoted in ICMP errors and those cut within the header."""
-    columns = [word for name in FIELDS for word in ("-e", name)]
-    output = run(capture, "-Y", "tcp and not icmp and not icmpv6", "-T", "fields", "-E", "occurrence=a",
-                 "-E", "aggregator=,", "-E", "separator=/t", *columns)  # fmt: skip
+def segments(output: str) -> Iterator[Segment]:
+    """Read tshark's rows; nothing for segments cut within the header."""
     for line in output.splitlines():
         row = {
             name: text.split(",") if text else [] for name, text in zip(FIELDS, line.split("\t"), strict=True)
@@ -217,14 +225,16 @@ def first_number(values: list[str]) -> int | None:
     return int(values[0]) if values else None
 
 
-def connections(capture: Path) -> list[Connection]:
-    """Return a capture's connections in the order in which they begin."""
-    found: dict[tuple[int, int | None], Connection] = {}
-    for segment in segments(capture):
-        key = (segment.stream, segment.vlan)
-        connection = found.get(key)
+def read(capture: Path) -> Reading:
+    """Return a capture's connections; what ICMP errors quote is left out."""
+    columns = [word for name in FIELDS for word in ("-e", name)]
+    output, whole = run(capture, "-Y", "tcp and not icmp and not icmpv6", "-T", "fields", "-E", "occurrence=a",
+                        "-E", "aggregator=,", "-E", "separator=/t", *columns)  # fmt: skip
+    found: dict[int, Connection] = {}
+    for segment in segments(output):
+        connection = found.get(segment.stream)
         if connection is None:
-            connection = found[key] = Connection(
+            connection = found[segment.stream] = Connection(
                 stream=segment.stream,
                 vlan=segment.vlan,
                 ip_version=segment.ip_version,
@@ -235,7 +245,7 @@ def connections(capture: Path) -> list[Connection]:
                 halves={segment.src: Half(), segment.dst: Half()},
             )
         add(connection, segment)
-    return list(found.values())
+    return Reading(list(found.values()), whole)
 
 
 def add(connection: Connection, segment: Segment) -> None:
@@ -266,7 +276,8 @@ def contents(capture: Path, streams: Iterable[int]) -> dict[tuple[int, Endpoint]
     for start in range(0, len(numbers), FOLLOW_AT_ONCE):
         chosen = numbers[start : start + FOLLOW_AT_ONCE]
         follow = [word for number in chosen for word in ("-z", f"follow,tcp,raw,{number}")]
-        for part in run(capture, "-q", *follow).split("=" * 67):
+        output, _ = run(capture, "-q", *follow)
+        for part in output.split("=" * 67):
             found |= followed(part)
     return found
 

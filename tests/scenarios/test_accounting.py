@@ -5,8 +5,7 @@ import pytest
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
 from aiomos.testing.packets import wscale
-from aiomos.testing.scenario import Conversation, watch
-from aiomos.testing.scenario import watch_in_batches
+from aiomos.testing.scenario import Conversation, watch, watch_in_batches
 
 
 def test_streams_cross_the_sequence_wrap() -> None:
@@ -105,7 +104,14 @@ def test_loss_at_the_end_of_what_was_sent() -> None:
 
 def test_acknowledgement_ahead_of_its_data_is_no_loss() -> None:
     """FIELD 3.13: mirrors deliver the ACK first; the data is there within the hold."""
-    c = Conversation().handshake().server("A", ack=6, forged=True).wait(0.1).client("PA", b"hello").server("A")
+    c = (
+        Conversation()
+        .handshake()
+        .server("A", ack=6, forged=True)
+        .wait(0.1)
+        .client("PA", b"hello")
+        .server("A")
+    )
     seen = watch_in_batches(c.close().frames, level=Level.STREAM)
     client, _ = seen.streams[0]
     assert (client.data, client.gaps, seen.record["client_lost"]) == (b"hello", (), 0)
@@ -140,8 +146,16 @@ def test_bytes_that_come_after_they_were_given_up_are_no_loss() -> None:
 @pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
 def test_counters_do_not_depend_on_the_level(level: Level) -> None:
     """DESIGN section 9: STREAM adds bytes, it does not count otherwise."""
-    c = Conversation().handshake().client("A", b"one").client("A", b"two", captured=False).client("A", b"three")
-    c.server("A").wait(2).client("A", b"three", seq=7).client("A", b"2", seq=5).server("PA", b"ok").client("A")
+    c = (
+        Conversation()
+        .handshake()
+        .client("A", b"one")
+        .client("A", b"two", captured=False)
+        .client("A", b"three")
+    )
+    c.server("A").wait(2).client("A", b"three", seq=7).client("A", b"2", seq=5).server("PA", b"ok").client(
+        "A"
+    )
     record = watch_in_batches(c.close().frames, level=level).record
     assert (record["client_bytes"], record["client_stream_bytes"], record["client_lost"]) == (14, 9, 2)
     assert record["client_retransmits"] == 2
@@ -189,7 +203,11 @@ def test_states_do_not_depend_on_the_level(level: Level) -> None:
     """The machine is the same; only what is kept of bytes differs."""
     c = Conversation().handshake().client("PA", b"a").client("PA", b"b", captured=False).server("A").wait(1)
     record = watch_in_batches(c.close().frames, level=level).record
-    assert (record["reason"], record["client_state"], record["server_state"]) == ("fin", "TIME_WAIT", "CLOSED")
+    assert (record["reason"], record["client_state"], record["server_state"]) == (
+        "fin",
+        "TIME_WAIT",
+        "CLOSED",
+    )
 
 
 def test_start_and_end_are_those_of_the_first_and_last_segment() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from aiomos.settings import Settings
 from aiomos.tcp.levels import Level
 from aiomos.testing.packets import fragment_ipv4
 from aiomos.testing.scenario import Conversation, merge
@@ -79,7 +80,11 @@ def test_snap_length_that_keeps_headers_only() -> None:
     """The usual header capture: counters as if whole."""
     c = Conversation().handshake().client("A", b"a" * 500, snaplen=54).server("A").close()
     seen = watch(c.frames)
-    assert (seen.record["client_stream_bytes"], seen.record["client_lost"], seen.record["reason"]) == (500, 0, "fin")
+    assert (seen.record["client_stream_bytes"], seen.record["client_lost"], seen.record["reason"]) == (
+        500,
+        0,
+        "fin",
+    )
 
 
 def test_snap_length_on_a_segment_behind_a_hole() -> None:
@@ -117,6 +122,18 @@ def test_vlan_of_the_first_packet_is_recorded() -> None:
     assert watch(tagged.frames + plain.frames[3:]).record["client_packets"] == 3
 
 
+def test_vlans_separate_flows_on_request() -> None:
+    """Where VLANs reuse addresses, `separate_vlans` keeps their connections apart."""
+    scripts = [
+        Conversation(vlan=vlan).handshake().client("PA", bytes(vlan)).server("A").close() for vlan in (1, 2)
+    ]
+    seen = watch(merge(*scripts), settings=Settings(separate_vlans=True))
+    assert sorted((r["vlan"], r["client_bytes"], r["reason"]) for r in seen.records) == [
+        (1, 1, "fin"),
+        (2, 2, "fin"),
+    ]
+
+
 def test_frames_with_the_same_time() -> None:
     """A coarse clock gives many frames one time; their order is that of the capture."""
     c = Conversation(step=0).handshake().client("PA", b"hello").server("PA", b"you").client("A").close()
@@ -126,7 +143,15 @@ def test_frames_with_the_same_time() -> None:
 
 def test_clock_set_back_within_a_connection() -> None:
     """The engine's time never goes back, and nothing is measured from a negative distance."""
-    c = Conversation().handshake().client("PA", b"hello").wait(-3600).server("A").client("PA", b"x").server("A")
+    c = (
+        Conversation()
+        .handshake()
+        .client("PA", b"hello")
+        .wait(-3600)
+        .server("A")
+        .client("PA", b"x")
+        .server("A")
+    )
     record = watch(c.close().frames).record
     assert record["client_rtt"] >= 0
     assert record["end"] >= record["start"]
@@ -144,10 +169,17 @@ def test_the_same_frame_twice() -> None:
 
 def test_connections_are_kept_apart() -> None:
     """Equal ports between other addresses, and the reverse, are other flows."""
-    ends = [("10.0.0.1:40000", "10.0.0.2:80"), ("10.0.0.1:40000", "10.0.0.3:80"), ("10.0.0.1:40001", "10.0.0.2:80"),
-            ("10.0.0.1:80", "10.0.0.2:40000"), ("[::1]:40000", "[::2]:80")]
-    scripts = [Conversation(*pair).handshake().client("PA", bytes(i + 1)).server("A").close()
-               for i, pair in enumerate(ends)]
+    ends = [
+        ("10.0.0.1:40000", "10.0.0.2:80"),
+        ("10.0.0.1:40000", "10.0.0.3:80"),
+        ("10.0.0.1:40001", "10.0.0.2:80"),
+        ("10.0.0.1:80", "10.0.0.2:40000"),
+        ("[::1]:40000", "[::2]:80"),
+    ]
+    scripts = [
+        Conversation(*pair).handshake().client("PA", bytes(i + 1)).server("A").close()
+        for i, pair in enumerate(ends)
+    ]
     seen = watch(merge(*scripts))
     assert sorted(record["client_bytes"] for record in seen.records) == [1, 2, 3, 4, 5]
     assert {record["reason"] for record in seen.records} == {"fin"}

@@ -1,4 +1,4 @@
-"""Closing a connection: FIN as a position in the stream, half close, and both ends' states (RFC 9293 section 3.6)."""
+"""Closing a connection (RFC 9293 section 3.6): FIN as a position in the stream, half close, states of both."""
 
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
@@ -149,6 +149,30 @@ def test_fin_that_was_not_captured_leaves_the_flow_open() -> None:
     assert watch(c.frames).record["reason"] == "end_of_capture"
 
 
+def test_acknowledgement_of_a_fin_ahead_of_the_fin() -> None:
+    """FIELD 3.13: a mirror may deliver the ACK first; the FIN is the last of what it acknowledged."""
+    c = opened().client("PA", b"bye").server("A", ack=5).client("FA", seq=4).server("FA").client("A", ack=2)
+    seen = watch(c.frames, level=Level.STREAM)
+    client, _ = seen.streams[0]
+    assert (client.data, client.gaps, client.error) == (b"bye", (), None)
+    assert (seen.record["reason"], seen.record["client_lost"]) == ("fin", 0)
+
+
+def test_repeated_data_with_its_fin_is_no_early_end() -> None:
+    """The last segment sent again, now with the FIN on it."""
+    c = (
+        opened()
+        .client("PA", b"bye")
+        .wait(0.3)
+        .client("FPA", b"bye", seq=1)
+        .server("A")
+        .server("FA")
+        .client("A")
+    )
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.record["reason"]) == (b"bye", "fin")
+
+
 def test_time_wait_of_zero_forgets_the_flow_at_once() -> None:
     """FIELD 2.8: mOS's default; what follows belongs to no flow."""
     settings = Settings(timeouts=Timeouts(time_wait=0))
@@ -162,4 +186,7 @@ def test_close_before_the_handshake_completes() -> None:
     c = Conversation().client("S").server("SA").server("FA").client("A").client("FA").server("A")
     seen = watch(c.frames)
     assert (seen.record["reason"], seen.record["client_state"], seen.record["server_state"]) == (
-        "fin", "CLOSED", "TIME_WAIT")
+        "fin",
+        "CLOSED",
+        "TIME_WAIT",
+    )

@@ -83,7 +83,7 @@ def test_overlap_with_equal_bytes_is_no_conflict() -> None:
 
 @pytest.mark.parametrize("flags", ["PA", "FA", "R"])
 def test_signed_segment_in_an_unsigned_connection_is_ignored(flags: str) -> None:
-    """RFC 2385 section 2: a host without the key drops it, so an attacker could insert what only the monitor sees."""
+    """RFC 2385 section 2: its receiver drops it, so it would insert what only the monitor sees."""
     c = Conversation().handshake().client(flags, b"EVIL", options=MD5, forged=True)
     c.client("PA", b"real").server("A").close()
     seen = watch(c.frames, level=Level.STREAM)
@@ -103,8 +103,52 @@ def test_unsigned_segment_in_a_signed_connection_is_ignored() -> None:
 def test_old_timestamp_inserts_nothing() -> None:
     """RFC 7323 section 5.3: the receiver drops it by PAWS."""
     c = Conversation().handshake(client_options=timestamps(1000), server_options=timestamps(9, 1000))
-    c.client("PA", b"EVIL", options=timestamps(1), forged=True).client("PA", b"real", options=timestamps(1001, 9))
+    c.client("PA", b"EVIL", options=timestamps(1), forged=True).client(
+        "PA", b"real", options=timestamps(1001, 9)
+    )
     assert watch(c.server("A").close().frames, level=Level.STREAM).streams[0][0].data == b"real"
+
+
+@pytest.mark.parametrize("seq", [-100_000, 1, 3])
+def test_timestamp_of_an_unacceptable_segment_does_not_poison_paws(seq: int) -> None:
+    """RFC 7323 section 5.3, R2 before R3: a segment wholly before the window is dropped, clock and all."""
+    c = Conversation().handshake(client_options=timestamps(1000), server_options=timestamps(9, 1000))
+    c.client("PA", b"hello", options=timestamps(1001, 9)).server("A", options=timestamps(10, 1001))
+    c.client("PA", b"x", seq=seq, options=timestamps(1_000_000, 9), forged=True)
+    c.client("PA", b"world", options=timestamps(1002, 10)).server("A", options=timestamps(11, 1002))
+    seen = watch(c.frames, level=Level.STREAM)
+    assert seen.streams[0][0].data == b"helloworld"
+
+
+def test_timestamps_that_one_end_did_not_agree_to_are_ignored() -> None:
+    """RFC 7323 section 3.2: a server that sent no option ignores the client's, so old stamps hide nothing."""
+    c = Conversation().handshake(client_options=timestamps(1000))
+    c.client("PA", b"hidden", options=timestamps(1)).server("A").close()
+    assert watch(c.frames, level=Level.STREAM).streams[0][0].data == b"hidden"
+
+
+def test_signature_that_the_server_did_not_answer_binds_nobody() -> None:
+    """A host that does not know RFC 2385 passes over the option, in the SYN as later."""
+    c = Conversation().client("S", options=MD5).server("SA").client("A").client("PA", b"hidden").server("A")
+    assert watch(c.close().frames, level=Level.STREAM).streams[0][0].data == b"hidden"
+
+
+@pytest.mark.parametrize("seq", [-100_000, 0, 3])
+def test_fin_before_the_window_closes_nothing(seq: int) -> None:
+    """RFC 9293 section 3.10.7.4, first check: its receiver is past it, and the sender has sent more."""
+    c = Conversation().handshake().client("PA", b"hello").server("A").client("FA", seq=seq, forged=True)
+    c.client("PA", b"world").server("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.record["reason"]) == (b"helloworld", "fin")
+
+
+def test_data_far_beyond_a_small_window_is_ignored() -> None:
+    """RFC 9293 section 3.10.7.4, first check: a window of 1,000 bytes does not reach 50,000 ahead."""
+    c = Conversation().client("S", window=1000).server("SA", window=1000).client("A", window=1000)
+    c.client("PA", b"a", window=1000).server("A", window=1000)
+    c.client("PA", b"EVIL", seq=50_000, forged=True).client("PA", b"b").server("A", window=1000)
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.streams[0][0].gaps) == (b"ab", ())
 
 
 def test_broken_options_are_counted_and_the_rest_is_read() -> None:

@@ -53,7 +53,7 @@ def test_simultaneous_open_is_one_flow_whose_client_spoke_first() -> None:
 
 
 def test_split_handshake_keeps_the_roles() -> None:
-    """A server that answers SYN by SYN (split handshake) is still the server; the client sends the SYN-ACK."""
+    """A server that answers SYN by SYN is still the server, though the client sends the SYN-ACK."""
     c = Conversation().client("S").server("S").client("SA", seq=0, ack=1).server("A")
     assert list(walk(c.frames))[-1] == ("ESTABLISHED", "ESTABLISHED")
     seen = watch(c.server("PA", b"banner").client("A").frames)
@@ -103,10 +103,21 @@ def test_syn_ack_with_another_sequence_number_is_not_believed() -> None:
 
 def test_handshake_captured_in_the_wrong_order() -> None:
     """FIELD 4: reordered handshake, wrong roles. The SYN-ACK already tells who the client is."""
-    c = Conversation().server("SA", seq=0, ack=1).client("S", seq=0).client("A").client("PA", b"hi").server("A")
+    c = (
+        Conversation()
+        .server("SA", seq=0, ack=1)
+        .client("S", seq=0)
+        .client("A")
+        .client("PA", b"hi")
+        .server("A")
+    )
     seen = watch(c.frames, level=Level.STREAM)
     assert (seen.record["client_port"], seen.record["midstream"]) == (40000, False)
-    assert (seen.streams[0][0].data, seen.record["client_packets"], seen.record["server_packets"]) == (b"hi", 3, 2)
+    assert (seen.streams[0][0].data, seen.record["client_packets"], seen.record["server_packets"]) == (
+        b"hi",
+        3,
+        2,
+    )
 
 
 def test_handshake_in_the_wrong_order_is_no_pick_up() -> None:
@@ -117,9 +128,29 @@ def test_handshake_in_the_wrong_order_is_no_pick_up() -> None:
     assert (seen.statistics["flows"], seen.statistics["midstream"]) == (1, 0)
 
 
+def test_late_syn_repeats_no_gap_for_bytes_already_read() -> None:
+    """Who took the flow from its SYN-ACK on has had the server's first bytes when the SYN comes."""
+    c = (
+        Conversation()
+        .server("SA", seq=0, ack=1)
+        .server("PA", b"banner")
+        .client("S", seq=0)
+        .client("A")
+        .close()
+    )
+    seen = watch(c.frames, level=Level.STREAM, midstream=True)
+    assert (seen.streams[0][1].data, seen.streams[0][1].gaps) == (b"banner", ())
+
+
 def test_syn_after_the_whole_handshake() -> None:
     """Two capture queues can deliver the SYN even after the ACK that completes the handshake."""
-    c = Conversation().server("SA", seq=0, ack=1).client("A", seq=1).client("S", seq=0).client("PA", b"hi", seq=1)
+    c = (
+        Conversation()
+        .server("SA", seq=0, ack=1)
+        .client("A", seq=1)
+        .client("S", seq=0)
+        .client("PA", b"hi", seq=1)
+    )
     seen = watch(c.server("A").frames, level=Level.STREAM)
     assert (seen.record["client_port"], seen.streams[0][0].data) == (40000, b"hi")
 
@@ -134,14 +165,22 @@ def test_a_syn_ack_that_nobody_joins_is_counted() -> None:
 
 def test_syn_with_data_that_the_server_takes() -> None:
     """RFC 9293 section 3.4: data of a SYN counts once its sequence numbers are acknowledged."""
-    c = Conversation().client("S", b"early").server("SA").client("A").client("PA", b"late").server("A").close()
+    c = (
+        Conversation()
+        .client("S", b"early")
+        .server("SA")
+        .client("A")
+        .client("PA", b"late")
+        .server("A")
+        .close()
+    )
     seen = watch(c.frames, level=Level.STREAM)
     assert seen.streams[0][0].data == b"earlylate"
     assert (seen.record["client_stream_bytes"], seen.record["client_lost"]) == (9, 0)
 
 
 def test_syn_with_data_that_the_server_refuses() -> None:
-    """RFC 7413 section 4.2.2: a server that acknowledges only the SYN has dropped its data; it comes again."""
+    """RFC 7413 section 4.2.2: a server that acknowledges only the SYN has dropped its data."""
     c = Conversation().client("S", b"early").server("SA", ack=1).client("A", seq=1)
     c.client("PA", b"EARLY", seq=1).server("A").close()
     seen = watch(c.frames, level=Level.STREAM)
@@ -182,7 +221,7 @@ def test_syn_with_ecn_flags() -> None:
 
 
 def test_syn_with_accurate_ecn_flags() -> None:
-    """RFC 9768 section 3.1.1: a SYN that offers AccECN sets AE, CWR and ECE, the SYN-ACK other combinations."""
+    """RFC 9768 section 3.1.1: a SYN that offers AccECN sets AE, CWR and ECE."""
     c = Conversation().client("SEC", accurate_ecn=True).server("SAC", accurate_ecn=True)
     c.client("A", accurate_ecn=True).client("PAC", b"x", accurate_ecn=True).server("AE")
     seen = watch(c.frames)

@@ -135,7 +135,7 @@ def test_states_of_a_one_sided_capture(source: bytes) -> None:
 
 
 def test_one_sided_capture_with_a_jump_goes_on() -> None:
-    """Nobody acknowledges where a one-sided sender is, so a long stretch not captured is no reason to stop."""
+    """Nobody acknowledges where a one-sided sender is, so a stretch not captured is no reason to stop."""
     c = Conversation().handshake().client("PA", b"a")
     c.client("A", b"m" * 60_000, captured=False)
     for _ in range(20):

@@ -4,7 +4,8 @@ import pytest
 
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
-from aiomos.testing.scenario import START, Conversation
+from aiomos.testing.packets import mss, wscale
+from aiomos.testing.scenario import START, Conversation, merge
 from aiomos.testing.scenario import watch_in_batches as watch
 
 
@@ -35,7 +36,9 @@ def test_reuse_counts_each_packet_once() -> None:
     """The SYN that opens the new flow is no packet of the old one."""
     first = Conversation().handshake().close()
     second = later(0x2000, 1).handshake()
-    packets = [(r["client_packets"], r["server_packets"]) for r in watch(first.frames + second.frames).records]
+    packets = [
+        (r["client_packets"], r["server_packets"]) for r in watch(first.frames + second.frames).records
+    ]
     assert packets == [(4, 3), (2, 1)]
 
 
@@ -109,8 +112,6 @@ def test_syn_in_a_live_connection_confirmed_by_data_of_a_one_sided_capture() -> 
 
 def test_options_of_a_doubted_syn_are_not_lost() -> None:
     """The new flow is opened by the SYN that was remembered, with all it announced."""
-    from aiomos.testing.packets import mss, wscale
-
     first = Conversation().handshake()
     second = later(0x9000, 60).handshake(client_options=mss(1234) + wscale(5), server_options=wscale(3))
     record = watch(first.frames + second.frames).records[1]
@@ -134,8 +135,8 @@ def test_reuse_does_not_reset_the_time_out_of_others() -> None:
     idle = Conversation("10.0.0.1:2000").handshake()
     for _ in range(30):
         busy.wait(10).client("PA", b"x").server("A")
-    from aiomos.testing.scenario import merge
-
     records = watch(merge(busy, idle), settings=settings).records
     assert [(record["client_port"], record["reason"]) for record in records] == [
-        (2000, "timeout"), (1000, "end_of_capture")]
+        (2000, "timeout"),
+        (1000, "end_of_capture"),
+    ]

@@ -4,36 +4,12 @@ import pytest
 
 from aiomos.tcp.monitor import _state_of
 from aiomos.tcp.views import State
+from tests.scenarios.diagram import reachable
 
 SYN_SENT, SYN_ACKED, SYN_RECEIVED, FIN_SENT, FIN_ACKED, FIN_RECEIVED, PASSIVE_CLOSE, RESET = (
     1 << bit for bit in range(8)
 )
 SYNCHRONISED = SYN_SENT | SYN_ACKED | SYN_RECEIVED
-
-STEPS: dict[State, set[State]] = {
-    State.LISTEN: {State.SYN_RECEIVED, State.SYN_SENT},
-    State.SYN_SENT: {State.SYN_RECEIVED, State.ESTABLISHED},
-    State.SYN_RECEIVED: {State.ESTABLISHED, State.FIN_WAIT_1},
-    State.ESTABLISHED: {State.FIN_WAIT_1, State.CLOSE_WAIT},
-    State.FIN_WAIT_1: {State.FIN_WAIT_2, State.CLOSING, State.TIME_WAIT},
-    State.FIN_WAIT_2: {State.TIME_WAIT},
-    State.CLOSING: {State.TIME_WAIT},
-    State.CLOSE_WAIT: {State.LAST_ACK},
-    State.LAST_ACK: {State.CLOSED},
-    State.TIME_WAIT: {State.CLOSED},
-    State.CLOSED: set(),
-}
-"""RFC 9293 figure 5."""
-
-
-def reachable(state: State) -> set[State]:
-    """States that can follow, with any number of steps not seen between; a reset closes from anywhere."""
-    found, todo = {state, State.CLOSED}, [state]
-    while todo:
-        for following in STEPS[todo.pop()] - found:
-            found.add(following)
-            todo.append(following)
-    return found
 
 
 def additions(facts: int) -> set[int]:

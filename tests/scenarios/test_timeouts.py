@@ -43,7 +43,18 @@ def ended_after(c: Conversation, settings: Settings = SETTINGS) -> float:
         (Conversation().handshake().client("R"), 5),
         (Conversation().client("S").server("RA", seq=0, ack=1), 5),
     ],
-    ids=["syn", "syn-ack", "established", "data", "fin", "half-closed", "last-ack", "time-wait", "rst", "refused"],
+    ids=[
+        "syn",
+        "syn-ack",
+        "established",
+        "data",
+        "fin",
+        "half-closed",
+        "last-ack",
+        "time-wait",
+        "rst",
+        "refused",
+    ],
 )
 def test_each_state_has_its_time_out(c: Conversation, seconds: float) -> None:
     """It counts from the last packet and fires at the first step of the wheel, 1 second, at or after it."""
@@ -52,10 +63,13 @@ def test_each_state_has_its_time_out(c: Conversation, seconds: float) -> None:
 
 def test_expired_flows_say_so() -> None:
     """A closed flow keeps the reason of its close."""
-    reasons = []
-    for c in (Conversation().client("S"), Conversation().handshake(), Conversation().handshake().close(),
-              Conversation().handshake().client("R")):
-        reasons.append(watch([*c.frames, tick(START + 1000)], settings=SETTINGS).record["reason"])
+    scripts = (
+        Conversation().client("S"),
+        Conversation().handshake(),
+        Conversation().handshake().close(),
+        Conversation().handshake().client("R"),
+    )
+    reasons = [watch([*c.frames, tick(START + 1000)], settings=SETTINGS).record["reason"] for c in scripts]
     assert reasons == ["timeout", "timeout", "fin", "rst"]
 
 
@@ -76,10 +90,13 @@ def test_late_segments_find_their_flow_in_time_wait() -> None:
     assert (len(seen.records), seen.statistics["orphans"]) == (1, 1)
 
 
-@pytest.mark.parametrize(("timeouts", "c"), [
-    (Timeouts(time_wait=0), Conversation().handshake().close()),
-    (Timeouts(reset=0), Conversation().handshake().client("R")),
-])
+@pytest.mark.parametrize(
+    ("timeouts", "c"),
+    [
+        (Timeouts(time_wait=0), Conversation().handshake().close()),
+        (Timeouts(reset=0), Conversation().handshake().client("R")),
+    ],
+)
 def test_a_time_out_of_zero_ends_the_flow_with_its_last_segment(timeouts: Timeouts, c: Conversation) -> None:
     """FIELD 2.1 (8): with no TIME_WAIT interval the flow goes as its last packet passes."""
     watcher = Watcher(settings=Settings(timeouts=timeouts))

@@ -22,7 +22,9 @@ def stage_frame(port: int, stage: int) -> bytes:
         return tcp_frame("10.0.0.2", "10.0.0.1", 80, port, seq=SERVER_ISN, ack=1, flags="SA")
     flags = ["S", "", "A", "A", "FA", "R"][stage]
     seq = 0 if stage == 0 else 1
-    return tcp_frame("10.0.0.1", "10.0.0.2", port, 80, seq=seq, ack=SERVER_ISN + 1 if stage else 0, flags=flags)
+    return tcp_frame(
+        "10.0.0.1", "10.0.0.2", port, 80, seq=seq, ack=SERVER_ISN + 1 if stage else 0, flags=flags
+    )
 
 
 def tick(time_ns: int) -> Frame:
@@ -32,11 +34,12 @@ def tick(time_ns: int) -> Frame:
 
 
 class Model:
-    """Stage and last packet of each flow, in a dict."""
+    """Stage and last packet of each flow, and the second in which that was fed, in dicts."""
 
     def __init__(self, waits: dict[str, float]) -> None:
         self.waits = {name: round(seconds * SECOND) for name, seconds in waits.items()}
         self.flows: dict[int, tuple[int, int]] = {}
+        self.fed: dict[int, int] = {}
         self.now = 0
 
     def deadline(self, port: int) -> int:
@@ -44,18 +47,22 @@ class Model:
         return last + self.waits[STAGES[stage]]
 
     def advance(self, time_ns: int) -> tuple[set[int], set[int]]:
-        """Flows that must have ended by now, and those that may have: due within the second that is not over."""
+        """Flows that must have ended by now, and those that may have: due within this second."""
         self.now = max(self.now, time_ns)
+        second = self.now // SECOND
         due = {port for port in self.flows if self.deadline(port) <= self.now}
-        overdue = {port for port in due if -(-self.deadline(port) // SECOND) <= self.now // SECOND}
+        overdue = {port for port in due if -(-self.deadline(port) // SECOND) <= second > self.fed[port]}
         return overdue, due
 
     def segment(self, port: int, stage: int, time_ns: int) -> None:
         _, last = self.flows.get(port, (0, time_ns))
         self.flows[port] = (stage, max(last, time_ns))
+        self.fed[port] = self.now // SECOND
 
 
-def play(seed: int, draw_step: Callable[[random.Random], int], waits: dict[str, float], count: int = 3000) -> None:
+def play(
+    seed: int, draw_step: Callable[[random.Random], int], waits: dict[str, float], count: int = 3000
+) -> None:
     """Feed random segments at random times and compare who has ended after each."""
     draw = random.Random(seed)
     model = Model(waits)
@@ -73,7 +80,9 @@ def play(seed: int, draw_step: Callable[[random.Random], int], waits: dict[str, 
             del model.flows[port]
         port = draw.randrange(1, 60)
         stage = model.flows[port][0] if port in model.flows else -1
-        stage = min(stage + (draw.random() < 0.5 or stage == -1), 5) if stage != 3 else draw.choice([3, 3, 4, 5])
+        stage = (
+            min(stage + (draw.random() < 0.5 or stage == -1), 5) if stage != 3 else draw.choice([3, 3, 4, 5])
+        )
         data = frames[port, stage]
         watcher.feed([(time_ns, data, 1, len(data))])
         model.segment(port, stage, time_ns)
@@ -90,7 +99,9 @@ def seconds(draw: random.Random) -> int:
 
 
 def jumps(draw: random.Random) -> int:
-    return draw.choice([0, 1, SECOND - 1, SECOND, 20 * SECOND, 3600 * SECOND, 9000 * SECOND, 3 * 86_400 * SECOND])
+    return draw.choice(
+        [0, 1, SECOND - 1, SECOND, 20 * SECOND, 3600 * SECOND, 9000 * SECOND, 3 * 86_400 * SECOND]
+    )
 
 
 def backwards(draw: random.Random) -> int:

@@ -1,4 +1,4 @@
-"""Windows, timestamps, keep-alives and probes: which segments a receiver would take (RFC 9293 section 3.10.7.4)."""
+"""Which segments a receiver would take: windows, timestamps, probes (RFC 9293 section 3.10.7.4)."""
 
 import pytest
 
@@ -33,7 +33,12 @@ def test_windows_are_scaled_when_both_syns_offered_it() -> None:
 
 def test_windows_are_not_scaled_when_one_syn_did_not_offer_it() -> None:
     """RFC 7323 section 2.2: an option in one SYN only is void."""
-    c = Conversation().handshake(client_options=wscale(7)).client("PA", b"x", window=500).server("A", window=1000)
+    c = (
+        Conversation()
+        .handshake(client_options=wscale(7))
+        .client("PA", b"x", window=500)
+        .server("A", window=1000)
+    )
     assert windows(c) == (500, 1000)
 
 
@@ -68,6 +73,13 @@ def test_data_beyond_the_window_is_ignored() -> None:
     assert seen.record["client_lost"] == 0
 
 
+def test_window_of_an_old_segment_is_not_the_latest() -> None:
+    """RFC 9293 section 3.10.7.4, fifth check: an overtaken segment does not set the window back."""
+    c = Conversation().handshake().client("PA", b"a", window=1000).client("PA", b"b", window=2000)
+    c.client("PA", b"a", seq=1, window=500)
+    assert windows(c)[0] == 2000
+
+
 def test_a_shrunk_window_does_not_refuse_what_was_allowed_before() -> None:
     """RFC 9293 section 3.8.6: a sender may have filled the window before it learnt of the smaller one."""
     c = Conversation().handshake().client("PA", b"a").server("A", window=60_000).server("A", window=10)
@@ -90,14 +102,27 @@ def test_acknowledgement_far_beyond_what_was_sent_is_ignored() -> None:
 
 def test_acknowledgement_from_long_ago_is_ignored() -> None:
     """RFC 5961 section 5.2: data with an ACK older than SND.UNA - MAX.SND.WND is an injection."""
-    c = Conversation().handshake().client("PA", b"a").server("A").server("PA", b"forged", ack=-500_000, forged=True)
+    c = (
+        Conversation()
+        .handshake()
+        .client("PA", b"a")
+        .server("A")
+        .server("PA", b"forged", ack=-500_000, forged=True)
+    )
     seen = watch(c.server("PA", b"real").client("A").close().frames, level=Level.STREAM)
     assert (seen.streams[0][1].data, seen.anomalies) == (b"real", {"bad_ack": 1})
 
 
 def test_old_acknowledgement_within_the_window_is_harmless() -> None:
     """Reordered ACKs are everyday; data with them is good."""
-    c = Conversation().handshake().client("PA", b"hello").server("A", ack=6).server("PA", b"x", ack=3).client("A")
+    c = (
+        Conversation()
+        .handshake()
+        .client("PA", b"hello")
+        .server("A", ack=6)
+        .server("PA", b"x", ack=3)
+        .client("A")
+    )
     seen = watch(c.frames)
     assert (seen.anomalies, seen.record["server_stream_bytes"], seen.record["client_lost"]) == ({}, 1, 0)
 
@@ -121,7 +146,11 @@ def stamped() -> Conversation:
 
 def test_old_timestamp_is_ignored() -> None:
     """RFC 7323 section 5.3, R1: an old duplicate from before the wrap, or an injection."""
-    c = stamped().client("PA", b"aa", options=timestamps(1010, 1000)).server("A", options=timestamps(1010, 1010))
+    c = (
+        stamped()
+        .client("PA", b"aa", options=timestamps(1010, 1000))
+        .server("A", options=timestamps(1010, 1010))
+    )
     c.client("PA", b"XX", options=timestamps(900, 1000), forged=True)
     c.client("PA", b"bb", options=timestamps(1020, 1010)).server("A", options=timestamps(1020, 1020))
     seen = watch(c.frames, level=Level.STREAM)
@@ -138,7 +167,9 @@ def test_timestamp_is_not_taken_from_a_segment_beyond_a_hole() -> None:
 
 def test_timestamps_wrap() -> None:
     """RFC 7323 section 5.2: timestamps are compared modulo 2**32."""
-    c = Conversation().handshake(client_options=timestamps(0xFFFFFFF0), server_options=timestamps(1, 0xFFFFFFF0))
+    c = Conversation().handshake(
+        client_options=timestamps(0xFFFFFFF0), server_options=timestamps(1, 0xFFFFFFF0)
+    )
     c.client("PA", b"aa", options=timestamps(0xFFFFFFFF, 1)).server("A", options=timestamps(2, 0xFFFFFFFF))
     c.client("PA", b"bb", options=timestamps(5, 2)).server("A", options=timestamps(3, 5))
     seen = watch(c.frames)
@@ -148,7 +179,11 @@ def test_timestamps_wrap() -> None:
 def test_paws_forgets_after_24_idle_days() -> None:
     """RFC 7323 section 5.5: then the peer's clock may have gone half way round."""
     settings = Settings(timeouts=Timeouts(established=40 * DAY))
-    c = stamped().client("PA", b"aa", options=timestamps(1010, 1000)).server("A", options=timestamps(1010, 1010))
+    c = (
+        stamped()
+        .client("PA", b"aa", options=timestamps(1010, 1000))
+        .server("A", options=timestamps(1010, 1010))
+    )
     c.wait(25 * DAY).client("PA", b"bb", options=timestamps(900, 1010))
     seen = watch(c.server("A", options=timestamps(1020, 900)).frames, settings=settings)
     assert (seen.record["client_stream_bytes"], seen.anomalies) == (4, {})

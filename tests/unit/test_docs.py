@@ -1,5 +1,6 @@
 """The documentation: complete, and every snippet run."""
 
+import doctest
 import importlib.util
 import re
 import subprocess
@@ -17,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SESSIONS = DOCS / "examples" / "sessions"
 PAGES = sorted(DOCS.rglob("*.md"))
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(?: \{ \.)?(\w+)(?: \})?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INCLUDE = re.compile(r'--8<-- "([^":]+)(?::\w*)*"\n')
 
 PAPER = """
@@ -26,18 +27,18 @@ MOS_ON_PKT_IN MOS_ON_PKT_OUT MOS_ON_CONN_SETUP MOS_ON_CONN_TEARDOWN MOS_ON_CONN_
 MOS_ON_SYN MOS_ON_PKT_RTX MOS_ON_HTTP MOS_ON_FTP
 MOS_EPOLL_IN MOS_EPOLL_OUT MOS_EPOLL_IN_CLT MOS_EPOLL_IN_SVR MOS_EPOLL_OUT_CLT MOS_EPOLL_OUT_SVR
 mtcp_socket() mtcp_bind_connfilter() mtcp_activate_monitor() mtcp_activate_proxy() mtcp_accept() mtcp_read()
-mtcp_write() mtcp_close() mos_define_ude() mos_undefine_ude() mos_register_callback() mos_unregister_callback()
-mtcp_epoll_create() mtcp_epoll_ctl() mtcp_epoll_wait()
+mtcp_write() mtcp_close() mos_define_ude() mos_undefine_ude() mos_register_callback()
+mos_unregister_callback() mtcp_epoll_create() mtcp_epoll_ctl() mtcp_epoll_wait()
 mtcp_register_callback() MOS_POST_TCP mtcp_peek() mtcp_get_uctx() mtcp_set_uctx() mtcp_get_thread_id()
 mtcp_define_ude() ude_on_pkt_syn() tcph->syn
-""".split()
+""".split()  # noqa: SIM905
 MOS_FUNCTIONS = """
 init destroy getconf setconf core_affinitize create_context destroy_context register_signal app_join
 get_connection_cnt socket bind listen accept connect init_rss close abort read readv write writev getsockname
-setsock_nonblock ioctl pipe getsockopt setsockopt epoll_create epoll_ctl epoll_wait EventToString bind_monitor_filter
-register_callback define_event alloc_event raise_event set_uctx peek ppeek getlastpkt setlastpkt sendpkt getpeername
-settimer cb_get_ts
-""".split()
+setsock_nonblock ioctl pipe getsockopt setsockopt epoll_create epoll_ctl epoll_wait EventToString
+bind_monitor_filter register_callback define_event alloc_event raise_event set_uctx peek ppeek getlastpkt
+setlastpkt sendpkt getpeername settimer cb_get_ts
+""".split()  # noqa: SIM905
 
 
 def load(name: str) -> ModuleType:
@@ -139,7 +140,5 @@ def test_commands_print_what_the_pages_say(session: Path) -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in page.read_text()], ids=page_id)
 def test_python_sessions_of_pages_hold(page: Path) -> None:
     sessions = "".join(body for language, body in BLOCK.findall(page.read_text()) if ">>>" in body)
-    import doctest
-
     test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(test).failed == 0

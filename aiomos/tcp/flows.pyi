@@ -1,0 +1,1 @@
+"""For other compiled modules only: the flow table has no Python face."""

@@ -1,0 +1,1 @@
+"""For other compiled modules only: record pools have no Python face."""

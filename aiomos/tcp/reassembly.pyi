@@ -1,0 +1,1 @@
+"""For other compiled modules only: reassembly has no Python face."""

@@ -1,0 +1,1 @@
+"""For other compiled modules only: the record parser has no Python face."""
