@@ -18,6 +18,9 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent
 BUILD = os.environ.get("AIOMOS_BUILD", "release")
 WITH_TESTS = bool(os.environ.get("AIOMOS_TEST_NATIVE"))
+WRITABLE = os.access(ROOT, os.W_OK)
+PLACE = f"build/{BUILD}{'-tests' if WITH_TESTS else ''}" if WRITABLE else tempfile.mkdtemp(prefix="aiomos-")
+"""Where to build: a folder for each kind of build."""
 
 DIRECTIVES = {
     "language_level": 3,
@@ -62,32 +65,32 @@ class BuildModules(build_ext):
     """Translates the modules when they are to be built, not whenever somebody asks for metadata."""
 
     def finalize_options(self) -> None:
-        """Use every core."""
+        """Use every core, and keep what an editable install builds, so that next time only changes are compiled."""
         super().finalize_options()
         self.parallel = self.parallel or os.cpu_count()
+        self.build_temp = f"{PLACE}/temp"
+        if self.inplace or self.editable_mode:
+            self.build_lib = f"{PLACE}/lib"
 
     def build_extensions(self) -> None:
         """Translate what has changed to C, and compile that."""
         translated = cythonize(
             self.extensions,
             compiler_directives=DIRECTIVES,
-            build_dir=str(Path(self.build_temp) / "cython"),
+            build_dir=f"{PLACE}/cython",
             nthreads=self.parallel,
+            quiet=self.verbose < 1,
         )
-        c_sources = {module.name: module for module in translated}
+        by_name = {module.name: module for module in translated}
         for module in self.extensions:
-            module.sources = c_sources[module.name].sources
-            module.depends = c_sources[module.name].depends
+            module.sources = by_name[module.name].sources
+            module.depends = by_name[module.name].depends
         super().build_extensions()
 
 
-def places() -> dict[str, dict[str, str]]:
-    """Where to build: in build/, a folder for each kind of build, or elsewhere if the source cannot be written."""
-    if os.access(ROOT, os.W_OK):
-        return {"build": {"build_base": f"build/{BUILD}{'-tests' if WITH_TESTS else ''}"}}
-    elsewhere = tempfile.mkdtemp(prefix="aiomos-build-")
-    return {"build": {"build_base": elsewhere}, "egg_info": {"egg_base": elsewhere}}
-
-
 if __name__ == "__main__":
-    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildModules}, options=places())
+    setup(
+        ext_modules=extensions(),
+        cmdclass={"build_ext": BuildModules},
+        options={"build": {"build_base": PLACE}} | ({} if WRITABLE else {"egg_info": {"egg_base": PLACE}}),
+    )

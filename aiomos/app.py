@@ -38,7 +38,7 @@ Gaps: TypeAlias = Literal["raise", "mark", "skip", "zero"]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 LifecycleT = TypeVar("LifecycleT", bound=Lifecycle)
 
-CALLBACK_PARAMETERS = ("flow", "half", "pkt", "side", "time")
+CALLBACK_PARAMETERS = ("flow", "time")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -246,9 +246,8 @@ class App(Generic[OptionsT]):
     ) -> Callable[[Callback], CallbackRegistration]:
         """Register a plain function to be called inside TCP processing, at the moment of an event.
 
-        The function receives what it names, in any order: ``flow``; ``half``, the half the event is about;
-        ``side``, whose half that is; ``time``, the packet's, in seconds; ``pkt``, valid until the function
-        returns, and None where no packet led to the event.
+        The function receives what it names, in any order: ``flow``, the `Flow`; ``time``, that of the packet at
+        hand, in seconds.
 
         Args:
             event: A built-in event.

@@ -12,6 +12,7 @@ from libc.stdint cimport INT64_MIN
 from libc.stdlib cimport free, malloc, qsort, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
@@ -459,9 +460,9 @@ cdef class Engine:
             if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
                 track_tick(&self.streams, received, rcv, packet.time_ns)
             due = self.holes_deadline(flow)
-            if due and not flow.flags & ARMED:
+            if due:
                 flow.flags |= ARMED
-                wheel_link(&self.flows, flow, due)
+                wheel_link(&self.flows, flow, min(due, self.deadline(flow)))
         return self.signal_data(flow)
 
     # --- flows ----------------------------------------------------------------------------------------
@@ -821,13 +822,15 @@ cdef class Engine:
                         view = make_flow(flow, &self.streams, 0)
                     else:
                         view = self.view_of(flow)
-                self.call_rule(number, event, view)
+                if not self.call_rule(number, event, view) and flow.watchers != ANY_SET:
+                    mask &= ~(<uint64_t> 1 << number)   # it has failed: no more of this flow for it
+                    flow.watchers = self.intern(mask)
         if view is not None and what == CALL_TEARDOWN and not flow.hold:
             view.detach()
         return 0
 
     def call_rule(self, number, event, view):
-        """Call a rule's callbacks for an event; what they raise is for on_callback_error."""
+        """Call a rule's callbacks for an event; False if one raised, which is for on_callback_error."""
         for name, function, parameters in self.calls[number]:
             if name != event:
                 continue
@@ -835,10 +838,12 @@ cdef class Engine:
                 if parameters == ("flow",):
                     function(view)
                 else:
-                    values = {"flow": view, "time": self.now_ns / 1e9, "half": None, "side": None, "pkt": None}
+                    values = {"flow": view, "time": seconds(self.now_ns)}
                     function(*[values[parameter] for parameter in parameters])
             except Exception as error:
                 self.on_callback_error(function, view, error)
+                return False
+        return True
 
     cdef Flow view_of(self, FlowRecord* flow):
         """The Python side of a flow, made when first needed."""
@@ -1012,7 +1017,7 @@ cdef class Engine:
     @property
     def now(self):
         """Time of the latest frame, seconds since the epoch; 0.0 before the first."""
-        return self.now_ns / 1e9 if self.now_ns != INT64_MIN else 0.0
+        return seconds(self.now_ns) if self.now_ns != INT64_MIN else 0.0
 
     def statistics(self):
         """Counters by name.
@@ -1037,10 +1042,6 @@ cdef class Engine:
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"defrag.{name}": value for name, value in self.defragmenter.statistics().items()})
         return counters
-
-
-cdef int64_t nanoseconds(object seconds) except -1:
-    return round(seconds * 1e9)
 
 
 cdef object stream_error(uint8_t kind, Flow view):

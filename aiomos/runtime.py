@@ -180,6 +180,7 @@ class Runtime:
         self._ticket = itertools.count()
         self._pump_task: asyncio.Task[None] | None = None
         self._finished = False
+        self._out_of_frames = False
         self._fatal: BaseException | None = None
 
     # --- registrations ---------------------------------------------------------------------------------
@@ -297,7 +298,9 @@ class Runtime:
     def statistics(self) -> dict[str, int]:
         """Return the engine's counters, and those of handlers, callbacks and readers."""
         counters: dict[str, int] = self.engine.statistics()
-        return counters | {"unread_bytes": self.pressure.overflows} | dict(self.errors)
+        counters["gap.unread"] += self.pressure.overflows
+        counters["gap_bytes.unread"] += self.pressure.overflow_bytes
+        return counters | dict(self.errors)
 
     def _start_pump(self) -> None:
         if self._pump_task is None:
@@ -342,11 +345,13 @@ class Runtime:
                 await asyncio.wait_for(self.pressure.relieved(), STALL_SECONDS)
             except TimeoutError:
                 get_logger("aiomos").warning("handlers_slow", unread_bytes=self.pressure.total)
+        self.pressure.next_turn()
         if self._fatal is not None:
             raise self._fatal
 
     async def _drain(self) -> None:
         """No more frames: let sleepers and handlers come to their end."""
+        self._out_of_frames = True
         self._wake_sleepers(float("inf"))
         while self.handlers:
             await asyncio.wait(self.handlers, return_when=asyncio.FIRST_COMPLETED)
@@ -358,7 +363,7 @@ class Runtime:
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the engine's clock: packet time offline. When frames run out, all sleepers wake."""
-        if seconds <= 0 or self._finished:
+        if seconds <= 0 or self._out_of_frames:
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()

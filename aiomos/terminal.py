@@ -89,6 +89,8 @@ def print_table(
         table.add_column(heading, justify="right" if figures else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    with io.TextIOWrapper(file, encoding="utf-8", write_through=True) as text:
+    text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
+    try:
         Console(file=text, width=None if text.isatty() else 160).print(table)
-        text.detach()
+    finally:
+        text.detach()                              # the file is its owner's to close

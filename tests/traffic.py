@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import io
 import struct
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -329,6 +329,12 @@ def flood(chunks: int, size: int, *, side: Side = "server", chatter: int = 0) ->
 def record(time_ns: int, frame: bytes) -> bytes:
     """A frame as a pcap file holds it, with its time in nanoseconds."""
     return struct.pack("<IIII", *divmod(time_ns, SECOND), len(frame), len(frame)) + frame
+
+
+async def drain(items: AsyncIterable[Any], into: list[Any]) -> None:
+    """Read to the end; what came before an error is in *into*."""
+    async for item in items:
+        into.append(item)  # noqa: PERF401
 
 
 Loop = Literal["uvloop", "asyncio"]

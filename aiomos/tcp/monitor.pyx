@@ -20,6 +20,7 @@ from aiomos.tcp.flows cimport (
     FIN_SENT,
     ISS_KNOWN,
     MD5_SIGNED,
+    MIDSTREAM,
     OFFERS_SCALE,
     PASSIVE_CLOSE,
     REASON_FIN,
@@ -111,7 +112,8 @@ cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* a
         return 0
     if not flow.flags & (FLOW_ESTABLISHED | CLOSED) and (snd.facts & rcv.facts & SYNCHRONISED) == SYNCHRONISED:
         flow.flags |= FLOW_ESTABLISHED
-        outcome |= SETUP
+        if not flow.flags & MIDSTREAM:             # of a pick-up the handshake was not seen
+            outcome |= SETUP
     if snd.facts & rcv.facts & FIN_ACKED and not flow.flags & CLOSED:
         flow.flags |= CLOSED
         flow.reason = REASON_FIN

@@ -277,15 +277,20 @@ cdef void drop_piece(Streams* s, Track* t, uint32_t index) noexcept nogil:
     pool_give(&s.pieces, index)
 
 
+cdef bint has_blocks(const Streams* s, uint64_t length) noexcept nogil:
+    """Are there pieces and blocks for a segment of *length* bytes, and for what overlaps and cuts make of it?"""
+    cdef const Pool* blocks = &s.large if length > SMALL_BLOCK else &s.small
+    return (s.pieces.in_use + 3 <= s.pieces.capacity and blocks.in_use + 2 <= blocks.capacity
+            and s.small.in_use + 2 <= s.small.capacity)
+
+
 cdef bint has_room(const Streams* s, const Track* t, uint64_t length, bint with_data) noexcept nogil:
     """Is there a piece, and a block for its bytes, within every budget?"""
-    cdef const Pool* blocks = &s.large if length > SMALL_BLOCK else &s.small
-    # Three pieces: a policy may cut an old one in two, the snap length the new one.
-    if s.pieces.in_use + 3 > s.pieces.capacity or t.pieces + 3 > MAX_PIECES:
+    if t.pieces + 3 > MAX_PIECES:
         return False
     if not with_data:
-        return True
-    return (blocks.in_use + 2 <= blocks.capacity and s.small.in_use + 2 <= s.small.capacity
+        return s.pieces.in_use + 3 <= s.pieces.capacity
+    return (has_blocks(s, length)
             and t.held_bytes + (LARGE_BLOCK if length > SMALL_BLOCK else SMALL_BLOCK) <= s.half_budget)
 
 
@@ -525,7 +530,9 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
             new.data = packet.payload + cut + (new.start - <uint64_t> start)
         while not has_room(s, t, new.end - new.start, with_data) and t.edge < new.start:
             give_up_hole(s, t, half, new.start, GAP_BUDGET, packet.time_ns)
-        if has_room(s, t, new.end - new.start, with_data):
+        # At the edge it is passed on at once, so the half's budget may be exceeded for that moment.
+        if has_room(s, t, new.end - new.start, with_data) or (
+                t.edge >= new.start and has_blocks(s, new.end - new.start)):
             fresh += hold_segment(s, t, &new, policy)
             if not packet.flags & SYN:
                 drain(s, t, half, packet.time_ns)

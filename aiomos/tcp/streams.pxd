@@ -14,7 +14,10 @@ cdef class Pressure:
     cdef readonly uint64_t half_limit      # unread bytes of one half at which its reader is slow
     cdef readonly uint64_t total_limit
     cdef readonly uint64_t total           # unread bytes in all streams
-    cdef readonly uint64_t overflows       # bytes dropped because nobody could read them
+    cdef readonly uint64_t left_over       # unread bytes when readers last had their turn
+    cdef readonly uint64_t overflows       # chunks dropped because nobody could read them, and their bytes
+    cdef readonly uint64_t overflow_bytes
+    cdef uint64_t turn                     # how often readers have had their turn
     cdef int64_t sleepers                  # tasks that wait for the engine's clock
     cdef set slow                          # streams beyond half_limit
     cdef object waiter                     # future of the pump while it is held back
@@ -45,6 +48,8 @@ cdef class Stream:
     cdef object error                      # what reading past the last item raises; None at a FIN
     cdef readonly uint64_t unread          # bytes in items
     cdef readonly uint64_t offset          # of the next byte to read
+    cdef uint64_t turn                     # of the pressure, when left_over was noted
+    cdef uint64_t left_over                # unread then
     cdef bint ended
     cdef readonly bint wanted              # false once given up: bytes that come are dropped
     cdef bint opened                       # somebody has read from it
@@ -57,7 +62,7 @@ cdef class Stream:
     cdef void end(self, object error)
     cdef void drop(self)
     cdef void wake(self)
-    cdef bint overflows(self, uint64_t size)
+    cdef bint overflows(self)
     cdef bint waiting(self)
     cdef object pop(self, object gaps)
     cdef object past_end(self)

@@ -13,6 +13,8 @@ from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from aiomos.tcp.clock cimport nanoseconds, seconds
+
 import asyncio
 from collections import deque
 
@@ -63,7 +65,7 @@ cdef PyTypeObject* CHUNK = <PyTypeObject*> Chunk
 def _chunk_new(cls, data=b"", offset=0, time=0.0):
     cdef uint8_t* target
     cdef bytes source = bytes(data)
-    chunk = new_chunk(offset, round(time * 1e9), len(source), &target)
+    chunk = new_chunk(offset, nanoseconds(time), len(source), &target)
     memcpy(target, PyBytes_AS_STRING(source), len(source))
     return chunk
 
@@ -79,7 +81,7 @@ def _chunk_offset(self):
 
 def _chunk_time(self):
     """When the first byte became readable, seconds on the engine's clock."""
-    return chunk_time(self) / 1e9
+    return seconds(chunk_time(self))
 
 
 Chunk.__doc__ = """Bytes of a stream that are in order: a ``bytes`` that knows where and when.
@@ -135,12 +137,12 @@ cdef class Gap:
         self.offset = offset
         self.length = length
         self.reason = reason
-        self.time_ns = round(time * 1e9)
+        self.time_ns = nanoseconds(time)
 
     @property
     def time(self):
         """When they were given up, seconds on the engine's clock."""
-        return self.time_ns / 1e9
+        return seconds(self.time_ns)
 
     def __eq__(self, other):
         return isinstance(other, Gap) and (self.offset, self.length, self.reason) == (
@@ -198,6 +200,11 @@ cdef class Pressure:
             await self.waiter
         finally:
             self.waiter = None
+
+    def next_turn(self):
+        """Note that readers have had their turn since the last batch."""
+        self.turn += 1
+        self.left_over = self.total
 
     def relieve(self):
         """Have the pump look again."""
@@ -411,8 +418,9 @@ cdef class Stream:
             return
         if type(item) is not Gap:
             size = <uint64_t> PyBytes_GET_SIZE(item)
-            if self.overflows(size):
-                pressure.overflows += size
+            if self.overflows():
+                pressure.overflows += 1
+                pressure.overflow_bytes += size
                 item = new_gap(item.offset, size, chunk_time(item), "unread")
             else:
                 self.unread += size
@@ -422,15 +430,20 @@ cdef class Stream:
         self.append(item, order)
         self.wake()
 
-    cdef bint overflows(self, uint64_t size):
-        """Is this more than may be kept for a reader that cannot catch up?"""
+    cdef bint overflows(self):
+        """Is more kept already than a reader that cannot catch up may have?
+
+        Judged by what was left over when readers last had their turn: a batch may well be larger than a limit.
+        """
         cdef Pressure pressure = self.wiring.pressure
-        cdef uint64_t unread = self.unread + size
-        if unread <= pressure.half_limit:
-            return pressure.total + size > 2 * pressure.total_limit
+        if self.turn != pressure.turn:
+            self.turn = pressure.turn
+            self.left_over = self.unread
+        if self.left_over <= pressure.half_limit:
+            return self.left_over > 0 and pressure.left_over > 2 * pressure.total_limit
         if self.wiring.closers and not self.waiting():
             return True                            # the app only waits for the end
-        return unread > <uint64_t> Pressure.HARD * pressure.half_limit
+        return self.left_over > <uint64_t> Pressure.HARD * pressure.half_limit
 
     cdef void end(self, object error):
         if not self.ended:
@@ -593,16 +606,22 @@ cdef class Stream:
         """
         if n < 0:
             raise ValueError("readexactly() takes no negative size")
-        parts = []
-        missing = n
-        while missing:
-            item = await self._next_bytes()
-            if not item:
-                raise asyncio.IncompleteReadError(b"".join(parts), n)
-            item = self._keep(item, missing)
-            parts.append(item)
-            missing -= len(item)
-        return b"".join(parts)
+        data = bytearray()
+        start, time = self.offset, 0.0
+        try:
+            while len(data) < n:
+                item = await self._next_bytes()
+                if not item:
+                    raise asyncio.IncompleteReadError(bytes(data), n)
+                if not data:
+                    start, time = item.offset, item.time
+                data += self._keep(item, n - len(data))
+        except asyncio.IncompleteReadError:
+            raise
+        except BaseException:                      # cancelled, or missing bytes: what was taken can still be read
+            self._put_back(bytes(data), start, time)
+            raise
+        return bytes(data)
 
     async def readuntil(self, separator=b"\n", *, limit=1 << 20):
         """Read up to and including *separator*.
@@ -619,24 +638,27 @@ cdef class Stream:
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
         data = bytearray()
-        start = self.offset
-        searched = 0
-        while True:
-            item = await self._next_bytes()
-            if not item:
-                raise asyncio.IncompleteReadError(bytes(data), None)
-            if not data:
-                start = item.offset
-            data += item
-            at = data.find(separator, max(0, searched - len(separator) + 1))
-            if at >= 0:
-                end = at + len(separator)
-                self._put_back(bytes(data[end:]), start + end, item.time)
-                return bytes(data[:end])
-            searched = len(data)
-            if searched > limit:
-                self._put_back(bytes(data), start, item.time)
-                raise asyncio.LimitOverrunError(f"no separator within {limit} bytes", searched)
+        start, time = self.offset, 0.0
+        try:
+            while len(data) <= limit:
+                item = await self._next_bytes()
+                if not item:
+                    raise asyncio.IncompleteReadError(bytes(data), None)
+                if not data:
+                    start, time = item.offset, item.time
+                searched = len(data)
+                data += item
+                at = data.find(separator, max(0, searched - len(separator) + 1))
+                if at >= 0:
+                    end = at + len(separator)
+                    self._put_back(bytes(data[end:]), start + end, item.time)
+                    return bytes(data[:end])
+            raise asyncio.LimitOverrunError(f"no separator within {limit} bytes", len(data))
+        except asyncio.IncompleteReadError:
+            raise
+        except BaseException:                      # cancelled, or missing bytes: what was taken can still be read
+            self._put_back(bytes(data), start, time)
+            raise
 
     async def readline(self):
         """Read a line with its newline; what is left at the end of the stream may lack one."""

@@ -7,6 +7,7 @@ moment of TCP processing. When the flow ends its last values are kept, so an app
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from aiomos.tcp.clock cimport seconds
 from aiomos.tcp.flows cimport (
     CLIENT,
     CLIENT_IS_LOW,
@@ -143,16 +144,16 @@ cdef class Flow:
     @property
     def started(self):
         """Time of the first packet, seconds since the epoch."""
-        return self.r.started_ns / 1e9
+        return seconds(self.r.started_ns)
 
     @property
     def last(self):
         """Time of the latest packet, seconds since the epoch."""
-        return self.r.last_ns / 1e9
+        return seconds(self.r.last_ns)
 
     @property
     def established(self):
-        """Whether the three-way handshake has completed; on a pick-up, whether both ends have sent."""
+        """Whether both ends are synchronised, as far as the capture tells."""
         return (self.r.flags & FLOW_ESTABLISHED) != 0
 
     @property
@@ -203,7 +204,7 @@ cdef class Flow:
         cdef dict fields = {
             "client": key[0], "client_port": key[1], "server": key[2], "server_port": key[3],
             "ip_version": r.key.ip_version, "vlan": self.vlan,
-            "start": r.started_ns / 1e9, "end": r.last_ns / 1e9, "reason": REASONS[r.reason],
+            "start": seconds(r.started_ns), "end": seconds(r.last_ns), "reason": REASONS[r.reason],
             "client_state": STATE_NAMES[state_of(r.halves[0].facts)],
             "server_state": STATE_NAMES[state_of(r.halves[1].facts)],
             "midstream": (r.flags & MIDSTREAM) != 0,
@@ -258,7 +259,7 @@ cdef class Half:
         fields[names[3]] = t.retransmits
         fields[names[4]] = t.out_of_order
         fields[names[5]] = self.lost
-        fields[names[6]] = t.srtt / 1e9 if t.flags & HAS_RTT else None
+        fields[names[6]] = seconds(t.srtt) if t.flags & HAS_RTT else None
         fields[names[7]] = r.mss or None
         fields[names[8]] = r.wscale if r.flags & OFFERS_SCALE else None
 
@@ -326,7 +327,7 @@ cdef class Half:
         It is taken where the capture was, so it is the way from there to the peer and back.
         """
         cdef const Track* t = self.track()
-        return t.srtt / 1e9 if t.flags & HAS_RTT else None
+        return seconds(t.srtt) if t.flags & HAS_RTT else None
 
     @property
     def mss(self):

@@ -8,27 +8,36 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.interop.tshark import Connection, Endpoint
 
 Record = dict[str, Any]
+TIMEOUTS = ("half_open", "established", "closing", "time_wait", "reset")
+YEAR = 365 * 86_400
+
 Ends = frozenset[Endpoint]
 
 
-def run_apps(capture: Path, *apps: str, options: dict[str, object]) -> bool:
-    """Run shipped apps over a capture with `aiomos run`; looking into tunnels, as tshark does.
+class Run(NamedTuple):
+    """How a run of `aiomos` went."""
 
-    Returns:
-        Whether the capture could be read to its end.
-    """
+    whole: bool
+    """Whether the capture could be read to its end."""
+    log: list[dict[str, Any]]
+
+
+def run_apps(capture: Path, *apps: str, options: dict[str, object]) -> Run:
+    """Run shipped apps over a capture with `aiomos run`; as tshark, look into tunnels and forget nothing."""
     settings = [word for name, value in options.items() for word in ("--set", f"{name}={value}")]
     modules = [f"aiomos.apps.{app}" for app in apps]
+    settings += [word for name in TIMEOUTS for word in ("--setting", f"timeouts.{name}={YEAR}")]
     command = [sys.executable, "-m", "aiomos", "run", *modules, "--pcap", str(capture), "--decapsulate"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    command += ["--log-format", "json", *settings]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     broken = done.returncode == 1 and f"error: {capture}: " in done.stderr
     assert broken or not done.returncode, done.stderr
-    return not broken
+    return Run(not broken, [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")])
 
 
 def read_records(path: Path) -> list[Record]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -11,7 +11,7 @@ import pytest
 
 from tests.interop import explained, tshark
 from tests.interop.explained import Difference
-from tests.interop.flows import Record, ends, pair, read_records, run_apps
+from tests.interop.flows import Record, Run, ends, pair, read_records, run_apps
 from tests.interop.tshark import Connection, Content, Endpoint
 
 pytestmark = [
@@ -29,58 +29,66 @@ def test_dump_agrees_with_tshark(capture: Path, tmp_path: Path, request: pytest.
     speaking = [stream for stream in reading.connections if any(half.bytes for half in stream.halves.values())]
     followed = tshark.contents(capture, (connection.stream for connection in speaking))
     log, directory = tmp_path / "flows.jsonl", tmp_path / "streams"
-    options = {"path": log, "directory": directory, "midstream": "true"}
-    assert run_apps(capture, "flowlog", "dump", options=options) == reading.whole
-    flows = list(with_files(read_records(log), directory))
-    explained.check("dump", name, differences(name, flows, reading.connections, followed))
+    run = run_apps(capture, "flowlog", "dump", options={"path": log, "directory": directory, "midstream": "true"})
+    assert run.whole == reading.whole
+    dumped = list(read_dump(directory, read_records(log), run))
+    explained.check("dump", name, differences(name, dumped, reading.connections, followed))
 
 
-def with_files(records: list[Record], directory: Path) -> Iterator[tuple[Record, Path]]:
-    """Yield each record with the name that `dump` gives the files of its flow, but for their suffix."""
+Dumped = tuple[Record, dict[Endpoint, Content]]
+"""A flow, and what was written of it by sender."""
+
+
+def read_dump(directory: Path, records: list[Record], run: Run) -> Iterator[Dumped]:
+    """Read the files of `dump`, and of its log where something is missing in them."""
+    gaps: dict[str, list[Record]] = defaultdict(list)
+    for line in run.log:
+        if line["event"] == "gap":
+            gaps[line["file"]].append(line)
     times: Counter[str] = Counter()
     for record in records:
         name = "{client}.{client_port}-{server}.{server_port}".format_map(record).replace(":", "-")
         times[name] += 1
-        yield record, directory / (name if times[name] == 1 else f"{name}-{times[name]}")
+        name = name if times[name] == 1 else f"{name}-{times[name]}"
+        contents: dict[Endpoint, Content] = {}
+        for end, side in zip(ends(record), ("client", "server"), strict=True):
+            contents[end] = Content((directory / f"{name}.{side}").read_bytes())
+            for gap in gaps[f"{name}.{side}"]:
+                contents[end].gaps[gap["offset"] - contents[end].gaps.total()] += gap["length"]
+        yield record, contents
 
 
 def differences(
     capture: str,
-    flows: list[tuple[Record, Path]],
+    dumped: list[Dumped],
     connections: list[Connection],
     followed: dict[tuple[int, Endpoint], Content],
 ) -> list[Difference]:
-    files = {id(record): path for record, path in flows}
+    written = {id(record): contents for record, contents in dumped}
     found = []
-    for name, ours, theirs in pair([record for record, _ in flows], connections):
-        if len(ours) != len(theirs):
-            found.append(Difference(capture, name, "connections", len(ours), len(theirs)))
+    for name, flows, streams in pair([record for record, _ in dumped], connections):
+        if len(flows) != len(streams):
+            found.append(Difference(capture, name, "connections", len(flows), len(streams)))
             continue
-        dumped = of_dump(ours[0], theirs[0], files[id(ours[0])])
-        found += explained.compare(capture, name, dumped, of_tshark(theirs[0], followed))
+        ours, theirs = {}, {}
+        for role, end in (("client", streams[0].client), ("server", streams[0].server)):
+            content = followed.get((streams[0].stream, end), Content())
+            theirs[f"{role}_data"] = shown(content)
+            ours[f"{role}_data"] = shown(as_far_as(content, written[id(flows[0])][end]))
+        found += explained.compare(capture, name, ours, theirs)
     return found
 
 
-def of_dump(record: Record, connection: Connection, path: Path) -> dict[str, object]:
-    sides = dict(zip(ends(record), ("client", "server"), strict=True))
-    fields: dict[str, object] = {}
-    for role, end in (("client", connection.client), ("server", connection.server)):
-        side = sides[end]
-        fields[f"{role}_data"] = shown(path.with_name(f"{path.name}.{side}").read_bytes())
-        fields[f"{role}_lost"] = record[f"{side}_lost"]
-    return fields
+def as_far_as(theirs: Content, ours: Content) -> Content:
+    """Cut ours at the hole where tshark stops: it goes on only if the hole was acknowledged and data follow."""
+    stop = len(theirs.data)
+    if stop not in ours.gaps:
+        return ours
+    return Content(ours.data[:stop], Counter({at: length for at, length in ours.gaps.items() if at < stop}))
 
 
-def of_tshark(connection: Connection, followed: dict[tuple[int, Endpoint], Content]) -> dict[str, object]:
-    fields: dict[str, object] = {}
-    for role, end in (("client", connection.client), ("server", connection.server)):
-        content = followed.get((connection.stream, end), Content())
-        fields |= {f"{role}_data": shown(content.data), f"{role}_lost": content.missing}
-    return fields
-
-
-def shown(data: bytes) -> str:
-    """Describe bytes so that equal ones look alike, and a report stays short."""
-    if len(data) <= SHOWN:
-        return repr(data)
-    return f"{len(data)} bytes, SHA-256 {sha256(data).hexdigest()[:16]}"
+def shown(content: Content) -> str:
+    """Describe bytes and gaps so that equal ones look alike, and a report stays short."""
+    data = content.data
+    text = repr(data) if len(data) <= SHOWN else f"{len(data)} bytes, SHA-256 {sha256(data).hexdigest()[:16]}"
+    return f"{text}, gaps {dict(content.gaps)}"

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -19,6 +20,8 @@ from typing import Literal, NamedTuple
 
 TSHARK = shutil.which("tshark")
 OLDEST = (4, 0)
+DISABLED = ("vnc",)
+"""Dissectors that begin a new `tcp.stream` in the middle of a connection."""
 CANNOT_READ = 2
 """Exit status of tshark where a file is none of its formats, or breaks off."""
 
@@ -58,7 +61,7 @@ FIELDS = (
     "tcp.analysis.out_of_order",
     "tcp.analysis.keep_alive",
 )
-SYN, ACK = 0x02, 0x10
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
 FOLLOW_AT_ONCE = 50
 GAP = re.compile(rb"\[(\d+) bytes missing in capture file\]\0?")
@@ -129,12 +132,12 @@ class Reading:
 
 @dataclass
 class Content:
-    """The bytes of one half as tshark reassembles them."""
+    """The bytes of one half, put in order."""
 
     data: bytes = b""
-    """What was captured, in order; nothing in place of gaps."""
-    missing: int = 0
-    """Bytes in gaps."""
+    """What was captured; nothing in place of gaps."""
+    gaps: Counter[int] = field(default_factory=Counter)
+    """How many bytes are missing, by how many of `data` come before them."""
 
 
 def version() -> tuple[int, int] | None:
@@ -154,8 +157,9 @@ def run(capture: Path, *arguments: str) -> tuple[str, bool]:
     """
     assert TSHARK is not None
     preferences = [word for name, value in PREFERENCES.items() for word in ("-o", f"{name}:{value}")]
+    disabled = [word for name in DISABLED for word in ("--disable-protocol", name)]
     done = subprocess.run(
-        [TSHARK, "-n", "-r", str(capture), *preferences, *arguments],
+        [TSHARK, "-n", "-r", str(capture), *preferences, *disabled, *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -251,7 +255,8 @@ def read(capture: Path) -> Reading:
 def add(connection: Connection, segment: Segment) -> None:
     """Count one more segment of a connection."""
     connection.end = max(connection.end, segment.time)
-    if segment.flags & SYN and not connection.roles_known:
+    opens = segment.flags & (SYN | FIN | RST) == SYN
+    if opens and not connection.roles_known:
         ends = (segment.dst, segment.src) if segment.flags & ACK else (segment.src, segment.dst)
         connection.client, connection.server = ends
         connection.roles_known = True
@@ -261,7 +266,7 @@ def add(connection: Connection, segment: Segment) -> None:
     half.retransmits += not segment.analysis.isdisjoint(RETRANSMISSIONS)
     half.out_of_order += "out_of_order" in segment.analysis
     half.keep_alives += "keep_alive" in segment.analysis
-    if segment.flags & SYN:
+    if opens:
         half.mss = segment.mss if half.mss is None else half.mss
         half.window_scale = segment.window_scale if half.window_scale is None else half.window_scale
 
@@ -293,7 +298,7 @@ def followed(text: str) -> dict[tuple[int, Endpoint], Content]:
         content = both[line.startswith("\t")]
         record = bytes.fromhex(line.strip())
         if gap := GAP.fullmatch(record):
-            content.missing += int(gap[1])
+            content.gaps[len(content.data)] += int(gap[1])
         else:
             content.data += record
     return {(int(heading[1]), end): content for end, content in zip(ends, both, strict=True)}

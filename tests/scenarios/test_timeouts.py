@@ -61,6 +61,26 @@ def test_each_state_has_its_time_out(c: Conversation, seconds: float) -> None:
     assert seconds <= ended_after(c) <= seconds + 1
 
 
+@pytest.mark.parametrize("gap_age", [1, 30, 1000])
+@pytest.mark.parametrize(
+    ("c", "seconds"),
+    [
+        (Conversation().client("S", b"early"), 10),
+        (Conversation().handshake().client("PA", b"beyond", seq=100), 100),
+        (Conversation().handshake().client("PA", b"beyond", seq=100).client("FA"), 50),
+        (Conversation().handshake().client("PA", b"beyond", seq=100).client("R"), 5),
+        (Conversation().handshake().client("PA", b"lost", captured=False).server("A").client("R"), 5),
+    ],
+    ids=["data of a syn", "established", "fin", "rst", "rst after a loss"],
+)
+def test_bytes_behind_a_hole_do_not_keep_a_flow_longer(
+    c: Conversation, seconds: float, gap_age: float
+) -> None:
+    """A hole has a deadline of its own; the earlier of the two is the one to wake at."""
+    timeouts = Timeouts(half_open=10, established=100, closing=50, time_wait=20, reset=5, gap_age=gap_age)
+    assert seconds <= ended_after(c, Settings(timeouts=timeouts)) <= seconds + 1
+
+
 def test_expired_flows_say_so() -> None:
     """A closed flow keeps the reason of its close."""
     scripts = (
@@ -164,3 +184,13 @@ def test_engine_without_flows_keeps_up_with_time() -> None:
     c = Conversation(start=START + 1_000_000).handshake()
     seen = watch([tick(START), *c.frames, tick(START + 1_000_090)], settings=SETTINGS)
     assert seen.record["reason"] == "end_of_capture"
+
+
+def test_acknowledged_hole_is_told_after_its_hold_though_the_flow_falls_silent() -> None:
+    """The hold is shorter than the age at which the same hole was to be looked at before its acknowledgement."""
+    watcher = Watcher()
+    c = Conversation().handshake().client("PA", b"beyond", seq=11).server("A", ack=17)
+    watcher.feed(c.frames)
+    watcher.feed([tick(START + 3)])
+    assert watcher.engine.statistics()["gap.lost"] == 1
+    watcher.finish()

@@ -24,7 +24,7 @@ from aiomos import (
     StreamGap,
     Timeouts,
 )
-from tests.traffic import Connection, Loop, Traffic, watch
+from tests.traffic import Connection, Loop, Traffic, drain, watch
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -283,7 +283,7 @@ def test_readline_gives_the_last_line_without_its_newline(
 
     async def handler(conn: MonitorConnection) -> None:
         while line := await conn.client.readline():
-            lines.append(line)  # noqa: PERF401 - reads until an empty line
+            lines.append(line)
 
     watch(handler, traffic, loop=loop)
     assert lines == [b"one\n", b"two\n", b"three"]
@@ -321,8 +321,7 @@ def test_a_gap_is_raised_once_at_its_place(traffic: Traffic, conn: Connection, l
 
     async def handler(conn: MonitorConnection) -> None:
         with pytest.raises(StreamGap) as error:
-            async for chunk in conn.client:
-                seen.append(chunk)  # noqa: PERF401 - what came before the error counts
+            await drain(conn.client, seen)
         gap = error.value
         seen.append((gap.offset, gap.length, gap.reason, gap.side, gap.flow))
         async for chunk in conn.client:
@@ -350,8 +349,7 @@ def test_an_app_chooses_what_a_gap_does(
 
     async def handler(conn: MonitorConnection) -> None:
         iterator = conn.client if whole_app else conn.client.chunks(gaps=gaps)
-        async for item in iterator:
-            seen.append(item)  # noqa: PERF401
+        await drain(iterator, seen)
         assert conn.client.at_eof()
 
     watch(handler, traffic, loop=loop, **({"gaps": gaps} if whole_app else {}))
@@ -368,7 +366,7 @@ def test_another_word_for_gaps_is_refused_at_the_call(traffic: Traffic, conn: Co
 
     async def handler(conn: MonitorConnection) -> None:
         with pytest.raises(ValueError, match="gaps"):
-            conn.client.chunks(gaps="drop")  # type: ignore[arg-type]
+            conn.client.chunks(gaps="drop")  # type: ignore[call-overload]
 
     watch(handler, traffic)
 
@@ -429,8 +427,7 @@ def collect(
 
     async def handler(conn: MonitorConnection) -> None:
         try:
-            async for chunk in conn.client:
-                chunks.append(chunk)
+            await drain(conn.client, chunks)
         except OSError as error:
             errors.append(error)
 
