@@ -1,7 +1,7 @@
 """aiomos: network middleboxes in async Python, on one programmable TCP stack."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
 from aiomos.app import App, CallbackRegistration, MonitorRegistration, TrackRegistration
 from aiomos.errors import (
@@ -25,7 +25,7 @@ from aiomos.tcp.levels import Level
 from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, Event
 from aiomos.ude.filters import Filter
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from aiomos.runtime import Listener, Report, Runtime, run, serve, sleep
     from aiomos.tcp.streams import Chunk, Gap, MonitorConnection, Stream
     from aiomos.tcp.views import Flow, Half, State
@@ -40,10 +40,10 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'aiomos' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    value = globals()[name] = getattr(_importlib.import_module(_LAZY[name]), name)
     return value
 
 __all__ = [

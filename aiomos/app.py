@@ -21,7 +21,7 @@ from aiomos.ude.filters import Filter
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from aiomos.tcp.connections import MonitorConnection
+    from aiomos.tcp.streams import MonitorConnection
 
     OptionsT = TypeVar("OptionsT", default=Any)
 else:

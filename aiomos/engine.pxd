@@ -105,7 +105,7 @@ cdef class Engine:
     cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil
     cdef int advance(self, int64_t now_ns) except -1 nogil
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil
-    cdef int64_t holes_deadline(self, const FlowRecord* flow) noexcept nogil
+    cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil
     cdef int evict(self) except -1 nogil
     cdef FlowRecord* idlest(self) noexcept nogil
     cdef int end_flow(self, FlowRecord* flow, int reason) except -1 nogil

@@ -16,7 +16,6 @@ from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
-    ARMED,
     CLIENT_IS_LOW,
     CLOSED,
     ENDED,
@@ -434,8 +433,7 @@ cdef class Engine:
                 self.signal_data(flow)
         if self.deadline(flow) <= packet.time_ns:  # time-outs of 0 seconds
             return self.end_flow(flow, OPEN)
-        if not flow.flags & ARMED:
-            wheel_link(&self.flows, flow, self.deadline(flow))
+        wheel_link(&self.flows, flow, self.next_look(flow))
         return 0
 
     cdef int follow_bytes(self, FlowRecord* flow, int side, const Packet* packet, int outcome,
@@ -444,7 +442,6 @@ cdef class Engine:
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
-        cdef int64_t due
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
             track_base(sent, snd)
         if not received.flags & BASED:
@@ -459,10 +456,7 @@ cdef class Engine:
                 track_tick(&self.streams, sent, snd, packet.time_ns)
             if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
                 track_tick(&self.streams, received, rcv, packet.time_ns)
-            due = self.holes_deadline(flow)
-            if due:
-                flow.flags |= ARMED
-                wheel_link(&self.flows, flow, min(due, self.deadline(flow)))
+            wheel_link(&self.flows, flow, self.next_look(flow))
         return self.signal_data(flow)
 
     # --- flows ----------------------------------------------------------------------------------------
@@ -518,12 +512,13 @@ cdef class Engine:
     cdef int join(self, FlowRecord* flow) except -1 nogil:
         """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
         cdef uint64_t mask = self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
+        cdef bint delivered = (flow.halves[0].flags & SINK) != 0
         cdef int side
         if flow.flags & ANNOUNCED:
             self.picked_up -= 1
         self.announce(flow, mask)
         self.apply_levels(flow, mask, mask)
-        if flow.halves[0].track:
+        if flow.halves[0].track and not delivered:
             for side in range(2):
                 track_begin_late(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                  &flow.halves[side], flow.last_ns)
@@ -673,41 +668,34 @@ cdef class Engine:
             wait = self.timeout_half_open
         return flow.last_ns + wait
 
-    cdef int64_t holes_deadline(self, const FlowRecord* flow) noexcept nogil:
-        """When the first hole of either half is to be given up; 0 without one."""
-        cdef int64_t one, other
-        if not flow.halves[0].track:
-            return 0
-        one = track_deadline(&self.streams, track_at(&self.streams, flow.halves[0].track), &flow.halves[0])
-        other = track_deadline(&self.streams, track_at(&self.streams, flow.halves[1].track), &flow.halves[1])
-        if one == 0 or (other and other < one):
-            return other
-        return one
+    cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil:
+        """When the flow is to be looked at again: its own deadline, or that of a hole in one of its halves."""
+        cdef int64_t due = self.deadline(flow), hole
+        cdef int side
+        if flow.halves[0].track:
+            for side in range(2):
+                hole = track_deadline(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                      &flow.halves[side])
+                if hole and hole < due:
+                    due = hole
+        return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
         """Look at every flow whose slot of the wheel has come."""
         cdef uint32_t index = wheel_due(&self.flows, now_ns)
         cdef FlowRecord* flow
         cdef int side
-        cdef int64_t due, holes
         while index:
             flow = flow_at(&self.flows, index)
-            flow.flags &= ~<uint16_t> ARMED
-            due = self.deadline(flow)
-            if due <= now_ns:
+            if self.deadline(flow) <= now_ns:
                 self.end_flow(flow, REASON_TIMEOUT)
             else:
-                holes = self.holes_deadline(flow)
-                if 0 < holes <= now_ns:
+                if flow.halves[0].track:
                     for side in range(2):
                         track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                    &flow.halves[side], now_ns)
                     self.signal_data(flow)
-                    holes = self.holes_deadline(flow)
-                if 0 < holes < due:
-                    flow.flags |= ARMED
-                    due = holes
-                wheel_link(&self.flows, flow, due)
+                wheel_link(&self.flows, flow, self.next_look(flow))
             index = wheel_due(&self.flows, now_ns)
         self.next_tick_ns = (self.flows.tick + 1) * SECOND
         return 0

@@ -242,7 +242,7 @@ class Runtime:
 
         self.engine.add_rule(chosen.program, level, midstream=midstream, overlap=overlap, opener=opener)
 
-    def _connection(self, flow: Flow, gaps: str, level: Level) -> MonitorConnection:
+    def _connection(self, flow: Flow, gaps: Gaps, level: Level) -> MonitorConnection:
         return MonitorConnection(flow, self.pressure, self.engine.released, gaps, level is Level.STREAM)
 
     # --- handlers and callbacks ------------------------------------------------------------------------

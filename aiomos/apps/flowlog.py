@@ -9,6 +9,7 @@
 import csv
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
@@ -81,6 +82,9 @@ class Csv:
         self._text.detach()
 
 
+FORMS = {4: "{}:{}", 6: "[{}]:{}"}
+
+
 class Table:
     """A table for people, written at the end."""
 
@@ -98,8 +102,7 @@ class Table:
 
         rows = [
             (
-                f"{r['client']}:{r['client_port']}",
-                f"{r['server']}:{r['server_port']}",
+                *(FORMS[r["ip_version"]].format(r[side], r[f"{side}_port"]) for side in ("client", "server")),
                 f"{r['end'] - r['start']:.3f} s",
                 r["reason"],
                 *(f"{r[side + 'stream_bytes']:,}" for side in ("client_", "server_")),
@@ -113,7 +116,7 @@ class Table:
         print_table(f"{len(rows)} TCP connections", headings, rows, file=self._output)
 
 
-WRITERS = {"jsonl": JsonLines, "csv": Csv, "table": Table}
+WRITERS: dict[str, Callable[[IO[bytes]], Writer]] = {"jsonl": JsonLines, "csv": Csv, "table": Table}
 
 
 class FlowLog:

@@ -73,8 +73,7 @@ cdef enum FlowFlag:
     ENDED = 256                # out of the table
     RESET_BY_SERVER = 512
     ANNOUNCED = 1024           # apps were told of it
-    TO_CONNECT = 4096          # some of its watchers are still to be given a connection
-    ARMED = 2048               # linked in the wheel at a deadline of its streams, earlier than its time-out
+    TO_CONNECT = 2048          # some of its watchers are still to be given a connection
 
 cdef enum Reason:
     OPEN = 0

@@ -219,6 +219,8 @@ cdef int on_synack(Half* snd, Half* rcv, const Packet* packet, uint64_t* anomali
         adopt(rcv, packet.ack)                     # its SYN comes later, or was not captured
     if not snd.flags & ISS_KNOWN:
         learn_syn(snd, packet)
+        if not snd.flags & MD5_SIGNED:             # it does not sign, so the connection is not signed
+            rcv.flags &= ~<uint16_t> MD5_SIGNED
     snd.facts |= SYN_SENT | SYN_RECEIVED
     rcv.facts |= SYN_SENT | SYN_ACKED | SYN_RECEIVED
     rcv.flags |= ACK_SEEN
@@ -238,13 +240,14 @@ cdef uint8_t scale(const Half* one, const Half* other) noexcept nogil:
 cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
     cdef uint32_t seq = packet.seq, length = packet.payload_len
     cdef uint32_t end = seq + length + (packet.flags & FIN)
+    cdef uint32_t una
     cdef int outcome = PAYLOAD_OK, moved
     if not snd.flags & SEQ_KNOWN:
         if rcv.flags & ISS_KNOWN and not seq_lt(rcv.iss, packet.ack):
             anomalies[A_BAD_ACK] += 1              # of an earlier connection: it does not acknowledge this one's SYN
             return 0
         adopt(snd, seq)
-    elif too_old(flow, snd, packet):
+    elif too_old(flow, snd, rcv, packet):
         anomalies[A_PAWS] += 1
         return 0
     if not in_window(snd, rcv, end):
@@ -257,10 +260,12 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         anomalies[A_BAD_ACK] += 1
         return 0
     outcome |= moved
+    una = snd.una
     if (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED:
         infer_handshake(snd, rcv)
-    if packet.options & OPT_TIMESTAMP and seq_leq(seq, snd.una) and seq_leq(snd.ts_recent, packet.tsval):
-        snd.ts_recent = packet.tsval               # RFC 7323 section 4.3
+    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end) \
+            and seq_leq(snd.ts_recent, packet.tsval):
+        snd.ts_recent = packet.tsval               # RFC 7323 section 4.3, of acceptable segments only
     if end == snd.nxt and end == seq:
         return outcome                             # a plain acknowledgement
     if length <= 1 and not packet.flags & FIN and is_probe(snd, rcv, seq, length, anomalies):
@@ -274,15 +279,18 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         snd.flags &= ~<uint16_t> FIN_SEEN          # nobody had taken that FIN, and it was not the end
         snd.facts &= ~<uint8_t> FIN_SENT
     if packet.flags & FIN:
+        if seq_lt(end, snd.nxt):                   # it has sent more than this FIN lets it
+            anomalies[A_AFTER_FIN] += 1
+            return outcome & ~PAYLOAD_OK
         on_fin(snd, rcv, packet)
     if seq_lt(snd.nxt, end):
         snd.nxt = end
     return outcome
 
 
-cdef bint too_old(const Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
-    """PAWS (RFC 7323 section 5.3)."""
-    if not packet.options & OPT_TIMESTAMP:
+cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+    """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known."""
+    if not packet.options & OPT_TIMESTAMP or (rcv.flags & ISS_KNOWN and not rcv.flags & TIMESTAMPS):
         return False
     if not snd.flags & TIMESTAMPS:
         if not snd.flags & ISS_KNOWN:              # pick-up: learn that it uses them
@@ -294,17 +302,22 @@ cdef bint too_old(const Flow* flow, Half* snd, const Packet* packet) noexcept no
 
 cdef int64_t allowance(const Half* rcv) noexcept nogil:
     """Bytes a sender may have beyond the acknowledgements seen: the window, and one more for those not seen yet."""
-    cdef uint64_t window = rcv.max_wnd if rcv.max_wnd > 0xFFFF else 0xFFFF
+    cdef uint64_t window = rcv.max_wnd
     if not rcv.flags & SCALE_KNOWN:
         window <<= 14
     return 2 * <int64_t> (window if window < MOST_WINDOW else MOST_WINDOW)
 
 
 cdef bint in_window(const Half* snd, const Half* rcv, uint32_t end) noexcept nogil:
-    """RFC 9293 section 3.10.7.4, first check; true when the capture does not tell the window."""
+    """RFC 9293 section 3.10.7.4, first check; true when the capture does not tell the window.
+
+    A segment far below it is refused as well: no retransmission is that old, so its FIN, timestamp or
+    acknowledgement would be a stranger's.
+    """
+    cdef int64_t ahead = seq_diff(end, snd.una)
     if not (rcv.flags & WINDOW_KNOWN and snd.flags & ACK_SEEN):
         return True
-    return seq_diff(end, snd.una) <= allowance(rcv)
+    return -allowance(rcv) <= ahead <= allowance(rcv)
 
 
 cdef bint believe_jump(Flow* flow, Half* snd, uint32_t seq, uint32_t end) noexcept nogil:
@@ -351,6 +364,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         if rcv.flags & FIN_SEEN and seq_lt(rcv.fin, ack):
             rcv.facts |= FIN_SENT | FIN_ACKED
             receive_fin(snd)
+    if ahead == 0 and seq_lt(packet.seq + packet.payload_len, snd.nxt):
+        return outcome                             # overtaken on its way: its window is not the latest (SND.WL1)
     snd.wnd = <uint32_t> packet.window << scale(snd, rcv)
     if snd.wnd > snd.max_wnd:
         snd.max_wnd = snd.wnd
@@ -403,6 +418,9 @@ cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
             # It closed before it had its peer's FIN: both closed at once (RFC 9293 section 3.6, case 3).
             snd.facts &= ~<uint8_t> PASSIVE_CLOSE
     if seq_leq(packet.seq, snd.nxt):
+        receive_fin(rcv)
+    if seq_lt(snd.fin, snd.una):                   # acknowledged before it was captured
+        snd.facts |= FIN_ACKED
         receive_fin(rcv)
 
 

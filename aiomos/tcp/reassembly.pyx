@@ -530,6 +530,12 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
             new.data = packet.payload + cut + (new.start - <uint64_t> start)
         while not has_room(s, t, new.end - new.start, with_data) and t.edge < new.start:
             give_up_hole(s, t, half, new.start, GAP_BUDGET, packet.time_ns)
+        if t.edge >= new.end:                      # what was behind the hole included these bytes
+            continue
+        if t.edge > new.start:
+            if with_data:
+                new.data += t.edge - new.start
+            new.start = t.edge
         # At the edge it is passed on at once, so the half's budget may be exceeded for that moment.
         if has_room(s, t, new.end - new.start, with_data) or (
                 t.edge >= new.start and has_blocks(s, new.end - new.start)):

@@ -12,7 +12,6 @@ cdef class Flow:
     cdef Track kept_tracks[2]
     cdef uint64_t kept_lost[2]
     cdef object _key
-    cdef object _ctx
     cdef list connections              # the engine's: MonitorConnections, in order of registration; None once it ended
     cdef uint32_t index                # of the record in the pool
 

@@ -183,13 +183,6 @@ cdef class Flow:
         """Whether client and server were judged by their ports, no SYN telling."""
         return (self.r.flags & GUESSED_ROLES) != 0
 
-    @property
-    def ctx(self):
-        """A dict for the app's own notes on this flow."""
-        if self._ctx is None:
-            self._ctx = {}
-        return self._ctx
-
     def record(self):
         """What is known of the flow as a flat dict, as `aiomos.apps.flowlog` writes it.
 

@@ -24,7 +24,7 @@ ALLOWED = {
     "transport": BASE,
     "tcp": KERNEL,
     "ude": KERNEL,
-    "engine": KERNEL,
+    "engine": {*KERNEL, "transport.source"},  # the abstract source of frames that it is fed from
     "app": KERNEL,
     "runtime": {*KERNEL, "app", "engine", "transport", "logging", "metrics"},
     "loader": {"app", "apps", "errors"},

@@ -393,6 +393,22 @@ def test_reads_meet_gaps_as_the_app_chose(traffic: Traffic, conn: Connection, lo
     }[gaps]
 
 
+@pytest.mark.parametrize("call", ["readexactly", "readuntil"])
+def test_bytes_before_a_gap_can_still_be_read_after_it_was_raised(
+    traffic: Traffic, conn: Connection, loop: Loop, call: str
+) -> None:
+    lossy(traffic, conn)
+
+    async def handler(conn: MonitorConnection) -> None:
+        with pytest.raises(StreamGap):
+            await (conn.client.readexactly(4) if call == "readexactly" else conn.client.readuntil(b"g"))
+        assert await conn.client.readexactly(2) == b"ab"
+        assert await conn.client.readexactly(2) == b"fg"
+        assert conn.client.at_eof()
+
+    watch(handler, traffic, loop=loop)
+
+
 def test_a_long_gap_of_zeros_comes_in_pieces(traffic: Traffic, conn: Connection) -> None:
     length = 5 << 20
     conn.client(b"ab")
