@@ -51,7 +51,7 @@ class MonitorRegistration:
         filter: Picks the flows, on the first packet of each.
         level: How much of each flow it follows.
         midstream: Whether flows whose handshake was not seen are handed over too.
-        overlap: Which bytes count where segments overlap and differ.
+        overlap: Which bytes count where segments overlap and differ, if it is the first to pick a flow.
         gaps: What reading past missing bytes does, unless a read says otherwise.
     """
 
@@ -201,7 +201,8 @@ class App(Generic[OptionsT]):
             level: How much of each flow the handler needs; less is cheaper.
             midstream: Whether to hand over flows whose handshake was not seen; their client is a guess.
             overlap: Which bytes count where segments overlap and differ: those that came ``first`` or
-                ``last``, or those that hosts of an operating system would keep.
+                ``last``, or those that hosts of an operating system would keep. Bytes are put in order once for
+                all apps: the first registration to pick a flow decides for all of them.
             gaps: What reading past missing bytes does: ``raise`` `StreamGap`, yield a `Gap` to ``mark`` them,
                 ``skip`` them, or give that many ``zero`` bytes.
 
@@ -247,7 +248,7 @@ class App(Generic[OptionsT]):
         """Register a plain function to be called inside TCP processing, at the moment of an event.
 
         The function receives what it names, in any order: ``flow``, the `Flow`; ``time``, that of the packet at
-        hand, in seconds.
+        hand, in seconds. Once it has raised, it is not called again for that flow.
 
         Args:
             event: A built-in event.

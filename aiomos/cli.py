@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -125,7 +125,9 @@ def main() -> None:
 @click.option(
     "--checksums", type=click.Choice(["ignore", "verify"]), help="What to do with IPv4 and TCP checksums."
 )
-@click.option("--decapsulate", is_flag=True, help="Look into GRE, IP-in-IP, 6in4, VXLAN and GTP-U tunnels.")
+@click.option(
+    "--decapsulate", is_flag=True, help="Look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels."
+)
 @click.option(
     "--loop",
     type=click.Choice(["uvloop", "asyncio"]),
@@ -161,7 +163,7 @@ def run(
     settings: tuple[str, ...],
     checksums: str | None,
     decapsulate: bool,
-    loop: str,
+    loop: Literal["uvloop", "asyncio"],
     progress: bool | None,
     log_format: Any,
     log_level: Any,

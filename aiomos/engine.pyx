@@ -8,8 +8,8 @@ which run at their very moment.
 The engine does no input or output and reads no clock: time is that of the frames.
 """
 
-from libc.stdint cimport INT64_MIN
-from libc.stdlib cimport free, malloc, qsort, realloc
+from libc.stdint cimport INT64_MIN, uint8_t, uint16_t
+from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
 from aiomos.tcp.clock cimport nanoseconds, seconds
@@ -27,22 +27,19 @@ from aiomos.tcp.flows cimport (
     OPEN,
     REASON_END_OF_CAPTURE,
     REASON_EVICTED,
-    REASON_FIN,
     REASON_RST,
     REASON_TIMEOUT,
     SEQ_KNOWN,
     SIGNALLED,
     SINK,
     TO_CONNECT,
+    Flows,
     Half,
     PendingSyn,
     flow_at,
-    flow_index,
-    flows_close,
     flows_find,
     flows_insert,
     flows_open,
-    flows_release,
     flows_remove,
     key_hash,
     make_key,
@@ -52,7 +49,6 @@ from aiomos.tcp.flows cimport (
     wheel_due,
     wheel_first,
     wheel_link,
-    wheel_unlink,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport (
@@ -60,7 +56,6 @@ from aiomos.tcp.monitor cimport (
     ANOMALIES,
     CLOSED_NOW,
     JOINED,
-    KEEP_ALIVE,
     PAYLOAD_OK,
     REOPEN,
     RESTARTED,
@@ -74,37 +69,26 @@ from aiomos.tcp.reassembly cimport (
     GAP_REASONS,
     HOLED,
     PART_CAPTURE_END,
-    PART_DATA,
     PART_END,
     PART_EVICTED,
-    PART_GAP,
     PART_RESET,
     PART_TIMEOUT,
-    Part,
-    part_at,
-    part_release,
-    streams_close,
+    Track,
     streams_open,
     track_acked,
     track_at,
     track_base,
     track_begin_late,
-    track_close,
     track_deadline,
     track_finish,
-    track_lower,
     track_open,
     track_payload,
     track_tick,
     tracks_set_up,
 )
-from aiomos.tcp.seq cimport seq_diff
-from aiomos.tcp.streams cimport new_chunk, new_gap
-from aiomos.tcp.views cimport make_flow
 from aiomos.tcp.wire cimport (
     ACK,
     FIN,
-    OPT_MSS,
     RST,
     SYN,
     WIRE_FRAGMENT,
@@ -114,10 +98,19 @@ from aiomos.tcp.wire cimport (
     decode_ip,
 )
 from aiomos.transport.source cimport FrameSource
-from aiomos.ude.machine cimport FilterContext, Program, run_filter
+from aiomos.ude.machine cimport Program
+from aiomos.ude.rules cimport (
+    CALL_SETUP,
+    CALL_TEARDOWN,
+    MAX_RULES,
+    Need,
+    Rule,
+    rules_intern,
+    rules_match,
+    rules_need,
+)
 
-from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug, RegistrationError
-from aiomos.tcp.levels import Level
+from aiomos.errors import RegistrationError
 
 
 cdef extern from *:
@@ -128,9 +121,7 @@ cdef extern from *:
 
 cdef enum:
     SECOND = 1_000_000_000
-    NO_TRACKS = 1              # Level.STATE
-    BYTES_LEVEL = 2
-    STREAM_LEVEL = 3
+    STATE_LEVEL = 1
     EVICTION_LOOKS = 64        # flows whose deadline is put right in search of the idlest
     FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
@@ -145,12 +136,11 @@ cdef tuple ANOMALY_NAMES = (
     "after_fin", "unsigned", "bad_options", "ack_unseen", "keep_alive", "zero_window_probe", "syn_retry",
     "urgent")
 cdef tuple GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
-cdef tuple REASON_NAMES = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
 OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
 assert len(KIND_NAMES) == WIRE_KINDS and len(ANOMALY_NAMES) == ANOMALIES and len(GAP_NAMES) == GAP_REASONS
 
 
-cdef class Engine:
+cdef class Engine(Delivery):
     """One core's flows. Made by the runtime, which feeds it and runs what it hands over.
 
     Args:
@@ -182,9 +172,7 @@ cdef class Engine:
         self.decode_options.decapsulate = settings.decapsulate
         self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
         self.on_callback_error = on_callback_error
-        self.programs, self.calls, self.openers = [], [], []
-        self.holds, self.free_holds = [None], []
-        self.set_count = 1                         # set 0 is empty
+        self.programs = []
         self.now_ns = self.next_tick_ns = INT64_MIN
         self.group = <Decoded*> malloc(GROUP * sizeof(Decoded))
         # Flows that ended keep their record until the batch is delivered.
@@ -198,11 +186,8 @@ cdef class Engine:
         self.streams.age_ns = nanoseconds(timeouts.gap_age)
 
     def __dealloc__(self):
-        flows_close(&self.flows)
-        streams_close(&self.streams)
         free(self.group)
         free(self.remaining)
-        free(self.signals)
 
     # --- registrations ------------------------------------------------------------------------------
 
@@ -224,10 +209,10 @@ cdef class Engine:
         Raises:
             RegistrationError: too many rules.
         """
-        if self.rule_count == MAX_RULES:
+        if self.rules.count == MAX_RULES:
             raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
-        cdef uint32_t number = self.rule_count
-        cdef Rule* rule = &self.rules[number]
+        cdef uint32_t number = self.rules.count
+        cdef Rule* rule = &self.rules.rules[number]
         rule.code = program.code
         rule.code_len = program.n
         rule.level = int(level)
@@ -241,18 +226,18 @@ cdef class Engine:
         self.programs.append(program)
         self.openers.append(opener)
         self.calls.append(list(calls))
-        self.rule_count += 1
+        self.rules.count += 1
         if midstream:
-            self.midstream_rules |= <uint64_t> 1 << number
+            self.rules.midstream |= <uint64_t> 1 << number
         if opener is not None:
-            self.connecting_rules |= <uint64_t> 1 << number
+            self.rules.connecting |= <uint64_t> 1 << number
         return number
 
     def remove_rule(self, uint32_t number):
         """Have a rule pick no more flows and call nothing; connections it made go on."""
-        if number < self.rule_count:
-            self.rules[number].active = False
-            self.rules[number].calls = 0
+        if number < self.rules.count:
+            self.rules.rules[number].active = False
+            self.rules.rules[number].calls = 0
 
     # --- feeding --------------------------------------------------------------------------------------
 
@@ -468,7 +453,7 @@ cdef class Engine:
             return self.open_flow(decoded, False, decoded.from_low)
         if control == (SYN | ACK):
             return self.open_flow(decoded, True, not decoded.from_low)
-        if not self.midstream_rules:
+        if not self.rules.midstream:
             self.orphans += 1
             return NULL
         return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low))
@@ -476,8 +461,8 @@ cdef class Engine:
     cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil:
         """Open a flow if a rule wants it; NULL if none does or there is no room."""
         cdef bint joinable = midstream and decoded.packet.flags & SYN
-        cdef uint64_t mask = self.match(&decoded.key, client_is_low, midstream)
-        cdef uint64_t wanted = mask if not joinable else self.match(&decoded.key, client_is_low, False)
+        cdef uint64_t mask = rules_match(&self.rules, &decoded.key, client_is_low, midstream)
+        cdef uint64_t wanted = mask if not joinable else rules_match(&self.rules, &decoded.key, client_is_low, False)
         cdef uint32_t index
         cdef FlowRecord* flow
         if not wanted:
@@ -511,7 +496,7 @@ cdef class Engine:
 
     cdef int join(self, FlowRecord* flow) except -1 nogil:
         """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
-        cdef uint64_t mask = self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
+        cdef uint64_t mask = rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
         cdef bint delivered = (flow.halves[0].flags & SINK) != 0
         cdef int side
         if flow.flags & ANNOUNCED:
@@ -531,8 +516,8 @@ cdef class Engine:
             self.opened += 1
         if flow.flags & MIDSTREAM:
             self.picked_up += 1
-        flow.watchers = self.intern(mask)
-        if mask & self.connecting_rules:
+        flow.watchers = rules_intern(&self.rules, mask)
+        if mask & self.rules.connecting:
             flow.flags |= TO_CONNECT
             self.signal(flow)
         return 0
@@ -542,35 +527,19 @@ cdef class Engine:
 
         Those of them that were *told* of the flow get its bytes.
         """
-        cdef uint32_t number
-        cdef uint8_t level = 1
-        cdef bint first = True, sinks = False
-        for number in range(self.rule_count):
-            if mask >> number & 1:
-                if first:
-                    flow.overlap = self.rules[number].overlap
-                    first = False
-                level = max(level, self.rules[number].level)
-                if told >> number & 1 and self.rules[number].connects and self.rules[number].level == STREAM_LEVEL:
-                    sinks = True
-        flow.halves[0].level = flow.halves[1].level = level
-        if sinks:
+        cdef Need need = rules_need(&self.rules, mask, told)
+        flow.overlap = need.overlap
+        flow.halves[0].level = flow.halves[1].level = need.level
+        if need.sink:
             flow.halves[0].flags |= SINK
             flow.halves[1].flags |= SINK
-        if level > NO_TRACKS and not flow.halves[0].track:
+        if need.level > STATE_LEVEL and not flow.halves[0].track:
             self.open_tracks(flow)
 
     cdef void open_tracks(self, FlowRecord* flow) noexcept nogil:
         # The pool holds two tracks for every flow record there can be.
         flow.halves[0].track = track_open(&self.streams)
         flow.halves[1].track = track_open(&self.streams)
-
-    cdef void free_tracks(self, FlowRecord* flow) noexcept nogil:
-        cdef int side
-        for side in range(2):
-            if flow.halves[side].track:
-                track_close(&self.streams, flow.halves[side].track)
-                flow.halves[side].track = 0
 
     cdef void doubt_syn(self, FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
         """Remember a SYN in a live connection: both ends may have forgotten the old one."""
@@ -616,42 +585,6 @@ cdef class Engine:
             if flow.halves[0].track:
                 self.follow_bytes(flow, 0, &opening.packet, PAYLOAD_OK, syn.seq)
         return flow
-
-    cdef uint64_t match(self, const FlowKey* key, bint client_is_low, bint midstream) noexcept nogil:
-        """The rules whose filter picks a flow."""
-        cdef FilterContext context
-        cdef uint64_t mask = 0
-        cdef uint32_t number
-        cdef Rule* rule
-        context.client = key.low if client_is_low else key.high
-        context.server = key.high if client_is_low else key.low
-        context.client_port = key.low_port if client_is_low else key.high_port
-        context.server_port = key.high_port if client_is_low else key.low_port
-        context.vlan = key.vlan
-        context.ip_version = key.ip_version
-        context.proto = 6
-        for number in range(self.rule_count):
-            rule = &self.rules[number]
-            if rule.active and (rule.midstream or not midstream) and run_filter(rule.code, rule.code_len, &context):
-                mask |= <uint64_t> 1 << number
-        return mask
-
-    cdef uint16_t intern(self, uint64_t mask) noexcept nogil:
-        """The number of a watch set; few differ, so a look through them is short."""
-        cdef uint32_t at
-        for at in range(self.set_count):
-            if self.sets[at] == mask:
-                return <uint16_t> at
-        if self.set_count == MAX_SETS:
-            return ANY_SET
-        self.sets[self.set_count] = mask
-        self.set_count += 1
-        return <uint16_t> (self.set_count - 1)
-
-    cdef uint64_t watchers(self, const FlowRecord* flow) noexcept nogil:
-        if flow.watchers != ANY_SET:
-            return self.sets[flow.watchers]
-        return self.match(&flow.key, (flow.flags & CLIENT_IS_LOW) != 0, (flow.flags & MIDSTREAM) != 0)
 
     # --- time and budgets -----------------------------------------------------------------------------
 
@@ -716,11 +649,11 @@ cdef class Engine:
         Slots tell deadlines as they were when a flow was linked. Those found early are linked where they
         belong now; a bounded number of them per call, so that the last one seen may have to do.
         """
-        cdef int looks
+        cdef int _look
         cdef FlowRecord* flow = NULL
         cdef FlowRecord* best = NULL
         cdef uint16_t slot
-        for looks in range(EVICTION_LOOKS):
+        for _look in range(EVICTION_LOOKS):
             flow = flow_at(&self.flows, wheel_first(&self.flows))
             slot = flow.wheel_slot
             wheel_link(&self.flows, flow, self.deadline(flow))
@@ -728,7 +661,7 @@ cdef class Engine:
                 best = flow
             if flow.wheel_slot == slot:
                 break
-        for looks in range(EVICTION_LOOKS):        # among those due in the same second, too, the idlest
+        for _look in range(EVICTION_LOOKS):        # among those due in the same second, too, the idlest
             if not flow.wheel_next:
                 break
             flow = flow_at(&self.flows, flow.wheel_next)
@@ -764,242 +697,6 @@ cdef class Engine:
             self.release(flow)
         return 0
 
-    cdef void release(self, FlowRecord* flow) noexcept nogil:
-        self.free_tracks(flow)
-        flows_release(&self.flows, flow)
-
-    # --- handing over to Python -----------------------------------------------------------------------
-
-    cdef int signal(self, FlowRecord* flow) except -1 nogil:
-        """Have the flow looked at when the batch is delivered; its record stays until then."""
-        cdef size_t capacity
-        cdef uint32_t* signals
-        if flow.flags & SIGNALLED:
-            return 0
-        if self.signal_count == self.signal_capacity:
-            capacity = self.signal_capacity * 2 + 1024
-            signals = <uint32_t*> realloc(self.signals, capacity * sizeof(uint32_t))
-            if signals == NULL:
-                with gil:
-                    raise MemoryError("no memory to note which flows have news")
-            self.signals = signals
-            self.signal_capacity = capacity
-        self.signals[self.signal_count] = flow_index(&self.flows, flow)
-        self.signal_count += 1
-        flow.flags |= SIGNALLED
-        return 0
-
-    cdef int signal_data(self, FlowRecord* flow) except -1 nogil:
-        if (track_at(&self.streams, flow.halves[0].track).out_head
-                or track_at(&self.streams, flow.halves[1].track).out_head):
-            return self.signal(flow)
-        return 0
-
-    cdef int call(self, FlowRecord* flow, int what) except -1 with gil:
-        """The gate to callbacks: those of the flow's watchers, in the order of registration."""
-        cdef uint64_t mask = self.watchers(flow)
-        cdef uint32_t number
-        cdef Flow view
-        event = "conn_setup" if what == CALL_SETUP else "conn_teardown"
-        view = None
-        for number in range(self.rule_count):
-            if mask >> number & 1 and self.rules[number].calls & what:
-                if view is None:
-                    # What will be asked about again keeps its Python side; a flow that ends needs none.
-                    if what == CALL_TEARDOWN and not flow.hold:
-                        view = make_flow(flow, &self.streams, 0)
-                    else:
-                        view = self.view_of(flow)
-                if not self.call_rule(number, event, view) and flow.watchers != ANY_SET:
-                    mask &= ~(<uint64_t> 1 << number)   # it has failed: no more of this flow for it
-                    flow.watchers = self.intern(mask)
-        if view is not None and what == CALL_TEARDOWN and not flow.hold:
-            view.detach()
-        return 0
-
-    def call_rule(self, number, event, view):
-        """Call a rule's callbacks for an event; False if one raised, which is for on_callback_error."""
-        for name, function, parameters in self.calls[number]:
-            if name != event:
-                continue
-            try:
-                if parameters == ("flow",):
-                    function(view)
-                else:
-                    values = {"flow": view, "time": seconds(self.now_ns)}
-                    function(*[values[parameter] for parameter in parameters])
-            except Exception as error:
-                self.on_callback_error(function, view, error)
-                return False
-        return True
-
-    cdef Flow view_of(self, FlowRecord* flow):
-        """The Python side of a flow, made when first needed."""
-        cdef Flow view
-        if flow.hold:
-            return self.holds[flow.hold]
-        view = make_flow(flow, &self.streams, flow_index(&self.flows, flow))
-        view.connections = []
-        if self.free_holds:
-            flow.hold = self.free_holds.pop()
-            self.holds[flow.hold] = view
-        else:
-            flow.hold = <uint32_t> len(self.holds)
-            self.holds.append(view)
-        return view
-
-    cdef int deliver(self) except -1:
-        """Hand over what the batch brought about: new connections, bytes, ends; flow by flow."""
-        cdef size_t i = 0
-        cdef FlowRecord* flow
-        cdef Flow view
-        try:
-            while i < self.signal_count:
-                flow = flow_at(&self.flows, self.signals[i])
-                i += 1
-                flow.flags &= ~<uint16_t> SIGNALLED
-                view = self.view_of(flow)
-                if flow.flags & TO_CONNECT:
-                    self.connect(flow, view)
-                if flow.halves[0].track:
-                    self.hand_over(flow, view)
-                if flow.flags & ENDED:
-                    self.end_view(flow, view)
-        finally:
-            self.signal_count = 0
-        return 0
-
-    cdef int connect(self, FlowRecord* flow, Flow view) except -1:
-        """Make the connections of the rules that watch the flow and have none yet."""
-        cdef uint64_t mask = self.watchers(flow) & self.connecting_rules
-        cdef uint32_t number
-        cdef MonitorConnection connection
-        flow.flags &= ~<uint16_t> TO_CONNECT
-        for connection in view.connections:
-            mask &= ~(<uint64_t> 1 << connection.rule)
-        for number in range(self.rule_count):
-            if mask >> number & 1:
-                connection = self.openers[number](view)
-                connection.rule = number
-                view.connections.append(connection)
-
-    cdef int hand_over(self, FlowRecord* flow, Flow view) except -1:
-        """Push each half's bytes of this batch to every connection.
-
-        Where both halves have some, they are pushed in runs, so that a merged reader gets them in the order in
-        which they became readable.
-        """
-        cdef bint client = track_at(&self.streams, flow.halves[0].track).out_head != 0
-        cdef bint server = track_at(&self.streams, flow.halves[1].track).out_head != 0
-        if client:
-            self.push_parts(flow, view, 0, server)
-        if server:
-            self.push_parts(flow, view, 1, client)
-        return 0
-
-    cdef int push_parts(self, FlowRecord* flow, Flow view, int side, bint both) except -1:
-        cdef Track* track = track_at(&self.streams, flow.halves[side].track)
-        cdef MonitorConnection connection
-        cdef Stream stream
-        cdef Part* part
-        cdef uint32_t index
-        cdef uint64_t order
-        cdef uint8_t kind
-        while track.out_head:
-            index = track.out_head
-            part = part_at(&self.streams, index)
-            kind = part.kind
-            order = part.serial
-            if kind == PART_DATA:
-                item = self.take_run(track, both)
-            else:
-                if kind == PART_GAP:
-                    item = new_gap(part.offset, part.length, part.time_ns, GAP_NAMES[<int> part.reason])
-                else:
-                    item = stream_error(kind, view)
-                track.out_head = part.next
-                part_release(&self.streams, index)
-            for connection in view.connections:
-                stream = connection.server if side else connection.client
-                if kind <= PART_GAP:
-                    stream.push(item, order)
-                else:
-                    stream.end(item)
-        track.out_tail = 0
-        return 0
-
-    cdef object take_run(self, Track* track, bint both):
-        """The data parts at the head as one chunk: all of them, or those the peer's bytes do not come between."""
-        cdef uint32_t index = track.out_head
-        cdef Part* part = part_at(&self.streams, index)
-        cdef Part* first = part
-        cdef uint64_t length = 0, serial = part.serial
-        cdef uint8_t* target = NULL
-        while part.kind == PART_DATA and (not both or part.serial == serial):
-            length += part.length
-            serial += 1
-            if not part.next:
-                break
-            part = part_at(&self.streams, part.next)
-        chunk = new_chunk(first.offset, first.time_ns, <Py_ssize_t> length, &target)
-        while length:
-            part = part_at(&self.streams, index)
-            memcpy(target, part.data, part.length)
-            target += part.length
-            length -= part.length
-            track.out_head = part.next
-            part_release(&self.streams, index)
-            index = track.out_head
-        return chunk
-
-    cdef int end_view(self, FlowRecord* flow, Flow view) except -1:
-        cdef MonitorConnection connection
-        view.detach()
-        for connection in view.connections:
-            connection.client.end(None)
-            connection.server.end(None)
-            connection.close(REASON_NAMES[flow.reason])
-        view.connections = None                    # they know the flow: no cycle is left behind
-        self.holds[flow.hold] = None
-        self.free_holds.append(flow.hold)
-        self.release(flow)
-        return 0
-
-    def released(self, Flow view not None):
-        """Lower a flow's level to what its connections still want; called when one gives a half or all up."""
-        if view.connections is not None:           # else the flow has ended
-            self.lower(<FlowRecord*> view.r, view)
-
-    cdef void lower(self, FlowRecord* flow, Flow view) noexcept:
-        cdef uint64_t mask = self.watchers(flow) & ~self.connecting_rules
-        cdef MonitorConnection connection
-        cdef Stream stream
-        cdef uint8_t base = 1, level
-        cdef uint32_t number
-        cdef int side
-        cdef bint sink
-        for number in range(self.rule_count):
-            if mask >> number & 1:
-                base = max(base, self.rules[number].level)
-        for side in range(2):
-            level = base
-            sink = False
-            for connection in view.connections:
-                if connection.left:
-                    continue
-                stream = connection.server if side else connection.client
-                if stream.wanted:
-                    sink = True
-                level = max(level, self.rules[connection.rule].level if stream.wanted
-                            else min(self.rules[connection.rule].level, <uint8_t> BYTES_LEVEL))
-            flow.halves[side].level = level
-            if not sink and flow.halves[side].flags & SINK:
-                flow.halves[side].flags &= ~<uint16_t> SINK
-                if flow.halves[side].track:
-                    track_lower(&self.streams, track_at(&self.streams, flow.halves[side].track))
-        if flow.halves[0].level == NO_TRACKS and flow.halves[1].level == NO_TRACKS:
-            self.free_tracks(flow)
-
     # --- what it knows --------------------------------------------------------------------------------
 
     @property
@@ -1011,10 +708,11 @@ cdef class Engine:
         """Counters by name.
 
         Returns:
-            ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not believed, by
-            why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``evicted``, ``released_early`` (closed flows that
-            made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked);
-            ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``defrag.*``; ``held.*``, records in use.
+            ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
+            believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``evicted``, ``released_early``
+            (closed flows that made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked),
+            ``no_memory``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``defrag.*``; ``held.*``,
+            records in use.
         """
         counters = {"frames": self.frames}
         counters.update({name: self.kinds[i] for i, name in enumerate(KIND_NAMES)})
@@ -1030,17 +728,6 @@ cdef class Engine:
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"defrag.{name}": value for name, value in self.defragmenter.statistics().items()})
         return counters
-
-
-cdef object stream_error(uint8_t kind, Flow view):
-    """What reading past the last byte raises, by how the half ended; None where it just ends."""
-    if kind == PART_RESET:
-        return ConnectionReset(flow=view)
-    if kind == PART_TIMEOUT:
-        return ConnectionTimedOut(flow=view)
-    if kind == PART_EVICTED:
-        return ConnectionEvicted(flow=view)
-    return None
 
 
 cdef inline bint in_table(const FlowRecord* flow) noexcept nogil:

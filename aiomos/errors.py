@@ -8,14 +8,11 @@
     ├── OptionError         (ValueError)            option of an app, or setting of aiomos
     ├── RegistrationError   (TypeError)             handler or callback given to an App
     ├── AppLoadError        (ImportError)           name of an app on the command line
-    ├── StalePacketError    (ReferenceError)        packet used after its callback returned
-    ├── FlowClosed          (RuntimeError)          flow used after its end
     │   the peer, the path or a budget did it: raised where the stream is read
     ├── StreamGap           (OSError)               bytes that will not come
     ├── ConnectionReset     (ConnectionResetError)  RST
     ├── ConnectionTimedOut  (TimeoutError)          silence
     ├── ConnectionEvicted   (ConnectionError)       budget
-    ├── EndOfCapture        (EOFError)              no more frames
     │   the input file did it: raised from the run
     ├── CaptureError        (ValueError)            capture file
     │   aiomos did it
@@ -109,25 +106,6 @@ class AppLoadError(AiomosError, ImportError):
     """
 
 
-class StalePacketError(AiomosError, ReferenceError):
-    """A packet was used after its callback had returned; its bytes belong to another packet by now.
-
-    The flow may still be alive. `FlowClosed` is about the flow.
-    """
-
-    summary = "this packet was only valid inside its callback; keep pkt.copy() instead"
-
-
-class FlowClosed(AiomosError, RuntimeError):
-    """Something was asked of a flow that has ended: a timer, a reset, a registration.
-
-    What was delivered before the end can still be read, and reading never raises this: there the end shows as
-    the end of the iteration, or as the stream error that says how it came.
-    """
-
-    summary = "the flow has ended"
-
-
 class StreamGap(AiomosError, OSError):
     """Bytes are missing from a half and will not come; the half goes on behind them.
 
@@ -185,20 +163,11 @@ class ConnectionTimedOut(AiomosError, TimeoutError):
 class ConnectionEvicted(AiomosError, ConnectionError):
     """The flow was given up because a budget was used up, though the connection itself may go on.
 
-    The message names the budget (`Budgets`). A flow given up for its silence is `ConnectionTimedOut`.
+    That is ``flows`` or ``half_open`` of `Budgets`; the message does not say which. A flow given up for its
+    silence is `ConnectionTimedOut`.
     """
 
     summary = "the flow was evicted to stay within a budget"
-
-
-class EndOfCapture(AiomosError, EOFError):
-    """The capture ended before the connection did, so what was read may be only its first part.
-
-    Raised only where the app asked to be told. Iterating over a half just ends, as at a FIN, and
-    ``await conn.closed()`` tells the two apart.
-    """
-
-    summary = "the capture ended before the connection did"
 
 
 class CaptureError(AiomosError, ValueError):

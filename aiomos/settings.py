@@ -33,7 +33,8 @@ class Budgets:
     Where two budgets bound one thing, the smaller rules.
 
     Attributes:
-        flows: Flows tracked at once; beyond it the oldest half-open one is evicted, else the longest idle.
+        flows: Flows tracked at once; beyond it a closed one that only waits for stragglers goes first, else the
+            oldest half-open one is evicted, else the one idle longest.
         half_open: Flows tracked at once whose handshake is not complete; beyond it the oldest is evicted.
         held_bytes: Bytes held behind holes, over all flows.
         held_bytes_half: Bytes held behind holes in one half; beyond it the oldest hole becomes a gap.
@@ -93,7 +94,7 @@ class Settings:
         timeouts: How long it waits.
         checksums: 'verify' counts and passes over packets whose IPv4 or TCP checksum is wrong; 'ignore'
             reads them, as a capture from the sending host has sums its network card had yet to fill in.
-        decapsulate: Whether to look into GRE, IP-in-IP, 6in4, VXLAN and GTP-U tunnels.
+        decapsulate: Whether to look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels.
         separate_vlans: Whether the same addresses and ports on two VLANs are two flows. Off, as a mirror port may
             tag the two directions differently.
         on_error: What an exception in a handler or callback does: 'log' ends that app's interest in that

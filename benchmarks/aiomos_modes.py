@@ -26,7 +26,6 @@ ENDINGS = (
     aiomos.ConnectionReset,
     aiomos.ConnectionTimedOut,
     aiomos.ConnectionEvicted,
-    aiomos.EndOfCapture,
 )
 
 

@@ -519,7 +519,7 @@ cdef class Stream:
     cdef object pop_joined(self, object gaps):
         """As pop(), all bytes that are there and adjoin in one chunk."""
         cdef list parts
-        cdef uint64_t size, end
+        cdef uint64_t size
         item = self.pop(gaps)
         if self.head is None or item is None or item is ENDED or type(item) is Gap or type(self.head) is Gap:
             return item

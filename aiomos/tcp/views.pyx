@@ -187,10 +187,10 @@ cdef class Flow:
         """What is known of the flow as a flat dict, as `aiomos.apps.flowlog` writes it.
 
         Returns:
-            ``client``, ``client_port``, ``server``, ``server_port``, ``ip_version``, ``vlan``, ``start``, ``end`` (epoch
-            seconds), ``reason``, ``client_state``, ``server_state``, ``midstream``; then for ``client_`` and ``server_`` each:
-            ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``, ``out_of_order``, ``lost``, ``rtt``, ``mss``,
-            ``window_scale``.
+            ``client``, ``client_port``, ``server``, ``server_port``, ``ip_version``, ``vlan``, ``start``, ``end``
+            (epoch seconds), ``reason``, ``client_state``, ``server_state``, ``midstream``; then for ``client_`` and
+            ``server_`` each: ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``, ``out_of_order``, ``lost``,
+            ``rtt``, ``mss``, ``window_scale``.
         """
         cdef const FlowRecord* r = self.r
         cdef tuple key = self.key

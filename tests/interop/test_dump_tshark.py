@@ -12,7 +12,7 @@ import pytest
 from tests.interop import explained, tshark
 from tests.interop.explained import Difference
 from tests.interop.flows import Record, Run, ends, pair, read_records, run_apps
-from tests.interop.tshark import Connection, Content, Endpoint
+from tests.interop.tshark import Connection, Content, Endpoint, Half
 
 pytestmark = [
     pytest.mark.interop,
@@ -74,17 +74,22 @@ def differences(
         for role, end in (("client", streams[0].client), ("server", streams[0].server)):
             content = followed.get((streams[0].stream, end), Content())
             theirs[f"{role}_data"] = shown(content)
-            ours[f"{role}_data"] = shown(as_far_as(content, written[id(flows[0])][end]))
+            told = as_told(written[id(flows[0])][end], content, streams[0].halves[end])
+            ours[f"{role}_data"] = shown(told)
         found += explained.compare(capture, name, ours, theirs)
     return found
 
 
-def as_far_as(theirs: Content, ours: Content) -> Content:
-    """Cut ours at the hole where tshark stops: it goes on only if the hole was acknowledged and data follow."""
+def as_told(ours: Content, theirs: Content, half: Half) -> Content:
+    """Leave out of ours what tshark does not tell of a half.
+
+    It begins with the first payload where nothing was captured before it, and goes on behind a hole only if
+    that was acknowledged and data follow.
+    """
+    start = 1 if half.starts_with_data else 0
     stop = len(theirs.data)
-    if stop not in ours.gaps:
-        return ours
-    return Content(ours.data[:stop], Counter({at: length for at, length in ours.gaps.items() if at < stop}))
+    end = stop if stop in ours.gaps else len(ours.data)
+    return Content(ours.data[:end], Counter({at: n for at, n in ours.gaps.items() if start <= at < end}))
 
 
 def shown(content: Content) -> str:

@@ -59,7 +59,6 @@ FIELDS = (
     "tcp.options.wscale.shift",
     *(f"tcp.analysis.{name}" for name in RETRANSMISSIONS),
     "tcp.analysis.out_of_order",
-    "tcp.analysis.keep_alive",
 )
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 
@@ -92,7 +91,8 @@ class Half:
     """Payload, retransmissions included."""
     retransmits: int = 0
     out_of_order: int = 0
-    keep_alives: int = 0
+    starts_with_data: bool = False
+    """Whether the first packet captured carries payload."""
     mss: int | None = None
     """Of the first SYN; None without the option or the SYN."""
     window_scale: int | None = None
@@ -261,11 +261,11 @@ def add(connection: Connection, segment: Segment) -> None:
         connection.client, connection.server = ends
         connection.roles_known = True
     half = connection.halves[segment.src]
+    half.starts_with_data = segment.length > 0 if not half.packets else half.starts_with_data
     half.packets += 1
     half.bytes += segment.length
     half.retransmits += not segment.analysis.isdisjoint(RETRANSMISSIONS)
     half.out_of_order += "out_of_order" in segment.analysis
-    half.keep_alives += "keep_alive" in segment.analysis
     if opens:
         half.mss = segment.mss if half.mss is None else half.mss
         half.window_scale = segment.window_scale if half.window_scale is None else half.window_scale

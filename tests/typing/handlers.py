@@ -57,7 +57,7 @@ async def call_it_in_a_test(conn: MonitorConnection) -> None:
 
 @app.on(CONN_SETUP, filter="port 80", level=Level.BYTES)
 def set_up(flow: Flow, time: float) -> None:
-    flow.ctx["since"] = time
+    assert_type(time, float)
     assert_type(flow.server, Half)
 
 

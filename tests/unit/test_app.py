@@ -183,10 +183,11 @@ def test_what_is_no_event_is_refused_with_those_that_are(app: App, event: Any) -
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (lambda packet: packet, "'packet'"),
+        (lambda pkt: pkt, "'pkt'.* flow, time$"),
+        (lambda half: half, "'half'"),
         (lambda flow, extra=1: (flow, extra), "'extra'"),
         (lambda *flow: flow, r"\*flow"),
-        (lambda **pkt: pkt, r"\*\*pkt"),
+        (lambda **flow: flow, r"\*\*flow"),
         (lambda *, flow: flow, "flow"),
         (handler, "handler"),
         (generator, "generator"),

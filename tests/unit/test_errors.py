@@ -15,7 +15,6 @@ from aiomos.errors import (
     ConnectionTimedOut,
     EngineBug,
     FilterSyntaxError,
-    FlowClosed,
     StreamGap,
 )
 
@@ -30,7 +29,6 @@ EXAMPLES = [
     StreamGap(offset=1000, length=460, reason="acknowledged, never seen", side="client", flow=FLOW),
     ConnectionReset(flow=FLOW),
     CaptureError("record cut short", path="trace.pcap", offset=24, frames=0),
-    FlowClosed(),
     EngineBug("hole list not sorted", flow=FLOW),
 ]
 

@@ -24,7 +24,9 @@ ALLOWED = {
     "transport": BASE,
     "tcp": KERNEL,
     "ude": KERNEL,
-    "engine": {*KERNEL, "transport.source"},  # the abstract source of frames that it is fed from
+    "delivery": KERNEL,
+    # It is fed from the abstract source of frames that every transport is.
+    "engine": {*KERNEL, "delivery", "transport.source"},
     "app": KERNEL,
     "runtime": {*KERNEL, "app", "engine", "transport", "logging", "metrics"},
     "loader": {"app", "apps", "errors"},
