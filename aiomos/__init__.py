@@ -43,6 +43,7 @@ def __getattr__(name: str) -> _typing.Any:
     value = globals()[name] = getattr(_importlib.import_module(_LAZY[name]), name)
     return value
 
+
 __all__ = [
     "CONN_SETUP",
     "CONN_TEARDOWN",

@@ -221,10 +221,12 @@ class Runtime:
         program = Filter(filter).program
 
         def register(listener: Listener) -> int:
+            connection = self._connection(gaps, level)
+
             def opener(flow: Flow) -> MonitorConnection:
-                connection = self._connection(flow, gaps, level)
-                listener._accept(connection)
-                return connection
+                opened = connection(flow)
+                listener._accept(opened)
+                return opened
 
             return self.engine.add_rule(program, level, midstream=midstream, overlap=overlap, opener=opener)
 
@@ -233,17 +235,25 @@ class Runtime:
     def _add_handler(
         self, app: App, handler: Handler, chosen: Filter, level: Level, midstream: bool, overlap: Overlap, gaps: Gaps
     ) -> None:  # fmt: skip
-        loop = asyncio.get_running_loop()
+        create_task = asyncio.get_running_loop().create_task
+        connection = self._connection(gaps, level)
 
         def opener(flow: Flow) -> MonitorConnection:
-            connection = self._connection(flow, gaps, level)
-            self.handlers.add(loop.create_task(self._handle(app, handler, connection)))
-            return connection
+            opened = connection(flow)
+            self.handlers.add(create_task(self._handle(app, handler, opened)))
+            return opened
 
         self.engine.add_rule(chosen.program, level, midstream=midstream, overlap=overlap, opener=opener)
 
-    def _connection(self, flow: Flow, gaps: Gaps, level: Level) -> MonitorConnection:
-        return MonitorConnection(flow, self.pressure, self.engine.released, gaps, level is Level.STREAM)
+    def _connection(self, gaps: Gaps, level: Level) -> Callable[[Flow], MonitorConnection]:
+        """Return what makes the connections of a registration."""
+        return partial(
+            MonitorConnection,
+            pressure=self.pressure,
+            released=self.engine.released,
+            gaps=gaps,
+            wanted=level is Level.STREAM,
+        )
 
     # --- handlers and callbacks ------------------------------------------------------------------------
 

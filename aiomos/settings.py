@@ -97,8 +97,8 @@ class Settings:
         decapsulate: Whether to look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels.
         separate_vlans: Whether the same addresses and ports on two VLANs are two flows. Off, as a mirror port may
             tag the two directions differently.
-        on_error: What an exception in a handler or callback does: 'log' ends that app's interest in that
-            flow, 'raise' ends the run.
+        on_error: What an exception in a handler or callback does: 'log' ends its interest in that flow, and
+            nothing else; 'raise' ends the run.
     """
 
     budgets: Budgets = attrs.field(factory=Budgets, validator=_budgets)

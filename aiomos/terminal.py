@@ -93,4 +93,4 @@ def print_table(
     try:
         Console(file=text, width=None if text.isatty() else 160).print(table)
     finally:
-        text.detach()                              # the file is its owner's to close
+        text.detach()  # the file is its owner's to close

@@ -134,9 +134,9 @@ class FlowLog:
         def log(flow: "Flow") -> None:
             write(flow.record())
 
-        return app.on(
-            CONN_TEARDOWN, filter=options.filter, level=Level.BYTES, midstream=options.midstream
-        )(log)
+        return app.on(CONN_TEARDOWN, filter=options.filter, level=Level.BYTES, midstream=options.midstream)(
+            log
+        )
 
     def close(self) -> None:
         """Write what is left."""

@@ -60,12 +60,12 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def explanations() -> list[Explanation]:
-    entries = tomllib.loads(TABLE.read_text())["difference"]
     return [
         Explanation(test, capture, connection, entry["field"], entry["reason"])
-        for entry in entries
+        for entry in tomllib.loads(TABLE.read_text())["difference"]
         for test in entry["tests"]
-        for capture, connection in entry["connections"].items()
+        for capture, connections in entry["connections"].items()
+        for connection in connections
     ]
 
 

@@ -32,7 +32,6 @@ PREFERENCES = {
     "ip.check_checksum": "FALSE",
     "tcp.check_checksum": "FALSE",
     "tcp.analyze_sequence_numbers": "TRUE",
-    "tcp.relative_sequence_numbers": "FALSE",
     "tcp.desegment_tcp_streams": "FALSE",
     "tcp.reassemble_out_of_order": "FALSE",
     "tcp.track_bytes_in_flight": "FALSE",

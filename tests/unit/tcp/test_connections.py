@@ -408,6 +408,7 @@ def test_a_connection_is_freed_without_the_cyclic_collector(
         await conn.client.read(3)
         alive.append(ports())
 
+    gc.collect()  # what other tests have left
     gc.disable()
     try:
         watch(handler, traffic, settings=strict(timeouts=Timeouts(reset=0)), loop=loop)

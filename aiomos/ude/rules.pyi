@@ -1,0 +1,1 @@
+"""For other compiled modules only: rules have no Python face."""
