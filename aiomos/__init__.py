@@ -24,7 +24,8 @@ from aiomos.ude.filters import Filter
 
 if _typing.TYPE_CHECKING:
     from aiomos.runtime import Listener, Report, Runtime, run, serve, sleep
-    from aiomos.tcp.streams import Chunk, Gap, MonitorConnection, Stream
+    from aiomos.tcp.chunks import Chunk, Gap
+    from aiomos.tcp.streams import MonitorConnection, Stream
     from aiomos.tcp.views import Flow, Half, State
 
 __version__ = "0.1.0"
@@ -32,7 +33,8 @@ __version__ = "0.1.0"
 # Loaded when first asked for: the command line answers --help and --version without them.
 _LAZY = {
     **dict.fromkeys(("Listener", "Report", "Runtime", "run", "serve", "sleep"), "aiomos.runtime"),
-    **dict.fromkeys(("Chunk", "Gap", "MonitorConnection", "Stream"), "aiomos.tcp.streams"),
+    **dict.fromkeys(("Chunk", "Gap"), "aiomos.tcp.chunks"),
+    **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.tcp.streams"),
     **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
 }
 

@@ -9,6 +9,7 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
+from aiomos.tcp.chunks cimport new_chunk, new_gap
 from aiomos.tcp.clock cimport seconds
 from aiomos.tcp.flows cimport (
     ENDED,
@@ -34,7 +35,6 @@ from aiomos.tcp.reassembly cimport (
     track_close,
     track_lower,
 )
-from aiomos.tcp.streams cimport new_chunk, new_gap
 from aiomos.tcp.views cimport make_flow
 from aiomos.ude.rules cimport ANY_SET, CALL_SETUP, CALL_TEARDOWN, rules_intern, rules_open, rules_watching
 

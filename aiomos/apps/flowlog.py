@@ -134,9 +134,8 @@ class FlowLog:
         def log(flow: "Flow") -> None:
             write(flow.record())
 
-        return app.on(CONN_TEARDOWN, filter=options.filter, level=Level.BYTES, midstream=options.midstream)(
-            log
-        )
+        at_end = app.on(CONN_TEARDOWN, filter=options.filter, level=Level.BYTES, midstream=options.midstream)
+        return at_end(log)
 
     def close(self) -> None:
         """Write what is left."""

@@ -1,14 +1,7 @@
 # The async face: streams of bytes, and the connection they belong to.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-cdef object new_chunk(uint64_t offset, int64_t time_ns, Py_ssize_t length, uint8_t** data)
-cdef Gap new_gap(uint64_t offset, uint64_t length, int64_t time_ns, object reason)
-
-cdef class Gap:
-    cdef readonly uint64_t offset
-    cdef readonly uint64_t length
-    cdef readonly object reason
-    cdef int64_t time_ns
+from aiomos.tcp.chunks cimport Gap
 
 cdef class Pressure:
     cdef readonly uint64_t half_limit      # unread bytes of one half at which its reader is slow
@@ -50,6 +43,7 @@ cdef class Stream:
     cdef readonly uint64_t offset          # of the next byte to read
     cdef uint64_t turn                     # of the pressure, when left_over was noted
     cdef uint64_t left_over                # unread then
+    cdef bint awaited                      # whether a reader was waiting then
     cdef bint ended
     cdef readonly bint wanted              # false once given up: bytes that come are dropped
     cdef bint opened                       # somebody has read from it

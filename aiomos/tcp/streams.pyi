@@ -1,37 +1,14 @@
 from collections.abc import Awaitable, Callable
-from typing import Generic, Literal, Self, TypeVar, final, overload
-
-from typing_extensions import Buffer
+from typing import Generic, Literal, Self, TypeVar, overload
 
 from aiomos.app import Gaps
+from aiomos.tcp.chunks import Chunk, Gap
 from aiomos.tcp.views import Flow, _Reason
 
-_GapReason = Literal["lost", "age", "budget", "snaplen", "end", "unread"]
 _Side = Literal["client", "server"]
 _ItemT = TypeVar("_ItemT", bound=Chunk | Gap, covariant=True)
 
 GAPS: tuple[Gaps, ...]
-
-@final
-class Chunk(bytes):
-    def __new__(cls, data: Buffer = b"", offset: int = 0, time: float = 0.0) -> Self: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def time(self) -> float: ...
-
-class Gap:
-    def __init__(self, offset: int, length: int, reason: _GapReason, time: float = 0.0) -> None: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def reason(self) -> _GapReason: ...
-    @property
-    def time(self) -> float: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    def __hash__(self) -> int: ...
 
 class Pressure:
     HARD: int

@@ -21,7 +21,8 @@ from aiomos.engine import Engine
 from aiomos.errors import AiomosError
 from aiomos.settings import Settings
 from aiomos.tcp.levels import Level
-from aiomos.tcp.streams import Gap, MonitorConnection, Pressure, Stream
+from aiomos.tcp.chunks import Gap
+from aiomos.tcp.streams import MonitorConnection, Pressure, Stream
 from aiomos.tcp.views import Flow
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
 from aiomos.ude.filters import Filter

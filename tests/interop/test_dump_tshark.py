@@ -26,10 +26,14 @@ SHOWN = 40
 def test_dump_agrees_with_tshark(capture: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     name = request.node.callspec.id
     reading = tshark.read(capture)
-    speaking = [stream for stream in reading.connections if any(half.bytes for half in stream.halves.values())]
+    speaking = [
+        stream for stream in reading.connections if any(half.bytes for half in stream.halves.values())
+    ]
     followed = tshark.contents(capture, (connection.stream for connection in speaking))
     log, directory = tmp_path / "flows.jsonl", tmp_path / "streams"
-    run = run_apps(capture, "flowlog", "dump", options={"path": log, "directory": directory, "midstream": "true"})
+    run = run_apps(
+        capture, "flowlog", "dump", options={"path": log, "directory": directory, "midstream": "true"}
+    )
     assert run.whole == reading.whole
     dumped = list(read_dump(directory, read_records(log), run))
     explained.check("dump", name, differences(name, dumped, reading.connections, followed))

@@ -33,8 +33,8 @@ ALLOWED = {
 }
 # The engine does no I/O and reads no clock: time, like frames, is an argument.
 WORLD = {"asyncio", "socket", "time", "structlog", "uvloop", "selectors", "threading", "random"}
-NO_WORLD = {"tcp", "ude", "engine"}
-ASYNC_FACE = {"tcp.connections", "tcp.streams"}
+NO_WORLD = {"tcp", "ude", "delivery", "engine"}
+ASYNC_FACE = {"tcp.streams"}
 
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w., ]+))", re.MULTILINE)
 

@@ -784,6 +784,24 @@ def test_a_handler_that_only_waits_for_the_end_keeps_nothing(loop: Loop) -> None
     assert most <= SMALL.stream_bytes + 2 * BATCH
 
 
+@pytest.mark.parametrize("size", [800, 1500])  # below and above what makes one half slow
+def test_what_all_unread_halves_keep_is_bounded(loop: Loop, size: int) -> None:
+    traffic = Traffic()
+    conns = [traffic.connection(port) for port in range(1000, 1010)]
+    for _ in range(6):
+        for conn in conns:
+            conn.client(bytes(size))
+        traffic.cut()
+    budgets = Budgets(stream_bytes=1000, stream_bytes_total=2000)
+
+    async def handler(conn: MonitorConnection) -> None:
+        await conn.server.read()
+
+    report = watch(handler, traffic, settings=strict(budgets=budgets), loop=loop)
+    kept = 6 * 10 * size - report.counters["gap_bytes.unread"]
+    assert 0 < kept <= 2 * budgets.stream_bytes_total + 10 * size
+
+
 @pytest.mark.timeout(30)
 def test_two_connections_may_feed_one_bounded_queue(loop: Loop) -> None:
     """Neither waits for the engine while the queue is full, so the reader is held back until it is not."""
