@@ -38,6 +38,7 @@ cdef class Stream:
     cdef object head                       # the oldest item, Chunk or Gap, or None
     cdef uint64_t head_order               # when it became readable, among all of the engine's
     cdef object rest                       # deque of (item, order) behind it, or None
+    cdef Gap unread_gap                    # the newest item, if it is a gap that grows as more is dropped
     cdef object error                      # what reading past the last item raises; None at a FIN
     cdef readonly uint64_t unread          # bytes in items
     cdef readonly uint64_t offset          # of the next byte to read

@@ -27,7 +27,8 @@ cdef class Pressure:
 
     A stream beyond its limit holds the pump back as long as its handler is busy elsewhere. A handler that itself waits
     for the engine (for the other half, for the end, for the engine's clock) could never catch up if the
-    engine waited for it; its unread bytes may grow to ``HARD`` limits, and what exceeds them is a gap.
+    engine waited for it; its unread bytes may grow to ``HARD`` limits. A half that was beyond them when readers
+    last had their turn gets no more until it is read: what comes is a gap.
 
     Args:
         half_limit: Unread bytes of one half at which its reader is slow.
@@ -237,7 +238,15 @@ cdef class Stream:
     Iterate over it for chunks as they come, or read as from an ``asyncio.StreamReader``. Missing bytes raise
     `StreamGap` at their place, once, unless the app chose otherwise; reading again goes on behind them. At a FIN
     the iteration ends and reads return ``b""``; a reset, a time-out or an eviction raises its own error
-    after the last byte.
+    after the last byte. Registered with ``gaps="mark"``, iteration yields a `Gap` in their place, although the type
+    says `Chunk`; ``chunks(gaps="mark")`` has the type of both.
+
+    Attributes:
+        side: ``client`` or ``server``: whose bytes they are.
+        offset: Stream offset of the next byte to read.
+        unread: Bytes that are there and not read yet.
+        wanted: False once the half was given up; from the beginning on where the level keeps no bytes.
+        gaps: What missing bytes do here: ``raise``, ``mark``, ``skip`` or ``zero``.
     """
 
     # --- the queue of items ---
@@ -277,14 +286,20 @@ cdef class Stream:
         if type(item) is not Gap:
             size = <uint64_t> PyBytes_GET_SIZE(item)
             if self.overflows():
-                pressure.overflows += 1
                 pressure.overflow_bytes += size
-                item = new_gap(item.offset, size, chunk_time(item), "unread")
+                if self.unread_gap is not None:    # one gap for all that adjoins
+                    self.unread_gap.length += size
+                    return
+                pressure.overflows += 1
+                item = self.unread_gap = new_gap(item.offset, size, chunk_time(item), "unread")
             else:
+                self.unread_gap = None
                 self.unread += size
                 pressure.total += size
                 if self.unread > pressure.half_limit or pressure.total > pressure.total_limit:
                     pressure.slow.add(self)
+        else:
+            self.unread_gap = None
         self.append(item, order)
         self.wake()
 
@@ -298,8 +313,10 @@ cdef class Stream:
             self.turn = pressure.turn
             self.left_over = self.unread
             self.awaited = self.waiting()
+        if pressure.left_over > 2 * pressure.total_limit and (self.left_over or not self.awaited):
+            return True
         if self.left_over <= pressure.half_limit:
-            return not self.awaited and pressure.left_over > 2 * pressure.total_limit
+            return False
         if self.wiring.closers and not self.waiting():
             return True                            # the app only waits for the end
         return self.left_over > <uint64_t> Pressure.HARD * pressure.half_limit
@@ -357,6 +374,8 @@ cdef class Stream:
             if type(item) is not Gap:
                 self.took(<uint64_t> PyBytes_GET_SIZE(item))
                 return item
+            if item is self.unread_gap:
+                self.unread_gap = None
             self.offset = (<Gap> item).offset
             if gaps == "zero":
                 return self.fill(<Gap> item)

@@ -36,7 +36,7 @@ ctypedef struct Rules:
 # What the rules of a set need of a flow together.
 ctypedef struct Need:
     uint8_t level              # the highest
-    uint8_t overlap            # of the first of them
+    uint8_t overlap            # of the first of them that reads the bytes
     bint sink                  # somebody takes the bytes
 
 cdef void rules_open(Rules* rules) noexcept nogil

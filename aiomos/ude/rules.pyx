@@ -72,10 +72,11 @@ cdef Need rules_need(const Rules* rules, uint64_t mask, uint64_t told) noexcept 
         if not mask >> number & 1:
             continue
         rule = &rules.rules[number]
-        if first:
-            need.overlap = rule.overlap
-            first = False
         need.level = max(need.level, rule.level)
-        if rule.connects and rule.level == STREAM_LEVEL and told >> number & 1:
-            need.sink = True
+        if rule.connects and rule.level == STREAM_LEVEL:
+            if first:
+                need.overlap = rule.overlap
+                first = False
+            if told >> number & 1:
+                need.sink = True
     return need
