@@ -51,7 +51,7 @@ asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSani
 	cd build/asan && AIOMOS_BUILD=asan python setup.py --quiet build_ext --inplace
 	cd build/asan && $(SANITIZED) AIOMOS_MUTATIONS=20 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    python -m pytest $(PYTEST) --ignore-glob='*interop*' -k 'not memory_is_bounded'
+	    python -m pytest $(PYTEST) --timeout=600 --ignore-glob='*interop*' -k 'not memory_is_bounded'
 
 fuzz: $(VENV)/fuzz  ## fuzz frames and capture files for FUZZ_SECONDS each, led by coverage; needs clang
 	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang"; exit 1; }

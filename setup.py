@@ -19,7 +19,8 @@ ROOT = Path(__file__).parent
 BUILD = os.environ.get("AIOMOS_BUILD", "release")
 WITH_TESTS = bool(os.environ.get("AIOMOS_TEST_NATIVE"))
 WRITABLE = os.access(ROOT, os.W_OK)
-PLACE = f"build/{BUILD}{'-tests' if WITH_TESTS else ''}" if WRITABLE else tempfile.mkdtemp(prefix="aiomos-")
+ELSEWHERE = None if WRITABLE else tempfile.TemporaryDirectory(prefix="aiomos-")
+PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}{'-tests' if WITH_TESTS else ''}"
 """Where to build: a folder for each kind of build."""
 
 DIRECTIVES = {

@@ -202,7 +202,7 @@ class App(Generic[OptionsT]):
             midstream: Whether to hand over flows whose handshake was not seen; their client is a guess.
             overlap: Which bytes count where segments overlap and differ: those that came ``first`` or
                 ``last``, or those that hosts of an operating system would keep. Bytes are put in order once for
-                all apps: the first registration to pick a flow decides for all of them.
+                all apps: the first handler that reads a flow's bytes decides for all of them.
             gaps: What reading past missing bytes does: ``raise`` `StreamGap`, yield a `Gap` to ``mark`` them,
                 ``skip`` them, or give that many ``zero`` bytes.
 

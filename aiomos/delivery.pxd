@@ -9,6 +9,11 @@ from aiomos.tcp.streams cimport MonitorConnection, Stream
 from aiomos.tcp.views cimport Flow
 from aiomos.ude.rules cimport Rules
 
+cdef class Past:
+    cdef Flow view
+    cdef int side
+    cdef object chunk
+
 cdef class Delivery:
     cdef Flows flows
     cdef Streams streams
@@ -22,6 +27,8 @@ cdef class Delivery:
     cdef list views                    # Python's Flow by Flow.hold of the record
     cdef list free_views
     cdef object on_callback_error
+    cdef object history                # deque of Past: what streams were given last, oldest first
+    cdef uint64_t history_bytes
 
     cdef void free_tracks(self, FlowRecord* flow) noexcept nogil
     cdef void release(self, FlowRecord* flow) noexcept nogil
@@ -32,6 +39,8 @@ cdef class Delivery:
     cdef Flow view_of(self, FlowRecord* flow)
     cdef int deliver(self) except -1
     cdef int push_parts(self, FlowRecord* flow, Flow view, int side, bint both) except -1
+    cdef int remember(self, FlowRecord* flow, Flow view, int side, object chunk) except -1
+    cdef int forget(self, Past past) except -1
     cdef object take_run(self, Track* track, bint both)
     cdef int connect(self, FlowRecord* flow, Flow view) except -1
     cdef int hand_over(self, FlowRecord* flow, Flow view) except -1

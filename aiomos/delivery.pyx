@@ -5,11 +5,12 @@ that have one. A flow with news is signalled; deliver() goes through the signals
 bytes and gaps to them, and ends them.
 """
 
-from libc.stdint cimport uint16_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from aiomos.tcp.chunks cimport new_chunk, new_gap
+from aiomos.tcp.chunks cimport chunk_offset, new_chunk, new_gap
 from aiomos.tcp.clock cimport seconds
 from aiomos.tcp.flows cimport (
     ENDED,
@@ -38,15 +39,23 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.views cimport make_flow
 from aiomos.ude.rules cimport ANY_SET, CALL_SETUP, CALL_TEARDOWN, rules_intern, rules_open, rules_watching
 
+from collections import deque
+
 from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut
 
 cdef enum:
     STATE_LEVEL = 1
     BYTES_LEVEL = 2
     STREAM_LEVEL = 3
+    HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
+    HISTORY_CHUNKS = 65536
 
 cdef tuple GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
 cdef tuple REASON_NAMES = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
+
+
+cdef class Past:
+    """A chunk that a stream was given, kept to compare retransmissions with; empty once forgotten."""
 
 
 cdef class Delivery:
@@ -56,6 +65,7 @@ cdef class Delivery:
         rules_open(&self.rules)
         self.openers, self.calls = [], []
         self.views, self.free_views = [None], []
+        self.history = deque()
 
     def __dealloc__(self):
         flows_close(&self.flows)
@@ -219,6 +229,7 @@ cdef class Delivery:
             order = part.serial
             if kind == PART_DATA:
                 item = self.take_run(track, both)
+                self.remember(flow, view, side, item)
             else:
                 if kind == PART_GAP:
                     item = new_gap(part.offset, part.length, part.time_ns, GAP_NAMES[<int> part.reason])
@@ -259,8 +270,50 @@ cdef class Delivery:
             index = track.out_head
         return chunk
 
+    cdef int remember(self, FlowRecord* flow, Flow view, int side, object chunk) except -1:
+        """Keep what a stream was given last, so that a retransmission that says something else is noticed."""
+        cdef Track* track = track_at(&self.streams, flow.halves[side].track)
+        cdef Past past = Past.__new__(Past)
+        past.view = view
+        past.side = side
+        past.chunk = chunk
+        if side:
+            view.past_server = past
+        else:
+            view.past_client = past
+        track.past = <const uint8_t*> PyBytes_AS_STRING(chunk)
+        track.past_offset = chunk_offset(chunk)
+        track.past_length = <uint64_t> PyBytes_GET_SIZE(chunk)
+        self.history.append(past)
+        self.history_bytes += track.past_length
+        while self.history_bytes > HISTORY_BYTES or len(self.history) > HISTORY_CHUNKS:
+            self.forget(self.history.popleft())
+        return 0
+
+    cdef int forget(self, Past past) except -1:
+        """Let a remembered chunk go, and the track no longer look at it."""
+        cdef Flow view = past.view
+        cdef FlowRecord* flow
+        if view is None:
+            return 0
+        self.history_bytes -= <uint64_t> PyBytes_GET_SIZE(past.chunk)
+        past.view = past.chunk = None
+        if (view.past_server if past.side else view.past_client) is not past:
+            return 0                               # there is a newer one
+        flow = <FlowRecord*> view.r
+        if flow.halves[past.side].track:
+            track_at(&self.streams, flow.halves[past.side].track).past = NULL
+        if past.side:
+            view.past_server = None
+        else:
+            view.past_client = None
+        return 0
+
     cdef int end_view(self, FlowRecord* flow, Flow view) except -1:
         cdef MonitorConnection connection
+        for past in (view.past_client, view.past_server):
+            if past is not None:
+                self.forget(past)
         view.detach()
         for connection in view.connections:
             connection.client.end(None)

@@ -57,6 +57,7 @@ from aiomos.tcp.monitor cimport (
     CLOSED_NOW,
     JOINED,
     PAYLOAD_OK,
+    REBASED,
     REOPEN,
     RESTARTED,
     SETUP,
@@ -383,14 +384,13 @@ cdef class Engine(Delivery):
             flow.halves[side].packets -= 1
             self.end_flow(flow, OPEN)
             return self.on_tcp(decoded)            # finds no flow now, so it does not come here again
+        if outcome & SYN_DOUBTED:
+            self.doubt_syn(flow, side, packet)
         if packet.time_ns > flow.last_ns:
             flow.last_ns = packet.time_ns
-        if outcome & (JOINED | SYN_DOUBTED):
-            if outcome & JOINED:
-                flow.flags &= ~<uint16_t> MIDSTREAM
-                self.join(flow)
-            else:
-                self.doubt_syn(flow, side, packet)
+        if outcome & JOINED:
+            flow.flags &= ~<uint16_t> MIDSTREAM
+            self.join(flow)
         if flow.halves[0].track:
             self.follow_bytes(flow, side, packet, outcome, packet.seq if outcome & (JOINED | RESTARTED) else before_nxt)
         if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
@@ -429,7 +429,7 @@ cdef class Engine(Delivery):
         cdef Track* received = track_at(&self.streams, rcv.track)
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
             track_base(sent, snd)
-        if not received.flags & BASED:
+        if not received.flags & BASED or outcome & REBASED:
             track_base(received, rcv)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
@@ -544,11 +544,17 @@ cdef class Engine(Delivery):
     cdef void doubt_syn(self, FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
         """Remember a SYN in a live connection: both ends may have forgotten the old one."""
         cdef PendingSyn* syn
-        if not flow.pending:
+        cdef bint again = flow.pending != 0
+        if not again:
             flow.pending = pool_take(&self.flows.pending)
         if flow.pending:
             syn = <PendingSyn*> pool_at(&self.flows.pending, flow.pending)
+            if again and syn.seq == packet.seq and syn.side == side:
+                syn.count += 1
+                return
             syn.time_ns = packet.time_ns
+            syn.before_ns = flow.last_ns
+            syn.count = 1
             syn.seq = packet.seq
             syn.side = <uint8_t> side
             syn.options = packet.options
@@ -563,7 +569,9 @@ cdef class Engine(Delivery):
         cdef Decoded opening
         cdef FlowRecord* flow
         cdef bint from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
-        old.halves[syn.side].packets -= 1
+        old.halves[syn.side].packets -= syn.count
+        if old.last_ns == syn.time_ns:             # nothing followed it
+            old.last_ns = syn.before_ns
         self.end_flow(old, REASON_TIMEOUT)
         memset(&opening, 0, sizeof(opening))
         opening.key = decoded.key
@@ -582,8 +590,10 @@ cdef class Engine(Delivery):
         flow = self.open_flow(&opening, False, from_low)
         if flow != NULL:
             monitor_segment(flow, 0, &opening.packet, self.anomalies)
+            flow.halves[0].packets = syn.count
             if flow.halves[0].track:
                 self.follow_bytes(flow, 0, &opening.packet, PAYLOAD_OK, syn.seq)
+                track_at(&self.streams, flow.halves[0].track).retransmits = syn.count - 1
         return flow
 
     # --- time and budgets -----------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Timeouts:
     Flow time-outs fire at the first step of the timer wheel, 1 second, at or after they are due.
 
     Attributes:
-        half_open: Handshake not complete.
+        half_open: Handshake not complete; Linux goes on sending SYNs for 127 seconds.
         established: Both ends established; RFC 5382 REQ-5 asks for no less than 2 hours 4 minutes.
         closing: A FIN was seen, and not yet both of them with their acknowledgements.
         time_wait: Both FINs acknowledged; late retransmissions still find their flow. 0 forgets it at once.
@@ -69,7 +69,7 @@ class Timeouts:
         gap_age: Until missing bytes that nobody acknowledged are a gap.
     """
 
-    half_open: float = attrs.field(default=30.0, validator=_seconds)
+    half_open: float = attrs.field(default=130.0, validator=_seconds)
     established: float = attrs.field(default=7440.0, validator=_seconds)
     closing: float = attrs.field(default=240.0, validator=_seconds)
     time_wait: float = attrs.field(default=60.0, validator=_seconds_or_0)

@@ -73,6 +73,7 @@ cdef enum FlowFlag:
     ENDED = 256                # out of the table
     RESET_BY_SERVER = 512
     ANNOUNCED = 1024           # apps were told of it
+    OTHER_SYNACK = 4096        # a SYN-ACK with another ISN was refused; `resync` is what would acknowledge it
     TO_CONNECT = 2048          # some of its watchers are still to be given a connection
 
 cdef enum Reason:
@@ -109,6 +110,8 @@ ctypedef struct Slot:
 
 ctypedef struct PendingSyn:
     int64_t time_ns
+    int64_t before_ns          # Flow.last_ns as it was
+    uint32_t count             # how often it came
     uint32_t seq
     uint32_t tsval
     uint16_t mss

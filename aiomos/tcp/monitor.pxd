@@ -49,6 +49,7 @@ cdef enum Outcome:
     RESTARTED = 64             # the SYN was sent again with another ISN: stream positions start anew
     ACK_MOVED = 128            # the receiver's half (the peer's data) was acknowledged further
     KEEP_ALIVE = 256           # not a retransmission (RFC 9293 section 3.8.4)
+    REBASED = 1024             # the receiver's half begins elsewhere than was thought: its stream positions start anew
     RESYNC = 512               # the sender jumped ahead and its peer has confirmed it
 
 cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil

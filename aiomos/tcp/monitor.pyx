@@ -22,6 +22,7 @@ from aiomos.tcp.flows cimport (
     MD5_SIGNED,
     MIDSTREAM,
     OFFERS_SCALE,
+    OTHER_SYNACK,
     PASSIVE_CLOSE,
     REASON_FIN,
     REASON_RST,
@@ -139,7 +140,7 @@ cdef int on_control(Flow* flow, int side, Half* snd, Half* rcv, const Packet* pa
             anomalies[A_BAD_FLAGS] += 1
             return 0
         if packet.flags & ACK:
-            return on_synack(snd, rcv, packet, anomalies)
+            return on_synack(flow, snd, rcv, packet, anomalies)
         return on_syn(flow, snd, rcv, packet, anomalies)
     return on_reset(flow, side, snd, rcv, packet, anomalies)
 
@@ -177,7 +178,8 @@ cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
 cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
     cdef bint joins
     if snd.flags & ISS_KNOWN and packet.seq == snd.iss:
-        return PAYLOAD_OK                          # sent again
+        # Sent again; after a RST, the same SYN may yet be answered by a SYN-ACK.
+        return SYN_DOUBTED if flow.flags & CLOSED and not flow.flags & FLOW_ESTABLISHED else PAYLOAD_OK
     if flow.flags & CLOSED:
         return REOPEN
     if not snd.flags & ISS_KNOWN:
@@ -202,11 +204,13 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     return SYN_DOUBTED
 
 
-cdef int on_synack(Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
     cdef int outcome = PAYLOAD_OK
     if snd.flags & ISS_KNOWN:
         if packet.seq != snd.iss:
             anomalies[A_BAD_SYNACK] += 1
+            flow.resync = packet.seq + 1           # which of them the client has taken, its ACK will tell
+            flow.flags |= OTHER_SYNACK
             return 0
     elif snd.flags & SEQ_KNOWN:
         anomalies[A_BAD_SYNACK] += 1
@@ -279,7 +283,8 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         snd.flags &= ~<uint16_t> FIN_SEEN          # nobody had taken that FIN, and it was not the end
         snd.facts &= ~<uint8_t> FIN_SENT
     if packet.flags & FIN:
-        if seq_lt(end, snd.nxt):                   # it has sent more than this FIN lets it
+        # A new FIN in front of what was sent already is not its sender's.
+        if seq_lt(end, snd.nxt) and not (snd.flags & FIN_SEEN and end == snd.fin + 1):
             anomalies[A_AFTER_FIN] += 1
             return outcome & ~PAYLOAD_OK
         on_fin(snd, rcv, packet)
@@ -343,16 +348,26 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     if not rcv.flags & SEQ_KNOWN:
         adopt(rcv, ack)
         rcv.flags |= ACK_SEEN
+    elif begins_elsewhere(flow, rcv, ack):
+        outcome |= REBASED
     ahead = seq_diff(ack, rcv.una)
     if ahead < 0:
         # RFC 5961 section 5.2: older than any acknowledgement that can still be on its way.
-        return -1 if -<int64_t> ahead > allowance(snd) and snd.flags & WINDOW_KNOWN else 0
+        if -<int64_t> ahead <= allowance(snd) or not snd.flags & WINDOW_KNOWN:
+            return outcome
+        if rcv.packets or rcv.flags & ISS_KNOWN:
+            return -1
+        adopt(rcv, ack)                            # one acknowledgement against another, and nothing of that end
+        return outcome | REBASED
     if ahead > 0:
         if seq_lt(rcv.nxt, ack):
             if not (snd.flags & WINDOW_KNOWN) or seq_diff(ack, rcv.nxt) <= allowance(snd):
                 anomalies[A_ACK_UNSEEN] += 1
             elif ack == flow.resync:
                 outcome |= RESYNC
+            elif not (rcv.packets or rcv.flags & ISS_KNOWN):
+                adopt(rcv, ack)                    # as above
+                outcome |= REBASED
             else:
                 return -1
             rcv.nxt = ack
@@ -371,6 +386,18 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         snd.max_wnd = snd.wnd
     snd.flags |= WINDOW_KNOWN
     return outcome
+
+
+cdef bint begins_elsewhere(const Flow* flow, Half* rcv, uint32_t ack) noexcept nogil:
+    """Put right where a half begins, if an acknowledgement shows that it was taken wrongly."""
+    if flow.flags & OTHER_SYNACK and ack == flow.resync and rcv.una == rcv.iss:
+        rcv.iss = rcv.una = ack - 1                # the client took the other SYN-ACK
+        rcv.nxt = ack
+        return True
+    if not rcv.flags & ISS_KNOWN and rcv.packets == 1 and rcv.una == rcv.nxt and ack == rcv.nxt + 1:
+        adopt(rcv, ack)                            # picked up at a keep-alive, which stands one byte back
+        return True
+    return False
 
 
 cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:

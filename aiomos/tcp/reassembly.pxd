@@ -21,6 +21,7 @@ cdef enum TrackFlag:
     TIMING = 8                 # rtt_seq is being timed
     FINISHED = 16              # the end of the stream has been told
     HAS_RTT = 32
+    SYN_REFUSED = 128          # the server did not take the SYN's data: it is to come again
     ACKED_HOLE = 64            # the hole was acknowledged at acked_ns
 
 cdef enum PartKind:
@@ -84,7 +85,10 @@ ctypedef struct Track:
     uint64_t retransmits       # segments
     uint64_t out_of_order      # segments
     uint64_t gaps
-    uint64_t conflicts         # segments whose bytes differ from those held
+    uint64_t conflicts         # segments whose bytes differ from those held or delivered
+    const uint8_t* past        # bytes last delivered, kept by whoever took them; NULL when there are none
+    uint64_t past_offset
+    uint64_t past_length
     uint32_t edge_seq          # sequence number of `edge`
     uint32_t rtt_seq
     uint32_t head[4]           # skip list of pieces

@@ -18,6 +18,7 @@ from aiomos.tcp.wire cimport FIN, SYN
 cdef enum:
     SKIP_LEVELS = 4
     MAX_PIECES = 4096          # held in one half; reached only at level BYTES, where pieces hold no memory
+    MAX_COMPARED = 256         # parts of a batch that a segment sent again is compared with
     MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again
     LEVEL_STREAM = 3
 
@@ -77,6 +78,7 @@ cdef void track_lower(Streams* s, Track* t) noexcept nogil:
         part_release(s, at)
         at = after
     t.out_head = t.out_tail = 0
+    t.past = NULL
     at = t.head[0]
     while at:
         drop_block(s, t, piece_at(s, at))
@@ -405,8 +407,7 @@ cdef uint64_t hold_segment(Streams* s, Track* t, const Piece* new, int policy) n
     fresh += new.end - cursor
     store(s, t, new, kept, new.end)
     if differs:
-        t.conflicts += 1
-        s.conflicts += 1
+        count_conflict(s, t)
     return fresh
 
 
@@ -455,7 +456,7 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
     if length:
         fresh = take_bytes(s, t, half, packet, seq, policy)
         t.stream_bytes += fresh
-        if seq_lt(seq, before_nxt) and not packet.flags & SYN:
+        if seq_lt(seq, before_nxt):
             classify_late(t, packet.time_ns, fresh == length)
     elif not ahead and packet.flags & (SYN | FIN):
         t.retransmits += 1
@@ -473,10 +474,11 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
 cdef void classify_late(Track* t, int64_t now_ns, bint all_fresh) noexcept nogil:
     """A segment behind the highest one seen: sent again, or overtaken on the way (Wireshark's time rule)."""
     cdef int64_t limit = t.handshake_ns if t.handshake_ns else REORDER_NS
-    if all_fresh and now_ns - t.nxt_ns < limit:
+    if all_fresh and now_ns - t.nxt_ns < limit and not t.flags & SYN_REFUSED:
         t.out_of_order += 1
     else:
         t.retransmits += 1
+        t.flags &= ~<uint32_t> SYN_REFUSED
         t.flags &= ~<uint32_t> TIMING              # Karn's algorithm
 
 
@@ -485,8 +487,12 @@ cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* p
     """Deliver or hold a segment's bytes; returns how many of them had not been seen before."""
     cdef int64_t start = offset_of(t, seq), end = start + packet.payload_len
     cdef int64_t cut = 0
-    cdef uint64_t late = 0, captured = packet.payload_cap
+    cdef uint64_t late = 0, captured = packet.payload_cap, before
+    cdef bint differs = False
     if start < <int64_t> t.edge:
+        differs = half.flags & SINK and differs_from_delivered(s, t, packet, start)
+        if differs:
+            count_conflict(s, t)
         if t.missed:
             late = recover_missed(s, t, <uint64_t> (start if start > 0 else 0), <uint64_t> (end if end > 0 else 0))
         if end <= <int64_t> t.edge:
@@ -508,7 +514,43 @@ cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* p
             drain(s, t, half, packet.time_ns)
         settle_hole(t, half, packet.time_ns)
         return late + <uint64_t> (end - start)
-    return late + take_beyond(s, t, half, packet, start, end, cut, captured, policy)
+    before = t.conflicts
+    late += take_beyond(s, t, half, packet, start, end, cut, captured, policy)
+    if differs and t.conflicts > before:           # one segment, one conflict
+        t.conflicts -= 1
+        s.conflicts -= 1
+    return late
+
+
+cdef bint differs_from_delivered(const Streams* s, const Track* t, const Packet* packet, int64_t start) noexcept nogil:
+    """Does a segment sent again say something else than what was delivered?
+
+    What was delivered in this batch is looked at, as far as a bounded walk reaches, and what was handed over last.
+    """
+    cdef uint32_t index = t.out_head
+    cdef int left = MAX_COMPARED
+    cdef const Part* part
+    cdef bint differs = t.past != NULL and differing(packet, start, t.past, t.past_offset, t.past_length)
+    while index and left and not differs:
+        part = part_at(s, index)
+        if part.kind == PART_DATA:
+            differs = differing(packet, start, part.data, part.offset, part.length)
+        index = part.next
+        left -= 1
+    return differs
+
+
+cdef void count_conflict(Streams* s, Track* t) noexcept nogil:
+    t.conflicts += 1
+    s.conflicts += 1
+
+
+cdef bint differing(const Packet* packet, int64_t start, const uint8_t* data, uint64_t offset,
+                    uint64_t length) noexcept nogil:
+    """Do the payload, which begins at stream offset *start*, and *data* differ where they share offsets?"""
+    cdef int64_t left = max(start, <int64_t> offset)
+    cdef int64_t right = min(start + packet.payload_cap, <int64_t> (offset + length))
+    return left < right and memcmp(packet.payload + (left - start), data + (left - <int64_t> offset), right - left) != 0
 
 
 cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* packet, int64_t start,
@@ -619,6 +661,7 @@ cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) no
     if t.flags & SYN_DATA:
         t.flags &= ~<uint32_t> SYN_DATA
         if acked_offset(t, half) <= 0:             # RFC 7413 section 4.2.2: the server did not take the SYN's data
+            t.flags |= SYN_REFUSED
             while t.head[0]:
                 t.stream_bytes -= piece_at(s, t.head[0]).end - piece_at(s, t.head[0]).start
                 drop_piece(s, t, t.head[0])

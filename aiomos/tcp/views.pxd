@@ -13,6 +13,8 @@ cdef class Flow:
     cdef uint64_t kept_lost[2]
     cdef object _key
     cdef list connections              # the engine's: MonitorConnections, in order of registration; None once it ended
+    cdef object past_client            # what the tracks' `past` points into (delivery's Past), or None
+    cdef object past_server
     cdef uint32_t index                # of the record in the pool
 
     cdef void detach(self) noexcept

@@ -310,7 +310,7 @@ cdef class Half:
 
     @property
     def conflicts(self):
-        """Segments whose bytes differ from bytes held for the same sequence numbers."""
+        """Segments whose bytes differ from those held, or delivered last, for the same sequence numbers."""
         return self.track().conflicts
 
     @property

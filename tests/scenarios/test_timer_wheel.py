@@ -131,7 +131,7 @@ def test_wheel_with_fractions_of_a_second(seed: int) -> None:
 @pytest.mark.parametrize("jump", [31, 100, 8191, 8192, 8193, 100_000])
 def test_first_jump_of_a_clock_that_starts_at_zero(jump: int) -> None:
     """Simulated captures begin at 0; the wheel must have started by then."""
-    watcher = Watcher()
+    watcher = Watcher(settings=Settings(timeouts=Timeouts(half_open=30)))
     data, later = stage_frame(1, 0), stage_frame(2, 0)
     watcher.feed([(0, data, 1, len(data)), (jump * SECOND, later, 1, len(later))])
     assert [record["client_port"] for record in watcher.records] == [1]
@@ -140,7 +140,7 @@ def test_first_jump_of_a_clock_that_starts_at_zero(jump: int) -> None:
 
 def test_many_flows_due_in_one_second() -> None:
     """A whole slot is emptied in one step."""
-    watcher = Watcher(level=Level.STATE)
+    watcher = Watcher(level=Level.STATE, settings=Settings(timeouts=Timeouts(half_open=30)))
     frames = [(SECOND, stage_frame(port, 0), 1, 60) for port in range(1, 20_000)]
     watcher.feed(frames)
     late = stage_frame(30_000, 0)
