@@ -570,6 +570,8 @@ cdef class Engine(Delivery):
         cdef FlowRecord* flow
         cdef bint from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
         old.halves[syn.side].packets -= syn.count
+        if old.halves[syn.side].track and syn.seq == old.halves[syn.side].iss:
+            track_at(&self.streams, old.halves[syn.side].track).retransmits -= syn.count
         if old.last_ns == syn.time_ns:             # nothing followed it
             old.last_ns = syn.before_ns
         self.end_flow(old, REASON_TIMEOUT)

@@ -179,7 +179,7 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     cdef bint joins
     if snd.flags & ISS_KNOWN and packet.seq == snd.iss:
         # Sent again; after a RST, the same SYN may yet be answered by a SYN-ACK.
-        return SYN_DOUBTED if flow.flags & CLOSED and not flow.flags & FLOW_ESTABLISHED else PAYLOAD_OK
+        return PAYLOAD_OK | (SYN_DOUBTED if flow.flags & CLOSED and not flow.flags & FLOW_ESTABLISHED else 0)
     if flow.flags & CLOSED:
         return REOPEN
     if not snd.flags & ISS_KNOWN:
