@@ -20,8 +20,8 @@ from aiomos.app import Overlap
 from aiomos.engine import Engine
 from aiomos.errors import AiomosError
 from aiomos.settings import Settings
-from aiomos.tcp.levels import Level
 from aiomos.tcp.chunks import Gap
+from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection, Pressure, Stream
 from aiomos.tcp.views import Flow
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
