@@ -46,6 +46,7 @@ class Program(click.Group):
             # click ends quietly on a closed pipe; a bug is reported with its traceback.
             if ctx.meta.get("traceback") or isinstance(error, (BrokenPipeError, EngineBug)):
                 raise
+            sys.stdout.flush()  # the results so far come before what ended them
             click.echo(f"error: {_message(error)}", err=True)
             ctx.exit(1)
 

@@ -6,6 +6,7 @@ bytes and gaps to them, and ends them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
@@ -130,8 +131,8 @@ cdef class Delivery:
                 if not self.call_rule(number, event, view) and flow.watchers != ANY_SET:
                     mask &= ~(<uint64_t> 1 << number)   # it has failed: no more of this flow for it
                     flow.watchers = rules_intern(&self.rules, mask)
-        if view is not None and what == CALL_TEARDOWN and not flow.hold:
-            view.detach()
+        if view is not None and what == CALL_TEARDOWN and not flow.hold and Py_REFCNT(view) > 1:
+            view.detach()                          # a callback has kept it
         return 0
 
     def call_rule(self, number, event, view):

@@ -5,12 +5,16 @@ from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half as HalfRecord
 from aiomos.tcp.reassembly cimport Streams, Track
 
+# The last values of a flow that is gone.
+ctypedef struct Kept:
+    FlowRecord record
+    Track tracks[2]
+    uint64_t lost[2]
+
 cdef class Flow:
-    cdef const FlowRecord* r           # in the engine's pool, or `kept`
+    cdef const FlowRecord* r           # in the engine's pool, or in `kept`
     cdef const Streams* streams        # NULL once the flow is gone
-    cdef FlowRecord kept               # its last values, with the tracks below
-    cdef Track kept_tracks[2]
-    cdef uint64_t kept_lost[2]
+    cdef Kept* kept                    # NULL until then
     cdef object _key
     cdef list connections              # the engine's: MonitorConnections, in order of registration; None once it ended
     cdef object past_client            # what the tracks' `past` points into (delivery's Past), or None

@@ -5,7 +5,7 @@ moment of TCP processing. When the flow ends its last values are kept, so an app
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.stdlib cimport calloc, free
 
 from aiomos.tcp.clock cimport seconds
 from aiomos.tcp.flows cimport (
@@ -46,6 +46,9 @@ class State(IntEnum):
     LISTEN = 10
     CLOSING = 11
 
+
+cdef FlowRecord NOTHING       # what there is to read of a flow without a record, and of a half without a track
+cdef Track NO_TRACK
 
 cdef tuple STATES = (None, *State)
 cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
@@ -94,20 +97,23 @@ cdef class Flow:
     """
 
     def __cinit__(self):
-        # A flow made by hand reads as an empty one rather than through a null pointer.
-        memset(&self.kept, 0, sizeof(self.kept))
-        memset(self.kept_tracks, 0, sizeof(self.kept_tracks))
-        self.r = &self.kept
+        self.r = &NOTHING                          # made by hand, it reads as an empty flow
+
+    def __dealloc__(self):
+        free(self.kept)
 
     cdef void detach(self) noexcept:
-        """Keep the last values: the engine is about to reuse the record."""
+        """Keep the last values: the engine is about to reuse the record. Without memory they read as nothing."""
         cdef int side
-        for side in range(2):
-            if self.r.halves[side].track:
-                self.kept_tracks[side] = track_at(self.streams, self.r.halves[side].track)[0]
-                self.kept_lost[side] = track_lost(self.streams, &self.kept_tracks[side], &self.r.halves[side])
-        self.kept = self.r[0]
-        self.r = &self.kept
+        cdef Kept* kept = <Kept*> calloc(1, sizeof(Kept))
+        if kept != NULL:
+            kept.record = self.r[0]
+            for side in range(2):
+                if kept.record.halves[side].track:
+                    kept.tracks[side] = track_at(self.streams, kept.record.halves[side].track)[0]
+                    kept.lost[side] = track_lost(self.streams, &kept.tracks[side], &kept.record.halves[side])
+        self.kept = kept
+        self.r = &kept.record if kept != NULL else &NOTHING
         self.streams = NULL
 
     @property
@@ -238,10 +244,11 @@ cdef class Half:
 
     cdef const Track* track(self) noexcept:
         """Its byte context, or an empty one."""
-        cdef const FlowRecord* r = self.flow.r
-        if self.flow.streams == NULL or r.halves[self.side].track == 0:
-            return &self.flow.kept_tracks[self.side]
-        return track_at(self.flow.streams, r.halves[self.side].track)
+        if self.flow.kept != NULL:
+            return &self.flow.kept.tracks[self.side]
+        if self.flow.streams == NULL or self.record().track == 0:
+            return &NO_TRACK
+        return track_at(self.flow.streams, self.record().track)
 
     cdef void add_to(self, dict fields, tuple names):
         cdef const HalfRecord* r = self.record()
@@ -305,7 +312,7 @@ cdef class Half:
     def lost(self):
         """Bytes that the peer acknowledged and that were never seen."""
         if self.flow.streams == NULL:
-            return self.flow.kept_lost[self.side]
+            return self.flow.kept.lost[self.side] if self.flow.kept != NULL else 0
         return track_lost(self.flow.streams, self.track(), self.record())
 
     @property
