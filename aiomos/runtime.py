@@ -45,7 +45,7 @@ LOGGED_ERRORS = 10
 BLOCK_SIZE = 1 << 20
 """Bytes of a capture read at once: frames enough that a handler, woken once a batch, finds more than one chunk."""
 
-COLLECTOR_THRESHOLDS = (100_000, 50, 50)
+COLLECTOR_THRESHOLDS = (500_000, 50, 50)
 """For `gc.set_threshold` while run() owns the process. Connections are freed by reference count; looking for cycles
 among all open ones after every 700 new objects would cost more than the rest of their handling."""
 
