@@ -42,7 +42,7 @@ from aiomos.ude.rules cimport ANY_SET, CALL_SETUP, CALL_TEARDOWN, rules_intern, 
 
 from collections import deque
 
-from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut
+from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug
 
 cdef enum:
     STATE_LEVEL = 1
@@ -185,6 +185,8 @@ cdef class Delivery:
                     self.end_view(flow, view)
         finally:
             self.signal_count = 0
+        if self.streams.parts_missing:
+            raise EngineBug(f"a batch brought about {self.streams.parts_missing} parts more than its pool holds")
         return 0
 
     cdef int connect(self, FlowRecord* flow, Flow view) except -1:

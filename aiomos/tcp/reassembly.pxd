@@ -112,6 +112,7 @@ ctypedef struct Streams:
     uint32_t half_budget       # held_bytes of one track
     uint32_t random            # state of the skip list's coin
     uint64_t serial            # of the next part
+    uint64_t parts_missing     # parts that found no room; stays 0 unless the pool was made too small
     uint64_t gaps[6]           # by GapReason
     uint64_t gap_bytes[6]
     uint64_t conflicts

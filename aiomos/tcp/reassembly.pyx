@@ -131,6 +131,7 @@ cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length
     cdef uint32_t index = pool_take(&s.parts)
     cdef Part* part
     if index == 0:
+        s.parts_missing += 1
         return NULL
     part = part_at(s, index)
     part.kind = <uint8_t> kind
