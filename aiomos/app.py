@@ -196,6 +196,9 @@ class App(Generic[OptionsT]):
     ) -> Callable[[HandlerT], HandlerT]:
         """Register an async function to be called once for each flow that the filter picks.
 
+        At `Level.STREAM` it is called when the first bytes have come, or else at the flow's end, so that a flood of
+        SYNs starts no handlers; below that level, after the flow's first packet.
+
         Args:
             filter: Connection filter, looked at on a flow's first packet; empty picks every TCP flow.
             level: How much of each flow the handler needs; less is cheaper.

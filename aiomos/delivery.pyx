@@ -198,10 +198,12 @@ cdef class Delivery:
         for connection in view.connections:
             mask &= ~(<uint64_t> 1 << connection.rule)
         for number in range(self.rules.count):
-            if mask >> number & 1:
+            if mask >> number & 1 and self.rules.rules[number].active:
                 connection = self.openers[number](view)
                 connection.rule = number
                 view.connections.append(connection)
+        if not view.connections:                   # whoever wanted it has gone meanwhile
+            self.lower(flow, view)
 
     cdef int hand_over(self, FlowRecord* flow, Flow view) except -1:
         """Push each half's bytes of this batch to every connection.

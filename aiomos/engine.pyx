@@ -123,6 +123,7 @@ cdef extern from *:
 cdef enum:
     SECOND = 1_000_000_000
     STATE_LEVEL = 1
+    STREAM_LEVEL = 3
     EVICTION_LOOKS = 64        # flows whose deadline is put right in search of the idlest
     FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
@@ -232,6 +233,8 @@ cdef class Engine(Delivery):
             self.rules.midstream |= <uint64_t> 1 << number
         if opener is not None:
             self.rules.connecting |= <uint64_t> 1 << number
+            if level == STREAM_LEVEL:
+                self.rules.reading |= <uint64_t> 1 << number
         return number
 
     def remove_rule(self, uint32_t number):
@@ -519,7 +522,8 @@ cdef class Engine(Delivery):
         flow.watchers = rules_intern(&self.rules, mask)
         if mask & self.rules.connecting:
             flow.flags |= TO_CONNECT
-            self.signal(flow)
+            if mask & self.rules.connecting & ~self.rules.reading:
+                self.signal(flow)                  # who reads bytes is told when there are some, or at the end
         return 0
 
     cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil:
@@ -703,7 +707,7 @@ cdef class Engine(Delivery):
             self.call(flow, CALL_TEARDOWN)
         else:                                      # a SYN-ACK whose SYN never came, and what followed it
             self.orphans += flow.halves[0].packets + flow.halves[1].packets
-        if flow.hold or flow.flags & SIGNALLED:
+        if flow.hold or flow.flags & (SIGNALLED | TO_CONNECT):
             self.signal(flow)
         else:
             self.release(flow)

@@ -30,6 +30,7 @@ ctypedef struct Rules:
     uint32_t count
     uint64_t midstream         # sets of rules, a bit each
     uint64_t connecting
+    uint64_t reading           # of the connecting ones, those at level STREAM
     uint64_t sets[4096]        # watch sets that flows name by their index; the first is empty
     uint32_t set_count
 

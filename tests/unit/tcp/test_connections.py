@@ -193,11 +193,14 @@ def test_a_reset_is_raised_behind_the_last_bytes_of_both(
 def test_only_one_coroutine_may_iterate_over_a_connection(
     traffic: Traffic, conn: Connection, loop: Loop
 ) -> None:
-    traffic.pause(20)
     conn.client(b"abc")
+    traffic.pause(20)
+    conn.client(b"def")
     conn.close()
 
     async def handler(conn: MonitorConnection) -> None:
+        assert await anext(conn) == ("client", b"abc")
+
         async def first() -> Any:
             return await anext(conn)
 
@@ -205,7 +208,7 @@ def test_only_one_coroutine_may_iterate_over_a_connection(
         await asyncio.sleep(0)
         with pytest.raises(RuntimeError, match="waiting"):
             await anext(conn)
-        assert await task == ("client", b"abc")
+        assert await task == ("client", b"def")
 
     watch(handler, traffic, loop=loop)
 
@@ -566,6 +569,7 @@ def test_a_listener_gives_the_connections_its_filter_picks(traffic: Traffic, loo
 def test_leaving_a_listener_lets_its_connections_go(traffic: Traffic, loop: Loop) -> None:
     first, second = traffic.connection(1000), traffic.connection(1001)
     first.client(b"abc")
+    second.client(b"x")
     second.client(bytes(1000), at=10, ack=0)
     traffic.pause()
     traffic.connection(1002)
