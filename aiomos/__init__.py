@@ -11,20 +11,42 @@ from aiomos.errors import (
     ConnectionEvicted,
     ConnectionReset,
     ConnectionTimedOut,
+    ControlError,
     EngineBug,
     FilterSyntaxError,
+    FlowClosed,
     OptionError,
     RegistrationError,
+    StalePacketError,
     StreamGap,
 )
 from aiomos.settings import Budgets, Settings, Timeouts
 from aiomos.tcp.levels import Level
-from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, Event
+from aiomos.ude.events import (
+    CONN_NEW_DATA,
+    CONN_SETUP,
+    CONN_START,
+    CONN_TEARDOWN,
+    ERROR,
+    ORPHAN,
+    PKT_IN,
+    PKT_OUT,
+    REXMIT,
+    STATE_CHANGE,
+    TIMEOUT,
+    ErrorKind,
+    Event,
+    Hook,
+    Occurrence,
+    RexmitKind,
+)
 from aiomos.ude.filters import Filter
+from aiomos.ude.user import UserEvent
 
 if _typing.TYPE_CHECKING:
     from aiomos.runtime import Listener, Report, Runtime, run, serve, sleep
     from aiomos.tcp.chunks import Chunk, Gap
+    from aiomos.tcp.packets import Packet
     from aiomos.tcp.streams import MonitorConnection, Stream
     from aiomos.tcp.views import Flow, Half, State
 
@@ -35,6 +57,7 @@ _LAZY = {
     **dict.fromkeys(("Listener", "Report", "Runtime", "run", "serve", "sleep"), "aiomos.runtime"),
     **dict.fromkeys(("Chunk", "Gap"), "aiomos.tcp.chunks"),
     **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.tcp.streams"),
+    "Packet": "aiomos.tcp.packets",
     **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
 }
 
@@ -47,8 +70,17 @@ def __getattr__(name: str) -> _typing.Any:
 
 
 __all__ = [
+    "CONN_NEW_DATA",
     "CONN_SETUP",
+    "CONN_START",
     "CONN_TEARDOWN",
+    "ERROR",
+    "ORPHAN",
+    "PKT_IN",
+    "PKT_OUT",
+    "REXMIT",
+    "STATE_CHANGE",
+    "TIMEOUT",
     "AiomosError",
     "App",
     "AppLoadError",
@@ -59,27 +91,36 @@ __all__ = [
     "ConnectionEvicted",
     "ConnectionReset",
     "ConnectionTimedOut",
+    "ControlError",
     "EngineBug",
+    "ErrorKind",
     "Event",
     "Filter",
     "FilterSyntaxError",
     "Flow",
+    "FlowClosed",
     "Gap",
     "Half",
+    "Hook",
     "Level",
     "Listener",
     "MonitorConnection",
     "MonitorRegistration",
+    "Occurrence",
     "OptionError",
+    "Packet",
     "RegistrationError",
     "Report",
+    "RexmitKind",
     "Runtime",
     "Settings",
+    "StalePacketError",
     "State",
     "Stream",
     "StreamGap",
     "Timeouts",
     "TrackRegistration",
+    "UserEvent",
     "__version__",
     "run",
     "serve",

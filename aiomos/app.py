@@ -15,13 +15,19 @@ import attrs
 from aiomos.errors import OptionError, RegistrationError
 from aiomos.options import build
 from aiomos.tcp.levels import Level
-from aiomos.ude.events import Event
+from aiomos.ude.events import ORPHAN, Event, Hook
 from aiomos.ude.filters import Filter
+from aiomos.ude.parameters import callback_parameters, place
+from aiomos.ude.user import AnyEvent, Predicate, UserEvent
+from aiomos.ude.user import event as free_event
+from aiomos.ude.user import ude as free_ude
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
+    from aiomos.runtime import Runtime
     from aiomos.tcp.streams import MonitorConnection
+    from aiomos.tcp.views import Flow
 
     OptionsT = TypeVar("OptionsT", default=Any)
 else:
@@ -38,8 +44,6 @@ Gaps: TypeAlias = Literal["raise", "mark", "skip", "zero"]
 HandlerT = TypeVar("HandlerT", bound=Handler)
 LifecycleT = TypeVar("LifecycleT", bound=Lifecycle)
 
-CALLBACK_PARAMETERS = ("flow", "time")
-
 
 @attrs.frozen(eq=False, kw_only=True)
 class MonitorRegistration:
@@ -53,6 +57,7 @@ class MonitorRegistration:
         midstream: Whether flows whose handshake was not seen are handed over too.
         overlap: Which bytes count where segments overlap and differ, if it is the first to pick a flow.
         gaps: What reading past missing bytes does, unless a read says otherwise.
+        start: The event on a flow from which on the handler is started; None for its first bytes.
     """
 
     app: "App" = attrs.field(repr=False)
@@ -62,6 +67,7 @@ class MonitorRegistration:
     midstream: bool
     overlap: Overlap
     gaps: Gaps
+    start: "AnyEvent | None"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -70,7 +76,8 @@ class CallbackRegistration:
 
     Attributes:
         app: The app it belongs to.
-        event: The event.
+        event: The event, built-in or user-defined.
+        hook: Where in the processing of a packet it is called.
         function: The callback.
         parameters: What it asked for, in the order of its parameters.
         filter: Picks the flows, on the first packet of each.
@@ -81,7 +88,8 @@ class CallbackRegistration:
     """
 
     app: "App" = attrs.field(repr=False)
-    event: Event
+    event: AnyEvent
+    hook: Hook
     function: Callback
     parameters: tuple[str, ...]
     filter: Filter
@@ -89,6 +97,12 @@ class CallbackRegistration:
     midstream: bool
     active: bool = True
     on_cancel: list[Callable[[], None]] = attrs.field(factory=list, repr=False)
+
+    @property
+    def unbound(self) -> bool:
+        """Whether it is about packets that belong to no flow, or not yet."""
+        root = self.event.root if isinstance(self.event, UserEvent) else self.event
+        return self.hook is Hook.RAW or root is ORPHAN
 
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         """Call the function, as a test of the app may do."""
@@ -136,6 +150,8 @@ class App(Generic[OptionsT]):
         monitors: Registrations of handlers, in the order of the wire from client to server.
         callbacks: Registrations of callbacks, in the same order.
         tracks: Registrations that only have flows followed.
+        udes: User-defined events that the app has defined.
+        runtimes: Where it is attached; registrations made meanwhile count from then on.
         startup_functions: Called in this order before the first frame.
         shutdown_functions: Called in reverse order after the last handler has ended.
     """
@@ -149,6 +165,8 @@ class App(Generic[OptionsT]):
         self.monitors: list[MonitorRegistration] = []
         self.callbacks: list[CallbackRegistration] = []
         self.tracks: list[TrackRegistration] = []
+        self.udes: list[UserEvent] = []
+        self.runtimes: list[Runtime] = []
         self.startup_functions: list[Lifecycle] = []
         self.shutdown_functions: list[Lifecycle] = []
         self._options: OptionsT | None = None
@@ -193,6 +211,7 @@ class App(Generic[OptionsT]):
         midstream: bool = False,
         overlap: Overlap = "first",
         gaps: Gaps = "raise",
+        start: "AnyEvent | None" = None,
     ) -> Callable[[HandlerT], HandlerT]:
         """Register an async function to be called once for each flow that the filter picks.
 
@@ -208,6 +227,8 @@ class App(Generic[OptionsT]):
                 all apps: the first handler that reads a flow's bytes decides for all of them.
             gaps: What reading past missing bytes does: ``raise`` `StreamGap`, yield a `Gap` to ``mark`` them,
                 ``skip`` them, or give that many ``zero`` bytes.
+            start: Call the function only once this event has happened on a flow. Both halves are kept until then
+                (`Budgets.kept_bytes_half`), so that the function reads them from the beginning; what was more is a gap.
 
         Returns:
             A decorator that gives the function back as it is, so decorators can be stacked.
@@ -221,42 +242,51 @@ class App(Generic[OptionsT]):
         _check_argument("level", level, tuple(Level))
         _check_argument("overlap", overlap, get_args(Overlap))
         _check_argument("gaps", gaps, get_args(Gaps))
+        if start is not None:
+            _check_event("start", start)
         chosen = Filter(filter)
 
         def register(handler: HandlerT) -> HandlerT:
             _check_handler(handler)
-            self.monitors.append(
-                MonitorRegistration(
-                    app=self,
-                    handler=handler,
-                    filter=chosen,
-                    level=level,
-                    midstream=midstream,
-                    overlap=overlap,
-                    gaps=gaps,
-                )
+            registration = MonitorRegistration(
+                app=self,
+                handler=handler,
+                filter=chosen,
+                level=level,
+                midstream=midstream,
+                overlap=overlap,
+                gaps=gaps,
+                start=start,
             )
+            self.monitors.append(registration)
+            for runtime in self.runtimes:
+                runtime.add_handler(registration)
             return handler
 
         return register
 
     def on(
         self,
-        event: Event,
+        event: AnyEvent,
         *,
         filter: str = "",  # noqa: A002  as in monitor()
-        level: Level = Level.STATE,
+        hook: Hook = Hook.RECEIVER,
+        level: Level | None = None,
         midstream: bool = False,
     ) -> Callable[[Callback], CallbackRegistration]:
         """Register a plain function to be called inside TCP processing, at the moment of an event.
 
-        The function receives what it names, in any order: ``flow``, the `Flow`; ``time``, that of the packet at
-        hand, in seconds. Once it has raised, it is not called again for that flow.
+        The function receives what it names, in any order: ``pkt``, the `Packet`; ``flow``, the `Flow`; ``half``, that
+        of the packet's sender or which the event is about; ``side``, its name; ``time``, that of the packet at hand,
+        in seconds; ``event``, the `Occurrence` with the facts of the event. Once it has raised, it is not called again
+        for that flow.
 
         Args:
-            event: A built-in event.
+            event: A built-in or user-defined event.
             filter: Connection filter that picks the flows; empty picks every TCP flow.
-            level: How much of each flow the callback needs followed; `Level.BYTES` for counters of bytes.
+            hook: Where in the processing of a packet, for events that have a choice.
+            level: How much of each flow the callback needs followed; by default the least at which the event exists.
+                Counters of bytes need `Level.BYTES`.
             midstream: Whether flows whose handshake was not seen count too; their client is a guess.
 
         Returns:
@@ -264,26 +294,72 @@ class App(Generic[OptionsT]):
 
         Raises:
             FilterSyntaxError: the filter cannot be read.
-            RegistrationError: *event* is no event, or the function cannot be a callback.
+            RegistrationError: *event* is no event or not raised at *hook*, or the function cannot be a callback.
         """
-        _check_argument("event", event, tuple(Event))
-        _check_argument("level", level, tuple(Level))
+        _check_event("event", event)
+        _check_argument("hook", hook, tuple(Hook))
+        if level is not None:
+            _check_argument("level", level, tuple(Level))
+        if hook not in event.hooks:
+            choices = ", ".join(f"Hook.{choice.name}" for choice in event.hooks)
+            raise RegistrationError(f"hook=Hook.{hook.name}: {event.name} is raised at {choices}")
         chosen = Filter(filter)
 
         def register(function: Callback) -> CallbackRegistration:
             registration = CallbackRegistration(
                 app=self,
                 event=event,
+                hook=hook,
                 function=function,
-                parameters=_callback_parameters(function),
+                parameters=callback_parameters(function),
                 filter=chosen,
-                level=level,
+                level=max(event.level, level or Level.STATE),
                 midstream=midstream,
             )
             self.callbacks.append(registration)
+            for runtime in self.runtimes:
+                runtime.add_callback(registration)
             return registration
 
         return register
+
+    def ude(
+        self,
+        base: AnyEvent,
+        *,
+        filter: str = "",  # noqa: A002  as in monitor()
+        native: bool = False,
+        once: bool = False,
+        name: str | None = None,
+    ) -> Callable[[Predicate], UserEvent]:
+        """Define an event of this app by a predicate over another event; see `aiomos.ude.ude`."""
+        define = free_ude(base, filter=filter, native=native, once=once, name=name)
+
+        def register(predicate: Predicate) -> UserEvent:
+            self.udes.append(define(predicate))
+            return self.udes[-1]
+
+        return register
+
+    def event(self, name: str) -> UserEvent:
+        """Make an event that is only raised by hand, by `emit`."""
+        self.udes.append(free_event(name))
+        return self.udes[-1]
+
+    def emit(self, event: UserEvent, flow: "Flow") -> None:
+        """Raise a user-defined event on a flow by hand: callbacks for it run now, then events upon it are looked at.
+
+        Args:
+            event: The event; its own predicate is not asked.
+            flow: The flow, as a callback or handler of this app has it.
+
+        Raises:
+            FlowClosed: the flow has ended.
+            RegistrationError: *event* is not user-defined.
+        """
+        if not isinstance(event, UserEvent):
+            raise RegistrationError(f"{event!r} is not user-defined; only such events are raised by hand")
+        flow.emit(event)
 
     def track(
         self,
@@ -333,7 +409,7 @@ def _check_argument(name: str, value: object, allowed: tuple[object, ...]) -> No
 
 
 def _check_handler(handler: object) -> None:
-    where = _place(handler)
+    where = place(handler)
     if inspect.isasyncgenfunction(handler):
         raise RegistrationError(f"{where}: a handler must not yield")
     if not inspect.iscoroutinefunction(handler):
@@ -342,30 +418,16 @@ def _check_handler(handler: object) -> None:
         raise RegistrationError(f"{where}: a handler must take one positional argument, the connection")
 
 
-def _callback_parameters(function: Callback) -> tuple[str, ...]:
-    where = _place(function)
-    if not callable(function) or inspect.isclass(function):
-        raise RegistrationError(f"{where}: a callback must be a function")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+def _check_event(name: str, event: object) -> None:
+    if not isinstance(event, Event | UserEvent):
         raise RegistrationError(
-            f"{where}: a callback runs inside TCP processing and cannot wait: make it a plain function, or "
-            "register a handler with App.monitor"
+            f"{name}={event!r}: must be an event, such as aiomos.CONN_SETUP, or a user-defined one"
         )
-    parameters = inspect.signature(function).parameters
-    for name, parameter in parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
-            raise RegistrationError(f"{where}: parameter {parameter} must be an ordinary one, without *")
-        if name not in CALLBACK_PARAMETERS:
-            offered = ", ".join(CALLBACK_PARAMETERS)
-            raise RegistrationError(f"{where}: unknown parameter {name!r}; a callback can ask for {offered}")
-    return tuple(parameters)
 
 
 def _check_lifecycle(function: LifecycleT) -> LifecycleT:
     if not callable(function) or not _takes(function, 0):
-        raise RegistrationError(
-            f"{_place(function)}: must be a function that can be called without arguments"
-        )
+        raise RegistrationError(f"{place(function)}: must be a function that can be called without arguments")
     return function
 
 
@@ -376,9 +438,3 @@ def _takes(function: Callable[..., object], count: int) -> bool:
     except TypeError:
         return False
     return True
-
-
-def _place(function: object) -> str:
-    """Name a function for a message, as ``module.function``."""
-    name = getattr(function, "__qualname__", None)
-    return f"{getattr(function, '__module__', '?')}.{name}" if name else repr(function)

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from aiomos.app import App
+    from aiomos.control_client import ControlClient
     from aiomos.runtime import Report
+
+TABLE_ROWS = 50  # of flows, unless --limit says otherwise
 
 # A capture below this is through before a progress bar has said anything.
 WORTH_PROGRESS = 64 << 20
@@ -100,7 +103,7 @@ def main() -> None:
 
 
 @main.command(cls=RunCommand, epilog=EXAMPLES)
-@click.argument("names", metavar="APP...", nargs=-1, required=True)
+@click.argument("names", metavar="APP...", nargs=-1)
 @click.option(
     "--pcap",
     "captures",
@@ -128,6 +131,11 @@ def main() -> None:
 )
 @click.option(
     "--decapsulate", is_flag=True, help="Look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels."
+)
+@click.option(
+    "--control",
+    metavar="PATH",
+    help="Listen for aiomos ctl at this UNIX socket; then the run may begin without apps.",
 )
 @click.option(
     "--loop",
@@ -164,6 +172,7 @@ def run(
     settings: tuple[str, ...],
     checksums: str | None,
     decapsulate: bool,
+    control: str | None,
     loop: Literal["uvloop", "asyncio"],
     progress: bool | None,
     log_format: Any,
@@ -178,6 +187,8 @@ def run(
     from aiomos import logging, runtime
     from aiomos.settings import Settings
 
+    if not names and control is None:
+        raise click.UsageError("name an APP; only with --control can apps come later")
     if captures.count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
     engine_settings = Settings.from_pairs(
@@ -193,7 +204,9 @@ def run(
     if progress is None:
         progress = sys.stderr.isatty() and _size(captures) >= WORTH_PROGRESS
     with _progress(progress) as advance:
-        report = runtime.run(*apps, pcap=captures, settings=engine_settings, loop=loop, progress=advance)
+        report = runtime.run(
+            *apps, pcap=captures, settings=engine_settings, loop=loop, progress=advance, control=control
+        )
     sys.stdout.flush()  # here, where a closed pipe is still handled
     if verbose or sys.stderr.isatty():
         click.echo(_summary(report), err=True)
@@ -201,16 +214,131 @@ def run(
 
 @main.command()
 @click.argument("names", metavar="[APP]...", nargs=-1)
+@click.option(
+    "--explain",
+    is_flag=True,
+    help="Show instead which of their user-defined events run native, and what keeps the others in Python.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="With --explain: also the compiled programs.")
 @traceback_option
-def apps(names: tuple[str, ...]) -> None:
+def apps(names: tuple[str, ...], explain: bool, verbose: bool) -> None:
     """List the apps that ship with aiomos, or the options of the apps given."""
     from aiomos import terminal
     from aiomos.loader import shipped_apps
 
+    if explain and not names:
+        raise click.UsageError("--explain needs an APP")
     for app in _load(names):
-        terminal.show_options(app)
+        if explain:
+            terminal.show_events(app, programs=verbose)
+        else:
+            terminal.show_options(app)
     if not names:
         terminal.show_apps(shipped_apps())
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+
+
+@main.group()
+@click.argument("path")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=30,
+    show_default=True,
+    help="How long to wait for an answer.",
+)
+@traceback_option
+@click.pass_context
+def ctl(ctx: click.Context, path: str, timeout: float) -> None:
+    """Control the run that listens at the socket PATH: aiomos run ... --control PATH."""
+    from aiomos.control_client import ControlClient
+
+    ctx.obj = ControlClient(path, timeout=timeout)
+
+
+@ctl.command()
+@click.argument("app")
+@click.option("--set", "options", metavar="NAME=VALUE", multiple=True, help="Set an option of the app.")
+@json_option
+@click.pass_obj
+def attach(client: "ControlClient", app: str, options: tuple[str, ...], as_json: bool) -> None:
+    """Attach an app, named as for aiomos run.
+
+    A module is one that the run finds, from the folder it was started in; a file is looked for from here.
+    """
+    name = client.attach(app, options)
+    click.echo(_json({"name": name}) if as_json else f"attached {name}")
+
+
+@ctl.command()
+@click.argument("name")
+@json_option
+@click.pass_obj
+def detach(client: "ControlClient", name: str, as_json: bool) -> None:
+    """Detach the app that goes by NAME in the list of apps."""
+    client.detach(name)
+    click.echo(_json({"name": name}) if as_json else f"detached {name}")
+
+
+@ctl.command("apps")
+@json_option
+@click.pass_obj
+def attached_apps(client: "ControlClient", as_json: bool) -> None:
+    """List the attached apps."""
+    from aiomos import terminal
+
+    listed = client.apps()
+    if not as_json:
+        terminal.show_attached(listed)
+        return
+    for attached in listed:
+        click.echo(_json(attached))
+
+
+@ctl.command()
+@click.argument("filter", nargs=-1)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help=f"How many at most: in a table {TABLE_ROWS}, else all.",
+)
+@json_option
+@click.pass_obj
+def flows(client: "ControlClient", filter: tuple[str, ...], limit: int | None, as_json: bool) -> None:  # noqa: A002
+    """List open flows: all, or those that a FILTER picks, such as "server port 443"."""
+    from aiomos import terminal
+
+    chosen = " ".join(filter)
+    if not as_json:
+        rows = limit or TABLE_ROWS
+        terminal.show_flows(list(client.flows(chosen, limit=rows + 1)), rows=rows)
+        return
+    for flow in client.flows(chosen, limit=limit):
+        click.echo(_json(flow))
+
+
+@ctl.command()
+@json_option
+@click.pass_obj
+def stats(client: "ControlClient", as_json: bool) -> None:
+    """Show the counters of the engine and of each app."""
+    from aiomos import terminal
+
+    counters = client.stats()
+    if as_json:
+        click.echo(_json(counters))
+    else:
+        terminal.show_counters(**counters)
+
+
+def _json(value: object) -> bytes:
+    import orjson
+
+    return orjson.dumps(value)
 
 
 def _load(names: Sequence[str]) -> "list[App]":

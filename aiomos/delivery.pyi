@@ -1,5 +1,23 @@
-from aiomos.tcp.views import Flow
+from collections.abc import Callable, Iterable, Sequence
 
-class Delivery:
-    def call_rule(self, number: int, event: str, view: Flow) -> bool: ...
+from aiomos.callbacks import Account, Call, Callbacks
+from aiomos.tcp.views import Flow
+from aiomos.ude.events import Event, Hook
+from aiomos.ude.user import UserEvent
+
+class Past: ...
+
+class Delivery(Callbacks):
+    def pick_up(self, rules: Iterable[int]) -> None: ...
+    def stop(self, view: Flow) -> None: ...
+    def listen(
+        self,
+        view: Flow,
+        event: Event | UserEvent,
+        hook: Hook,
+        function: Callable[..., object],
+        parameters: Sequence[str],
+    ) -> Call: ...
+    def own_call(self, account: Account, event: Event | UserEvent, hook: Hook) -> Call: ...
+    def ignore(self, view: Flow, own: Call) -> None: ...
     def released(self, view: Flow) -> None: ...

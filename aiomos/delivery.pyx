@@ -1,29 +1,34 @@
-"""Delivery: what Python is told of a batch, once it is done, and callbacks at their very moment.
+"""Delivery: what Python is told of a batch, once it is done.
 
-The base of the engine: it owns the flow and stream records, knows the rules, and keeps the Python side of those flows
-that have one. A flow with news is signalled; deliver() goes through the signals, makes connections, pushes
-bytes and gaps to them, and ends them.
+A flow with news is signalled. deliver() goes through the signals: it raises CONN_NEW_DATA, makes connections, keeps
+bytes for those who look at them later, pushes bytes and gaps to connections, and ends them.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
-from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
 
+from aiomos.callbacks cimport WHAT_GAP, Account, Call, Moment, encode, is_open
 from aiomos.tcp.chunks cimport chunk_offset, new_chunk, new_gap
-from aiomos.tcp.clock cimport seconds
 from aiomos.tcp.flows cimport (
+    ANNOUNCED,
+    CLIENT_IS_LOW,
     ENDED,
+    FIN_SEEN,
+    ISS_KNOWN,
+    KEEP,
+    SEQ_KNOWN,
     SIGNALLED,
     SINK,
     TO_CONNECT,
+    Half,
     flow_at,
-    flow_index,
-    flows_close,
     flows_release,
 )
+from aiomos.tcp.holdings cimport track_ranges, track_read
 from aiomos.tcp.reassembly cimport (
+    BASED,
+    GAP_UNREAD,
     PART_DATA,
     PART_EVICTED,
     PART_GAP,
@@ -32,13 +37,25 @@ from aiomos.tcp.reassembly cimport (
     Part,
     part_at,
     part_release,
-    streams_close,
     track_at,
     track_close,
+    track_drop_parts,
     track_lower,
+    track_open,
 )
-from aiomos.tcp.views cimport make_flow
-from aiomos.ude.rules cimport ANY_SET, CALL_SETUP, CALL_TEARDOWN, rules_intern, rules_open, rules_watching
+from aiomos.tcp.retention cimport track_forget, track_keep
+from aiomos.ude.rules cimport (
+    ANY_SET,
+    Need,
+    Rule,
+    rules_forget,
+    rules_intern,
+    rules_interest,
+    rules_match,
+    rules_need,
+    rules_watching,
+)
+from aiomos.ude.slots cimport SLOT_ERROR, SLOT_NEW_DATA
 
 from collections import deque
 
@@ -50,6 +67,7 @@ cdef enum:
     STREAM_LEVEL = 3
     HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
     HISTORY_CHUNKS = 65536
+    MOST_RANGES = 64           # stretches of kept bytes that a late reader is given
 
 cdef tuple GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
 cdef tuple REASON_NAMES = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
@@ -63,17 +81,24 @@ cdef class Delivery:
     """The Python side of flows. Not to be made by itself: `aiomos.engine.Engine` is one."""
 
     def __cinit__(self):
-        rules_open(&self.rules)
-        self.openers, self.calls = [], []
-        self.views, self.free_views = [None], []
+        self.openers, self.own_calls = [], {}
         self.history = deque()
 
-    def __dealloc__(self):
-        flows_close(&self.flows)
-        streams_close(&self.streams)
-        free(self.signals)
-
     # --- records --------------------------------------------------------------------------------------
+
+    cdef void open_tracks(self, FlowRecord* flow) noexcept nogil:
+        """Follow the bytes of a flow, from here on if it has been running."""
+        cdef Half* half
+        cdef Track* track
+        cdef int side
+        for side in range(2):                      # the pool holds two tracks for every flow record there can be
+            half = &flow.halves[side]
+            half.track = track_open(&self.streams)
+            if half.packets and half.flags & SEQ_KNOWN:
+                track = track_at(&self.streams, half.track)
+                track.edge_seq = half.fin if half.flags & FIN_SEEN else half.nxt
+                track.edge = track.edge_seq - (half.iss + 1) if half.flags & ISS_KNOWN else 0
+                track.flags |= BASED
 
     cdef void free_tracks(self, FlowRecord* flow) noexcept nogil:
         cdef int side
@@ -86,133 +111,278 @@ cdef class Delivery:
         self.free_tracks(flow)
         flows_release(&self.flows, flow)
 
-    # --- signals and callbacks ------------------------------------------------------------------------
-
-    cdef int signal(self, FlowRecord* flow) except -1 nogil:
-        """Have the flow looked at when the batch is delivered; its record stays until then."""
-        cdef size_t capacity
-        cdef uint32_t* signals
-        if flow.flags & SIGNALLED:
-            return 0
-        if self.signal_count == self.signal_capacity:
-            capacity = self.signal_capacity * 2 + 1024
-            signals = <uint32_t*> realloc(self.signals, capacity * sizeof(uint32_t))
-            if signals == NULL:
-                with gil:
-                    raise MemoryError("no memory to note which flows have news")
-            self.signals = signals
-            self.signal_capacity = capacity
-        self.signals[self.signal_count] = flow_index(&self.flows, flow)
-        self.signal_count += 1
-        flow.flags |= SIGNALLED
-        return 0
-
     cdef int signal_data(self, FlowRecord* flow) except -1 nogil:
         if (track_at(&self.streams, flow.halves[0].track).out_head
                 or track_at(&self.streams, flow.halves[1].track).out_head):
             return self.signal(flow)
         return 0
 
-    cdef int call(self, FlowRecord* flow, int what) except -1 with gil:
-        """The gate to callbacks: those of the flow's watchers, in the order of registration."""
-        cdef uint64_t mask = rules_watching(&self.rules, flow)
-        cdef uint32_t number
-        cdef Flow view
-        event = "conn_setup" if what == CALL_SETUP else "conn_teardown"
-        view = None
-        for number in range(self.rules.count):
-            if mask >> number & 1 and self.rules.rules[number].calls & what:
-                if view is None:
-                    # What will be asked about again keeps its Python side; a flow that ends needs none.
-                    if what == CALL_TEARDOWN and not flow.hold:
-                        view = make_flow(flow, &self.streams, 0)
-                    else:
-                        view = self.view_of(flow)
-                if not self.call_rule(number, event, view) and flow.watchers != ANY_SET:
-                    mask &= ~(<uint64_t> 1 << number)   # it has failed: no more of this flow for it
-                    flow.watchers = rules_intern(&self.rules, mask)
-        if view is not None and what == CALL_TEARDOWN and not flow.hold and Py_REFCNT(view) > 1:
-            view.detach()                          # a callback has kept it
+    cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil:
+        """Tell of each half to which this batch has added bytes."""
+        cdef Moment m
+        cdef const Part* part
+        cdef uint32_t index
+        cdef int side
+        if not rules_interest(&self.rules, flow).events >> SLOT_NEW_DATA & 1:
+            return 0
+        for side in range(2):
+            memset(&m, 0, sizeof(m))
+            index = track_at(&self.streams, flow.halves[side].track).out_head if flow.halves[side].track else 0
+            while index:
+                part = part_at(&self.streams, index)
+                if part.kind == PART_DATA:
+                    if not m.length:
+                        m.offset = part.offset
+                    m.length = part.offset + part.length - m.offset
+                index = part.next
+            if m.length:
+                m.flow = flow
+                m.slot = SLOT_NEW_DATA
+                m.side = side
+                m.time_ns = self.now_ns
+                self.happen(&m)
         return 0
 
-    def call_rule(self, number, event, view):
-        """Call a rule's callbacks for an event; False if one raised, which is for on_callback_error."""
-        for name, function, parameters in self.calls[number]:
-            if name != event:
-                continue
-            try:
-                if parameters == ("flow",):
-                    function(view)
-                else:
-                    values = {"flow": view, "time": seconds(self.now_ns)}
-                    function(*[values[parameter] for parameter in parameters])
-            except Exception as error:
-                self.on_callback_error(function, view, error)
-                return False
-        return True
+    # --- who watches a running flow -------------------------------------------------------------------
 
-    cdef Flow view_of(self, FlowRecord* flow):
-        """The Python side of a flow, made when first needed."""
+    def pick_up(self, rules):
+        """Show running flows to rules that were added meanwhile and take flows in mid-stream.
+
+        Args:
+            rules: Their numbers.
+        """
+        cdef uint64_t added = 0, mask, matching
+        cdef uint32_t index
+        cdef FlowRecord* flow
+        for index in rules:
+            added |= <uint64_t> 1 << index
+        for index in range(1, self.flows.pool.high_water + 1):
+            flow = flow_at(&self.flows, index)
+            if flow.flags & ENDED or flow.watchers == ANY_SET:
+                continue
+            matching = added & rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, True)
+            if matching:
+                mask = self.rules.sets[flow.watchers] | matching
+                flow.watchers = rules_intern(&self.rules, mask)
+                flow.flags |= ANNOUNCED
+                if matching & self.rules.connecting:
+                    flow.flags |= TO_CONNECT
+                    if matching & self.rules.connecting & ~self.rules.reading:
+                        self.signal(flow)
+                self.relevel(flow)
+
+    def stop(self, Flow view not None):
+        """Have an app watch a flow no more."""
+        cdef FlowRecord* flow = <FlowRecord*> view.r
+        cdef Account account = view.account
+        cdef MonitorConnection connection
+        if view.streams == NULL or view.index == 0:    # it is gone, or was made for the last callbacks of a flow
+            return
+        if self.current != NULL and self.current.flow == flow:
+            self.current.rules &= ~account.rules
+        flow.watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) & ~account.rules)
+        for connection in list((<Flow> self.views[flow.hold]).connections):
+            if connection.wiring.flow is view:
+                connection.leave()
+        self.relevel(flow)
+
+    def listen(self, Flow view not None, event, hook, function, parameters):
+        """Have a function called at an event for one flow only.
+
+        Returns:
+            The call, for ignore().
+
+        Raises:
+            FlowClosed: the flow has ended.
+            RegistrationError: as add_call() does.
+        """
+        cdef FlowRecord* flow = self.record_of(view)
+        cdef Account account = view.account
+        cdef Call own = Call(), shared = self.own_call(account, event, hook)
+        own.account, own.event, own.function, own.node = account, event, function, shared.node
+        own.count = encode(parameters, own.codes)
+        own.rule, own.rule_bit, own.starts, own.active = shared.rule, shared.rule_bit, -1, True
+        if view.own is None:
+            view.own = {}
+        view.own[shared] = [*view.own.get(shared, ()), own]
+        flow.watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) | own.rule_bit)
+        self.relevel(flow)
+        return own
+
+    def own_call(self, Account account not None, event, hook):
+        """The call that stands for those that single connections of an app have registered for an event."""
+        cdef Call shared
+        key = account, event, self.slot_of(event, hook)
+        shared = self.own_calls.get(key)
+        if shared is None:
+            rule = self.add_rule(None, event.level, account=account, keeps=event.level == STREAM_LEVEL)
+            shared = self.own_calls[key] = self.add_call(rule, event, hook, None, ())
+        return shared
+
+    def ignore(self, Flow view not None, Call own not None):
+        """Take back what listen() did."""
+        own.active = False
+        for shared, calls in (view.own or {}).items():
+            if own in calls:
+                view.own[shared] = [call for call in calls if call is not own]
+                return
+
+    cdef int sweep(self) except -1:
+        """Rules were removed: have every flow do no more than those that are left need."""
+        cdef uint64_t retired = self.rules.retired
+        cdef uint32_t index
+        cdef FlowRecord* flow
         cdef Flow view
-        if flow.hold:
-            return self.views[flow.hold]
-        view = make_flow(flow, &self.streams, flow_index(&self.flows, flow))
-        view.connections = []
-        if self.free_views:
-            flow.hold = self.free_views.pop()
-            self.views[flow.hold] = view
-        else:
-            flow.hold = <uint32_t> len(self.views)
-            self.views.append(view)
-        return view
+        rules_forget(&self.rules)
+        for key, shared in list(self.own_calls.items()):
+            if retired & (<Call> shared).rule_bit:
+                del self.own_calls[key]
+        for index in range(1, self.flows.pool.high_water + 1):
+            flow = flow_at(&self.flows, index)
+            if flow.flags & ENDED:
+                continue
+            view = self.views[flow.hold]
+            if view is not None:
+                view.connections = [connection for connection in view.connections
+                                    if not retired >> (<MonitorConnection> connection).rule & 1]
+            self.relevel(flow)
+
+    def released(self, Flow view not None):
+        """Lower a flow's level to what its connections still want; called when one gives a half or all up."""
+        if is_open(view):
+            self.relevel(<FlowRecord*> view.r)
+
+    cdef void relevel(self, FlowRecord* flow):
+        """Run a flow at the highest level that those who watch it need now, per half."""
+        cdef uint64_t mask = rules_watching(&self.rules, flow)
+        cdef uint64_t connected = 0 if flow.flags & TO_CONNECT else self.rules.connecting
+        cdef Flow view = self.views[flow.hold]
+        cdef MonitorConnection connection
+        cdef Need needs[2]
+        cdef int side
+        if view is not None:
+            for connection in view.connections:
+                connected |= <uint64_t> 1 << connection.rule
+        for side in range(2):
+            needs[side] = rules_need(&self.rules, mask & ~connected, mask & ~connected)
+            for connection in (view.connections if view is not None else ()):
+                add_need(&needs[side], &self.rules.rules[connection.rule], connection, side)
+        if max(needs[0].level, needs[1].level) == STATE_LEVEL:
+            self.free_tracks(flow)
+        elif not flow.halves[0].track:
+            self.open_tracks(flow)
+        for side in range(2):
+            self.settle(&flow.halves[side], &needs[side])
+
+    cdef void settle(self, Half* half, const Need* need) noexcept:
+        """Have a half run as it is needed now, and drop what nobody takes any more."""
+        cdef uint16_t before = half.flags
+        half.level = need.level
+        half.flags = before & ~<uint16_t> (SINK | KEEP) | (SINK if need.sink else 0) | (KEEP if need.keep else 0)
+        if half.track:
+            if before & (SINK | KEEP) and not half.flags & (SINK | KEEP):
+                track_lower(&self.streams, track_at(&self.streams, half.track))
+            if before & KEEP and not half.flags & KEEP:
+                track_forget(&self.streams, track_at(&self.streams, half.track))
+
+    # --- the end of a batch ---------------------------------------------------------------------------
 
     cdef int deliver(self) except -1:
         """Hand over what the batch brought about: new connections, bytes, ends; flow by flow."""
         cdef size_t i = 0
         cdef FlowRecord* flow
-        cdef Flow view
         try:
             while i < self.signal_count:
                 flow = flow_at(&self.flows, self.signals[i])
                 i += 1
-                flow.flags &= ~<uint16_t> SIGNALLED
-                view = self.view_of(flow)
+                if not flow.flags & ENDED:         # of an ended one it was told in time
+                    self.raise_new_data(flow)
                 if flow.flags & TO_CONNECT:
-                    self.connect(flow, view)
+                    self.connect(flow)
                 if flow.halves[0].track:
-                    self.hand_over(flow, view)
+                    self.hand_over(flow)
+                flow.flags &= ~<uint16_t> SIGNALLED
                 if flow.flags & ENDED:
-                    self.end_view(flow, view)
+                    self.end_view(flow)
         finally:
             self.signal_count = 0
+        if self.rules.retired:
+            self.sweep()
         if self.streams.parts_missing:
             raise EngineBug(f"a batch brought about {self.streams.parts_missing} parts more than its pool holds")
         return 0
 
-    cdef int connect(self, FlowRecord* flow, Flow view) except -1:
+    cdef int connect(self, FlowRecord* flow) except -1:
         """Make the connections of the rules that watch the flow and have none yet."""
         cdef uint64_t mask = rules_watching(&self.rules, flow) & self.rules.connecting
         cdef uint32_t number
+        cdef Flow view = self.views[flow.hold]
         cdef MonitorConnection connection
         flow.flags &= ~<uint16_t> TO_CONNECT
-        for connection in view.connections:
-            mask &= ~(<uint64_t> 1 << connection.rule)
+        if view is not None:
+            for connection in view.connections:
+                mask &= ~(<uint64_t> 1 << connection.rule)
         for number in range(self.rules.count):
             if mask >> number & 1 and self.rules.rules[number].active:
-                connection = self.openers[number](view)
+                connection = self.openers[number](self.view_of(flow, self.rule_accounts[number]))
                 connection.rule = number
-                view.connections.append(connection)
-        if not view.connections:                   # whoever wanted it has gone meanwhile
-            self.lower(flow, view)
+                (<Flow> self.views[flow.hold]).connections.append(connection)
+                if flow.halves[0].track:
+                    self.replay(flow, 0, connection.client)
+                    self.replay(flow, 1, connection.server)
+        if flow.halves[0].flags & KEEP or not flow.hold or not (<Flow> self.views[flow.hold]).connections:
+            self.relevel(flow)                     # a handler has begun late, or whoever wanted the flow has gone
 
-    cdef int hand_over(self, FlowRecord* flow, Flow view) except -1:
+    cdef int replay(self, FlowRecord* flow, int side, Stream stream) except -1:
+        """Give a stream that begins late what is kept of the bytes that went by, and a gap for what is not."""
+        cdef Track* track = track_at(&self.streams, flow.halves[side].track)
+        cdef uint64_t starts[MOST_RANGES]
+        cdef uint64_t ends[MOST_RANGES]
+        cdef uint64_t due = part_at(&self.streams, track.out_head).offset if track.out_head else track.edge
+        cdef uint64_t at = 0, end
+        cdef size_t count, i
+        cdef uint8_t* target = NULL
+        if due == 0 or not stream.wanted:
+            return 0
+        count = track_ranges(&self.streams, track, starts, ends, MOST_RANGES)
+        for i in range(count):
+            end = min(ends[i], due)
+            if end <= at:
+                continue
+            if starts[i] > at:
+                self.push_missed(stream, at, starts[i])
+                at = starts[i]
+            chunk = new_chunk(at, self.now_ns, <Py_ssize_t> (end - at), &target)
+            track_read(&self.streams, track, at, end - at, target)
+            stream.push(chunk, 0)
+            at = end
+        if at < due:
+            self.push_missed(stream, at, due)
+        return 0
+
+    cdef int push_missed(self, Stream stream, uint64_t start, uint64_t end) except -1:
+        self.streams.gaps[GAP_UNREAD] += 1
+        self.streams.gap_bytes[GAP_UNREAD] += end - start
+        stream.push(new_gap(start, end - start, self.now_ns, "unread"), 0)
+        return 0
+
+    cdef int hand_over(self, FlowRecord* flow) except -1:
         """Push each half's bytes of this batch to every connection.
 
         Where both halves have some, they are pushed in runs, so that a merged reader gets them in the order in
         which they became readable.
         """
-        cdef bint client = track_at(&self.streams, flow.halves[0].track).out_head != 0
-        cdef bint server = track_at(&self.streams, flow.halves[1].track).out_head != 0
+        cdef Flow view = self.views[flow.hold]
+        cdef Track* tracks[2]
+        cdef int side
+        for side in range(2):
+            tracks[side] = track_at(&self.streams, flow.halves[side].track)
+            if flow.halves[side].flags & KEEP and tracks[side].out_head:
+                track_keep(&self.streams, tracks[side])
+            if view is None or not view.connections:
+                track_drop_parts(&self.streams, tracks[side])
+        cdef bint client = tracks[0].out_head != 0
+        cdef bint server = tracks[1].out_head != 0
         if client:
             self.push_parts(flow, view, 0, server)
         if server:
@@ -245,11 +415,28 @@ cdef class Delivery:
             for connection in view.connections:
                 stream = connection.server if side else connection.client
                 if kind <= PART_GAP:
-                    stream.push(item, order)
+                    if kind == PART_DATA and stream.wanted:
+                        (<Account> self.rule_accounts[connection.rule]).bytes += <uint64_t> PyBytes_GET_SIZE(item)
+                    if stream.push(item, order):
+                        self.raise_unread(flow, side, self.rule_accounts[connection.rule], item)
                 else:
                     stream.end(item)
         track.out_tail = 0
         return 0
+
+    cdef int raise_unread(self, FlowRecord* flow, int side, Account account, object chunk) except -1:
+        """Tell an app that its handler has been too slow for a chunk."""
+        cdef Moment m
+        memset(&m, 0, sizeof(m))
+        m.flow = flow
+        m.slot = SLOT_ERROR
+        m.side = side
+        m.time_ns = self.now_ns
+        m.what = WHAT_GAP + GAP_UNREAD
+        m.offset = chunk_offset(chunk)
+        m.length = <uint64_t> PyBytes_GET_SIZE(chunk)
+        m.only = account.rules
+        return self.happen(&m)
 
     cdef object take_run(self, Track* track, bint both):
         """The data parts at the head as one chunk: all of them, or those the peer's bytes do not come between."""
@@ -314,56 +501,37 @@ cdef class Delivery:
             view.past_client = None
         return 0
 
-    cdef int end_view(self, FlowRecord* flow, Flow view) except -1:
+    cdef int end_view(self, FlowRecord* flow) except -1:
+        cdef Flow first = self.views[flow.hold], view = first
         cdef MonitorConnection connection
-        for past in (view.past_client, view.past_server):
-            if past is not None:
-                self.forget(past)
-        view.detach()
-        for connection in view.connections:
-            connection.client.end(None)
-            connection.server.end(None)
-            connection.close(REASON_NAMES[flow.reason])
-        view.connections = None                    # they know the flow: no cycle is left behind
-        self.views[flow.hold] = None
-        self.free_views.append(flow.hold)
+        if first is not None:
+            for past in (first.past_client, first.past_server):
+                if past is not None:
+                    self.forget(past)
+            while view is not None:
+                view.detach()
+                view = view.sibling
+            for connection in first.connections:
+                connection.client.end(None)
+                connection.server.end(None)
+                connection.close(REASON_NAMES[flow.reason])
+            first.connections = None               # they know the flow: no cycle is left behind
+            self.views[flow.hold] = None
+            self.free_views.append(flow.hold)
         self.release(flow)
         return 0
 
-    def released(self, Flow view not None):
-        """Lower a flow's level to what its connections still want; called when one gives a half or all up."""
-        if view.connections is not None:           # else the flow has ended
-            self.lower(<FlowRecord*> view.r, view)
 
-    cdef void lower(self, FlowRecord* flow, Flow view) noexcept:
-        cdef uint64_t mask = rules_watching(&self.rules, flow) & ~self.rules.connecting
-        cdef MonitorConnection connection
-        cdef Stream stream
-        cdef uint8_t base = 1, level
-        cdef uint32_t number
-        cdef int side
-        cdef bint sink
-        for number in range(self.rules.count):
-            if mask >> number & 1:
-                base = max(base, self.rules.rules[number].level)
-        for side in range(2):
-            level = base
-            sink = False
-            for connection in view.connections:
-                if connection.left:
-                    continue
-                stream = connection.server if side else connection.client
-                if stream.wanted:
-                    sink = True
-                level = max(level, self.rules.rules[connection.rule].level if stream.wanted
-                            else min(self.rules.rules[connection.rule].level, <uint8_t> BYTES_LEVEL))
-            flow.halves[side].level = level
-            if not sink and flow.halves[side].flags & SINK:
-                flow.halves[side].flags &= ~<uint16_t> SINK
-                if flow.halves[side].track:
-                    track_lower(&self.streams, track_at(&self.streams, flow.halves[side].track))
-        if flow.halves[0].level == STATE_LEVEL and flow.halves[1].level == STATE_LEVEL:
-            self.free_tracks(flow)
+cdef void add_need(Need* need, const Rule* rule, MonitorConnection connection, int side):
+    """Add what a connection still wants of a half."""
+    cdef Stream stream = connection.server if side else connection.client
+    if connection.left or not rule.active:
+        return
+    if stream.wanted:
+        need.sink = True
+        need.level = max(need.level, rule.level)
+    else:
+        need.level = max(need.level, min(rule.level, <uint8_t> BYTES_LEVEL))
 
 
 cdef object stream_error(uint8_t kind, Flow view):

@@ -12,6 +12,8 @@ from libc.stdint cimport INT64_MIN, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
+from aiomos.callbacks cimport WHAT_EVICTED, WHAT_MALFORMED, Account, Call
+from aiomos.hooks cimport MERGE_EVENTS, NOTED_EVENTS, PACKET_EVENTS, START_EVENTS, Before
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.flows cimport (
@@ -22,8 +24,10 @@ from aiomos.tcp.flows cimport (
     FIN_SEEN,
     GUESSED_ROLES,
     HALF_OPEN,
+    KEEP,
     LINKED,
     MIDSTREAM,
+    MOST_SYN_HEADERS,
     OPEN,
     REASON_END_OF_CAPTURE,
     REASON_EVICTED,
@@ -33,6 +37,7 @@ from aiomos.tcp.flows cimport (
     SIGNALLED,
     SINK,
     TO_CONNECT,
+    FlowKey,
     Flows,
     Half,
     PendingSyn,
@@ -79,14 +84,14 @@ from aiomos.tcp.reassembly cimport (
     track_acked,
     track_at,
     track_base,
-    track_begin_late,
     track_deadline,
     track_finish,
-    track_open,
     track_payload,
     track_tick,
     tracks_set_up,
 )
+from aiomos.tcp.retransmissions cimport track_acked_again
+from aiomos.tcp.views cimport Flow, make_flow
 from aiomos.tcp.wire cimport (
     ACK,
     FIN,
@@ -94,6 +99,7 @@ from aiomos.tcp.wire cimport (
     SYN,
     WIRE_FRAGMENT,
     WIRE_KINDS,
+    WIRE_MALFORMED,
     WIRE_TCP,
     decode_frame,
     decode_ip,
@@ -101,17 +107,28 @@ from aiomos.tcp.wire cimport (
 from aiomos.transport.source cimport FrameSource
 from aiomos.ude.machine cimport Program
 from aiomos.ude.rules cimport (
-    CALL_SETUP,
-    CALL_TEARDOWN,
     MAX_RULES,
+    MAX_SETS,
     Need,
     Rule,
     rules_intern,
+    rules_interest,
     rules_match,
     rules_need,
+    rules_take,
+    rules_watching,
+)
+from aiomos.ude.slots cimport (
+    SLOT_ERROR,
+    SLOT_ORPHAN,
+    SLOT_OUT,
+    SLOT_RAW,
+    SLOT_SETUP,
+    SLOT_TEARDOWN,
 )
 
 from aiomos.errors import RegistrationError
+from aiomos.ude.events import Hook
 
 
 cdef extern from *:
@@ -128,6 +145,8 @@ cdef enum:
     FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
+    PROTO_TCP = 6
+    MOST_IP_LENGTH = 1 << 20   # of a super-frame of segmentation offload, with room to spare
 
 cdef tuple KIND_NAMES = (
     "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "malformed.link", "malformed.ip",
@@ -142,7 +161,7 @@ OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
 assert len(KIND_NAMES) == WIRE_KINDS and len(ANOMALY_NAMES) == ANOMALIES and len(GAP_NAMES) == GAP_REASONS
 
 
-cdef class Engine(Delivery):
+cdef class Engine(Hooks):
     """One core's flows. Made by the runtime, which feeds it and runs what it hands over.
 
     Args:
@@ -174,14 +193,15 @@ cdef class Engine(Delivery):
         self.decode_options.decapsulate = settings.decapsulate
         self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
         self.on_callback_error = on_callback_error
-        self.programs = []
+        self.filters = []
         self.now_ns = self.next_tick_ns = INT64_MIN
         self.group = <Decoded*> malloc(GROUP * sizeof(Decoded))
         # Flows that ended keep their record until the batch is delivered.
         if (self.group == NULL
                 or not flows_open(&self.flows, self.flow_budget + MOST_BATCH_FRAMES, keys[0], keys[1])
                 or not streams_open(&self.streams, self.flow_budget + MOST_BATCH_FRAMES, budgets.held_bytes,
-                                    budgets.held_bytes_half, MOST_BATCH_FRAMES, <uint32_t> keys[0])):
+                                    budgets.held_bytes_half, budgets.kept_bytes, budgets.kept_bytes_half,
+                                    MOST_BATCH_FRAMES, <uint32_t> keys[0])):
             raise MemoryError(f"no address space for {self.flow_budget} flows; lower budgets.flows")
         self.flows.vlan_mask = 0xFFFF if settings.separate_vlans else 0
         self.streams.hold_ns = nanoseconds(timeouts.gap_hold)
@@ -193,63 +213,108 @@ cdef class Engine(Delivery):
 
     # --- registrations ------------------------------------------------------------------------------
 
-    def add_rule(self, Program program not None, level, *, midstream=False, overlap="first", opener=None,
-                 calls=()):
+    def add_rule(self, Program program, level, *, account=None, midstream=False, overlap="first", opener=None,
+                 keeps=False, unbound=False):
         """Watch the flows that a filter picks.
 
         Args:
-            program: The compiled filter.
+            program: The compiled filter; None picks no flow by itself.
             level: How much of them to follow.
+            account: Whose rule it is, from add_account(); None for one that is made now.
             midstream: Whether to take flows whose SYN was not captured.
             overlap: Who wins bytes that two segments share; the first rule to pick a flow decides.
             opener: Called with each `Flow` that has data to read or ends; returns its `MonitorConnection`.
-            calls: ``(event, function, parameters)`` of callbacks; event is ``conn_setup`` or ``conn_teardown``.
+            keeps: Whether delivered bytes are kept for a while, to be looked at.
+            unbound: Whether it is only about packets that belong to no flow, or not yet.
 
         Returns:
-            The rule's number, for remove_rule().
+            The rule's number, for add_call() and remove_rule().
 
         Raises:
             RegistrationError: too many rules.
         """
-        if self.rules.count == MAX_RULES:
+        cdef uint32_t number = rules_take(&self.rules)
+        cdef uint64_t bit = <uint64_t> 1 << number
+        cdef Rule* rule
+        if number == MAX_RULES:
             raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
-        cdef uint32_t number = self.rules.count
-        cdef Rule* rule = &self.rules.rules[number]
-        rule.code = program.code
-        rule.code_len = program.n
+        while len(self.filters) <= number:
+            self.filters.append(None)
+            self.openers.append(None)
+            self.rule_accounts.append(None)
+        self.filters[number], self.openers[number] = program, opener
+        self.rule_accounts[number] = account or self.add_account("app")
+        (<Account> self.rule_accounts[number]).rules |= bit
+        rule = &self.rules.rules[number]
+        rule.code = program.code if program is not None else NULL
+        rule.code_len = program.n if program is not None else 0
         rule.level = int(level)
         rule.overlap = OVERLAPS.index(overlap)
         rule.midstream = midstream
         rule.connects = opener is not None
-        rule.calls = 0
-        for event, _, _ in calls:
-            rule.calls |= {"conn_setup": CALL_SETUP, "conn_teardown": CALL_TEARDOWN}[event]
-        rule.active = True
-        self.programs.append(program)
-        self.openers.append(opener)
-        self.calls.append(list(calls))
-        self.rules.count += 1
-        if midstream:
-            self.rules.midstream |= <uint64_t> 1 << number
+        rule.keeps = keeps
+        rule.follows = not unbound
+        if midstream and not unbound:
+            self.rules.midstream |= bit
         if opener is not None:
-            self.rules.connecting |= <uint64_t> 1 << number
+            self.rules.connecting |= bit
             if level == STREAM_LEVEL:
-                self.rules.reading |= <uint64_t> 1 << number
+                self.rules.reading |= bit
         return number
 
+    def start_at(self, uint32_t rule, event, opener):
+        """Have a rule's flows given to handlers only once an event has happened on them.
+
+        Args:
+            rule: Number of the rule.
+            event: `Event` or `UserEvent`.
+            opener: As in add_rule().
+        """
+        cdef Call call
+        cdef const Rule* waiting = &self.rules.rules[rule]
+        started = self.add_rule(None, waiting.level, account=self.rule_accounts[rule],
+                                overlap=OVERLAPS[waiting.overlap], opener=opener)
+        call = self.add_call(rule, event, Hook.RECEIVER, None, ())
+        call.starts = started
+        return started
+
     def remove_rule(self, uint32_t number):
-        """Have a rule pick no more flows and call nothing; connections it made go on."""
-        if number < self.rules.count:
+        """Have a rule pick no more flows and call nothing; its connections are to be left by their app."""
+        cdef Call call
+        cdef Account account
+        if number < self.rules.count and self.rules.rules[number].active:
+            account = self.rule_accounts[number]
+            for call in list(account.calls):
+                if call.rule == number:
+                    self.remove_call(call)
+            account.rules &= ~(<uint64_t> 1 << number)
             self.rules.rules[number].active = False
-            self.rules.rules[number].calls = 0
+            self.rules.retired |= <uint64_t> 1 << number
+
+    def remove_account(self, Account account not None):
+        """Forget an app: its rules, calls and timers."""
+        cdef uint32_t number
+        self.cancel_timers(account)
+        for number in range(self.rules.count):
+            if account.rules >> number & 1:
+                self.remove_rule(number)
+        self.accounts.remove(account)
+        if self.current == NULL:                   # else at the end of the batch
+            self.sweep()
 
     # --- feeding --------------------------------------------------------------------------------------
 
     def feed(self, FrameSource source not None):
         """Process the current batch of a transport and hand over what came of it."""
-        with nogil:
-            self.run(source.frames, source.count)
-        self.deliver()
+        self.run_batch(source.frames, source.count)
+
+    cdef int run_batch(self, const Frame* frames, size_t count) except -1:
+        if self.chatty:                            # the interpreter is needed at every packet: do not let it go
+            self.run(frames, count)
+        else:
+            with nogil:
+                self.run(frames, count)
+        return self.deliver()
 
     def feed_frames(self, frames):
         """Process ``(time_ns, data, linktype, wirelen)`` tuples as one batch; for tests and small tools."""
@@ -268,9 +333,7 @@ cdef class Engine(Delivery):
                 array[count].linktype = linktype
                 array[count].interface = 0
                 count += 1
-            with nogil:
-                self.run(array, count)
-            self.deliver()
+            self.run_batch(array, count)
         finally:
             free(array)
 
@@ -306,6 +369,7 @@ cdef class Engine(Delivery):
         cdef size_t done = 0, size, i
         cdef Decoded* decoded
         cdef int64_t time_ns
+        cdef uint32_t unbound = self.rules.interests[MAX_SETS].events
         while done < count:
             size = count - done
             if size > GROUP:
@@ -319,10 +383,14 @@ cdef class Engine(Delivery):
                     if time_ns >= self.next_tick_ns:
                         self.advance(time_ns)
                 self.kinds[decoded.kind] += 1
+                if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
+                    self.raise_unbound(SLOT_RAW, decoded)
                 if decoded.kind == WIRE_TCP:
                     self.on_tcp(decoded)
                 elif decoded.kind == WIRE_FRAGMENT:
                     self.on_fragment(decoded)
+                elif decoded.kind >= WIRE_MALFORMED and unbound >> SLOT_ERROR & 1:
+                    self.on_malformed(decoded)
             done += size
         self.frames += count
         return 0
@@ -370,23 +438,31 @@ cdef class Engine(Delivery):
     cdef int on_tcp(self, Decoded* decoded) except -1 nogil:
         cdef const Packet* packet = &decoded.packet
         cdef FlowRecord* flow = flows_find(&self.flows, &decoded.key, decoded.hash)
-        cdef int side, outcome
-        cdef uint32_t before_nxt
         if flow == NULL:
             flow = self.first_packet(decoded)
-            if flow == NULL:
-                return 0
         elif flow.pending and confirms(&self.flows, flow, packet, decoded.from_low):
             flow = self.replace(flow, decoded)
-            if flow == NULL:
-                return 0
-        side = side_of(flow, decoded.from_low)
-        before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
-        outcome = monitor_segment(flow, side, packet, self.anomalies)
-        if outcome & REOPEN:
-            flow.halves[side].packets -= 1
+        if flow == NULL:
+            return self.raise_unbound(SLOT_ORPHAN, decoded)
+        if self.process(flow, side_of(flow, decoded.from_low), packet):
             self.end_flow(flow, OPEN)
             return self.on_tcp(decoded)            # finds no flow now, so it does not come here again
+        return 0
+
+    cdef int process(self, FlowRecord* flow, int side, const Packet* packet) except -1 nogil:
+        """A segment's way through its flow; 1 if it opens a new connection, which makes the flow an old one."""
+        cdef uint32_t before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
+        cdef uint32_t watched = rules_interest(&self.rules, flow).events & (
+            PACKET_EVENTS | (START_EVENTS if packet.flags & SYN else 0))
+        cdef Before before
+        cdef int outcome
+        if watched & NOTED_EVENTS or packet.flags & SYN:        # a SYN may yet bring watchers: see join()
+            outcome = self.monitor_watched(flow, side, packet, &before)
+        else:
+            outcome = monitor_segment(flow, side, packet, self.anomalies)
+        if outcome & REOPEN:
+            flow.halves[side].packets -= 1
+            return 1
         if outcome & SYN_DOUBTED:
             self.doubt_syn(flow, side, packet)
         if packet.time_ns > flow.last_ns:
@@ -394,23 +470,33 @@ cdef class Engine(Delivery):
         if outcome & JOINED:
             flow.flags &= ~<uint16_t> MIDSTREAM
             self.join(flow)
+            watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
+        if watched & NOTED_EVENTS:
+            self.raise_sender(flow, side, packet, &before)
+        if outcome & (JOINED | RESTARTED):
+            before_nxt = packet.seq
+        if watched & MERGE_EVENTS and flow.halves[0].track:
+            self.raise_merge(flow, side, packet, outcome, before_nxt)
         if flow.halves[0].track:
-            self.follow_bytes(flow, side, packet, outcome, packet.seq if outcome & (JOINED | RESTARTED) else before_nxt)
-        if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
-            self.after_segment(flow, side, packet, outcome)
-        elif flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
-            leave_half_open(&self.flows, flow)
-        return 0
-
-    cdef int after_segment(self, FlowRecord* flow, int side, const Packet* packet, int outcome) except -1 nogil:
-        """Whatever changes how long the flow is kept."""
+            self.follow_bytes(flow, side, packet, outcome, before_nxt)
+        if watched:
+            self.raise_receiver(flow, side, packet, &before, watched)
         if outcome & SETUP:
-            if flow.halves[1 - side].packets:
-                leave_half_open(&self.flows, flow)
             if flow.halves[0].track:
                 tracks_set_up(track_at(&self.streams, flow.halves[0].track),
                               track_at(&self.streams, flow.halves[1].track))
-            self.call(flow, CALL_SETUP)
+            self.raise_event(SLOT_SETUP, flow, side, packet)
+        if watched:
+            self.raise_event(SLOT_OUT, flow, side, packet)
+        if flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
+            leave_half_open(&self.flows, flow)
+        if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
+            self.after_segment(flow, packet, outcome)
+        return 0
+
+    cdef int after_segment(self, FlowRecord* flow, const Packet* packet, int outcome) except -1 nogil:
+        """Whatever changes how long the flow is kept."""
+        cdef int side
         if outcome & CLOSED_NOW:
             leave_half_open(&self.flows, flow)
             queue_push(&self.flows, &self.flows.closed, flow)
@@ -418,6 +504,8 @@ cdef class Engine(Delivery):
                 for side in range(2):
                     track_finish(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                  &flow.halves[side], PART_RESET, packet.time_ns)
+                if self.streams.incident_count:
+                    self.raise_incidents(flow, packet)
                 self.signal_data(flow)
         if self.deadline(flow) <= packet.time_ns:  # time-outs of 0 seconds
             return self.end_flow(flow, OPEN)
@@ -436,6 +524,8 @@ cdef class Engine(Delivery):
             track_base(received, rcv)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
+        elif is_pure_ack(packet) and rcv.una != rcv.nxt and packet.ack == rcv.una:
+            track_acked_again(received, rcv, packet)
         if packet.payload_len or packet.flags & (SYN | FIN):
             track_payload(&self.streams, sent, snd, packet, flow.overlap,
                           (outcome & PAYLOAD_OK) != 0, before_nxt)
@@ -445,7 +535,23 @@ cdef class Engine(Delivery):
             if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
                 track_tick(&self.streams, received, rcv, packet.time_ns)
             wheel_link(&self.flows, flow, self.next_look(flow))
+        if self.streams.incident_count:
+            self.raise_incidents(flow, packet)
+            if not flow.halves[0].track:           # those who were told wanted no more
+                return 0
         return self.signal_data(flow)
+
+    cdef int on_malformed(self, Decoded* decoded) except -1 nogil:
+        """A broken packet whose flow can still be told."""
+        cdef FlowRecord* flow
+        if decoded.packet.transport == NULL or decoded.packet.proto != PROTO_TCP:
+            return 0
+        decoded.from_low = make_key(&decoded.packet, &decoded.key)
+        flow = flows_find(&self.flows, &decoded.key, key_hash(&self.flows, &decoded.key))
+        if flow != NULL:
+            return self.raise_error(flow, side_of(flow, decoded.from_low), &decoded.packet,
+                                    WHAT_MALFORMED + decoded.kind, 0, 0)
+        return 0
 
     # --- flows ----------------------------------------------------------------------------------------
 
@@ -500,16 +606,10 @@ cdef class Engine(Delivery):
     cdef int join(self, FlowRecord* flow) except -1 nogil:
         """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
         cdef uint64_t mask = rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
-        cdef bint delivered = (flow.halves[0].flags & SINK) != 0
-        cdef int side
         if flow.flags & ANNOUNCED:
             self.picked_up -= 1
         self.announce(flow, mask)
         self.apply_levels(flow, mask, mask)
-        if flow.halves[0].track and not delivered:
-            for side in range(2):
-                track_begin_late(&self.streams, track_at(&self.streams, flow.halves[side].track),
-                                 &flow.halves[side], flow.last_ns)
         return 0
 
     cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil:
@@ -534,21 +634,19 @@ cdef class Engine(Delivery):
         cdef Need need = rules_need(&self.rules, mask, told)
         flow.overlap = need.overlap
         flow.halves[0].level = flow.halves[1].level = need.level
-        if need.sink:
-            flow.halves[0].flags |= SINK
-            flow.halves[1].flags |= SINK
+        cdef uint16_t flags = (SINK if need.sink else 0) | (KEEP if need.keep else 0)
+        flow.halves[0].flags |= flags
+        flow.halves[1].flags |= flags
         if need.level > STATE_LEVEL and not flow.halves[0].track:
             self.open_tracks(flow)
-
-    cdef void open_tracks(self, FlowRecord* flow) noexcept nogil:
-        # The pool holds two tracks for every flow record there can be.
-        flow.halves[0].track = track_open(&self.streams)
-        flow.halves[1].track = track_open(&self.streams)
 
     cdef void doubt_syn(self, FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
         """Remember a SYN in a live connection: both ends may have forgotten the old one."""
         cdef PendingSyn* syn
         cdef bint again = flow.pending != 0
+        cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_len
+        if length > MOST_SYN_HEADERS:              # it must do without: no host sends such headers
+            return
         if not again:
             flow.pending = pool_take(&self.flows.pending)
         if flow.pending:
@@ -561,46 +659,40 @@ cdef class Engine(Delivery):
             syn.count = 1
             syn.seq = packet.seq
             syn.side = <uint8_t> side
-            syn.options = packet.options
-            syn.mss = packet.mss
-            syn.wscale = packet.wscale
-            syn.tsval = packet.tsval
-            syn.window = packet.window
+            syn.length = <uint16_t> length
+            memcpy(syn.headers, packet.network, length)
 
     cdef FlowRecord* replace(self, FlowRecord* old, Decoded* decoded) except? NULL nogil:
         """A doubted SYN has been confirmed: end the old flow and open the new one with it."""
         cdef PendingSyn syn = (<PendingSyn*> pool_at(&self.flows.pending, old.pending))[0]
         cdef Decoded opening
         cdef FlowRecord* flow
-        cdef bint from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
         old.halves[syn.side].packets -= syn.count
         if old.halves[syn.side].track and syn.seq == old.halves[syn.side].iss:
             track_at(&self.streams, old.halves[syn.side].track).retransmits -= syn.count
         if old.last_ns == syn.time_ns:             # nothing followed it
             old.last_ns = syn.before_ns
-        self.end_flow(old, REASON_TIMEOUT)
-        memset(&opening, 0, sizeof(opening))
         opening.key = decoded.key
         opening.hash = decoded.hash
-        opening.from_low = from_low
-        opening.packet = decoded.packet
-        opening.packet.time_ns = syn.time_ns
-        opening.packet.seq = syn.seq
-        opening.packet.flags = SYN
-        opening.packet.options = syn.options
-        opening.packet.mss = syn.mss
-        opening.packet.wscale = syn.wscale
-        opening.packet.tsval = syn.tsval
-        opening.packet.window = syn.window
-        opening.packet.payload_len = opening.packet.payload_cap = 0
-        flow = self.open_flow(&opening, False, from_low)
+        opening.from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
+        self.end_flow(old, REASON_TIMEOUT)
+        self.recall_syn(&syn, decoded, &opening.packet)
+        flow = self.open_flow(&opening, False, opening.from_low)
         if flow != NULL:
-            monitor_segment(flow, 0, &opening.packet, self.anomalies)
+            self.process(flow, 0, &opening.packet)
             flow.halves[0].packets = syn.count
             if flow.halves[0].track:
-                self.follow_bytes(flow, 0, &opening.packet, PAYLOAD_OK, syn.seq)
                 track_at(&self.streams, flow.halves[0].track).retransmits = syn.count - 1
         return flow
+
+    cdef void recall_syn(self, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil:
+        """Read the headers of a SYN again that were kept; data that it may have carried is not there any more."""
+        memset(packet, 0, sizeof(Packet))
+        packet.time_ns = syn.time_ns
+        packet.vlan = decoded.packet.vlan
+        packet.transient = True
+        decode_ip(syn.headers, syn.length, MOST_IP_LENGTH, &self.decode_options, packet, 0)
+        packet.payload_len = packet.payload_cap = 0
 
     # --- time and budgets -----------------------------------------------------------------------------
 
@@ -630,6 +722,17 @@ cdef class Engine(Delivery):
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
+        """Let time pass: timers run out, and flows end, in the order of their times."""
+        cdef int64_t due
+        while self.timer_ns <= now_ns:
+            due = self.timer_ns
+            self.turn_wheel(due)
+            self.run_timers(due)
+        self.turn_wheel(now_ns)
+        self.next_tick_ns = min((self.flows.tick + 1) * SECOND, self.timer_ns)
+        return 0
+
+    cdef int turn_wheel(self, int64_t now_ns) except -1 nogil:
         """Look at every flow whose slot of the wheel has come."""
         cdef uint32_t index = wheel_due(&self.flows, now_ns)
         cdef FlowRecord* flow
@@ -643,10 +746,12 @@ cdef class Engine(Delivery):
                     for side in range(2):
                         track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                    &flow.halves[side], now_ns)
-                    self.signal_data(flow)
+                    if self.streams.incident_count:
+                        self.raise_incidents(flow, NULL)
+                    if flow.halves[0].track:
+                        self.signal_data(flow)
                 wheel_link(&self.flows, flow, self.next_look(flow))
             index = wheel_due(&self.flows, now_ns)
-        self.next_tick_ns = (self.flows.tick + 1) * SECOND
         return 0
 
     cdef int evict(self) except -1 nogil:
@@ -702,9 +807,14 @@ cdef class Engine(Delivery):
             for side in range(2):
                 track_finish(&self.streams, track_at(&self.streams, flow.halves[side].track),
                              &flow.halves[side], kind, flow.last_ns)
+            if self.streams.incident_count:
+                self.raise_incidents(flow, NULL)
+        if flow.reason == REASON_EVICTED:
+            self.raise_error(flow, 0, NULL, WHAT_EVICTED, 0, 0)
+        self.raise_new_data(flow)
         flows_remove(&self.flows, flow)
         if flow.flags & ANNOUNCED:
-            self.call(flow, CALL_TEARDOWN)
+            self.raise_event(SLOT_TEARDOWN, flow, 0, NULL)
         else:                                      # a SYN-ACK whose SYN never came, and what followed it
             self.orphans += flow.halves[0].packets + flow.halves[1].packets
         if flow.hold or flow.flags & (SIGNALLED | TO_CONNECT):
@@ -719,6 +829,28 @@ cdef class Engine(Delivery):
     def now(self):
         """Time of the latest frame, seconds since the epoch; 0.0 before the first."""
         return seconds(self.now_ns) if self.now_ns != INT64_MIN else 0.0
+
+    def open_flows(self):
+        """Yield what is known of each flow that has not ended, as a `Flow` that stays as it is."""
+        cdef uint32_t index = 1
+        cdef FlowRecord* flow
+        cdef Flow view
+        while index <= self.flows.pool.high_water:
+            flow = flow_at(&self.flows, index)
+            if in_table(flow) and flow.flags & ANNOUNCED:
+                view = make_flow(flow, &self.streams, 0, None)
+                view.detach()
+                yield view
+            index += 1
+
+    def count_flows(self, Account account not None):
+        """How many flows an app watches now."""
+        cdef uint32_t index, count = 0
+        for index in range(1, self.flows.pool.high_water + 1):
+            if in_table(flow_at(&self.flows, index)) and rules_watching(
+                    &self.rules, flow_at(&self.flows, index)) & account.rules:
+                count += 1
+        return count
 
     def statistics(self):
         """Counters by name.
@@ -737,8 +869,10 @@ cdef class Engine(Delivery):
             "released_early": self.released_early, "orphans": self.orphans, "unwatched": self.unwatched,
             "no_memory": self.no_memory, "conflicts": self.streams.conflicts,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
-            "held.pieces": self.streams.pieces.in_use, "held.parts": self.streams.parts.in_use,
-            "held.blocks": self.streams.small.in_use + self.streams.large.in_use})
+            "held.pieces": self.streams.store.pieces.in_use, "held.parts": self.streams.parts.in_use,
+            "held.blocks": self.streams.store.small.in_use + self.streams.store.large.in_use,
+            "held.kept": self.streams.kept_small.in_use + self.streams.kept_large.in_use,
+            "kept_dropped": self.streams.kept_dropped})
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
@@ -758,6 +892,10 @@ cdef int younger_first(const void* a, const void* b) noexcept nogil:
     if one.started_ns != other.started_ns:
         return -1 if one.started_ns > other.started_ns else 1
     return memcmp(&other.key, &one.key, sizeof(FlowKey))
+
+
+cdef inline bint is_pure_ack(const Packet* packet) noexcept nogil:
+    return not packet.payload_len and packet.flags & (ACK | SYN | FIN | RST) == ACK
 
 
 cdef void leave_half_open(Flows* flows, FlowRecord* flow) noexcept nogil:

@@ -8,6 +8,9 @@
     ├── OptionError         (ValueError)            option of an app, or setting of aiomos
     ├── RegistrationError   (TypeError)             handler or callback given to an App
     ├── AppLoadError        (ImportError)           name of an app on the command line
+    ├── StalePacketError    (RuntimeError)          packet kept beyond its callback
+    ├── FlowClosed          (RuntimeError)          flow that has ended
+    ├── ControlError        (OSError)               control socket, or command sent to it
     │   the peer, the path or a budget did it: raised where the stream is read
     ├── StreamGap           (OSError)               bytes that will not come
     ├── ConnectionReset     (ConnectionResetError)  RST
@@ -170,6 +173,28 @@ class ConnectionEvicted(AiomosError, ConnectionError):
     summary = "the flow was evicted to stay within a budget"
 
 
+class StalePacketError(AiomosError, RuntimeError):
+    """A packet was looked at after its callback had returned.
+
+    When: any attribute of a `Packet` that a callback kept.
+
+    Remedy: keep ``pkt.copy()`` instead, made inside the callback.
+    """
+
+    summary = "the packet is gone: callbacks see it only while they run; keep pkt.copy() instead"
+
+
+class FlowClosed(AiomosError, RuntimeError):
+    """Something was asked of a flow that has ended.
+
+    When: `Flow.timer`, `MonitorConnection.on` and `App.emit`, once the flow's end has been told.
+
+    Remedy: ask earlier, or look at ``flow.reason`` first.
+    """
+
+    summary = "the flow has ended"
+
+
 class CaptureError(AiomosError, ValueError):
     """A capture cannot be read on from some place: cut short, corrupt, or in no known format.
 
@@ -193,6 +218,13 @@ class CaptureError(AiomosError, ValueError):
         self.offset = offset
         self.frames = frames
         super().__init__(f"{self.path}: {message} (at byte {offset}, after {frames} frames)")
+
+
+class ControlError(AiomosError, OSError):
+    """A control socket cannot be used, or the run behind it refused a command.
+
+    The message says which, and what to do. A command that was refused has changed nothing in the run.
+    """
 
 
 class EngineBug(AiomosError, SystemError):

@@ -10,20 +10,30 @@ import heapq
 import inspect
 import itertools
 import os
+import socket
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar, copy_context
 from functools import partial
-from types import TracebackType
+from types import TracebackType, coroutine
 from typing import Any, Literal, Self
 
 import attrs
 
-from aiomos.app import App, Callback, Gaps, Handler, Overlap
+from aiomos.app import App, Callback, CallbackRegistration, Gaps, MonitorRegistration, Overlap
+from aiomos.callbacks import Account, Call
+from aiomos.control import answering, bound
 from aiomos.engine import Engine
-from aiomos.errors import CaptureError, ConnectionEvicted, ConnectionReset, ConnectionTimedOut, StreamGap
+from aiomos.errors import (
+    CaptureError,
+    ConnectionEvicted,
+    ConnectionReset,
+    ConnectionTimedOut,
+    RegistrationError,
+    StreamGap,
+)
 from aiomos.logging import get_logger
 from aiomos.settings import Settings
 from aiomos.tcp.levels import Level
@@ -32,6 +42,7 @@ from aiomos.tcp.views import Flow
 from aiomos.transport.captures import open_captures
 from aiomos.transport.source import FrameSource
 from aiomos.ude.filters import Filter
+from aiomos.ude.parameters import place
 
 Progress = Callable[[int, int | None, int], None]
 """Called now and then with bytes read, bytes in all (None for a pipe), frames."""
@@ -55,7 +66,39 @@ GRACE_SECONDS = 2.0
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
 
+SAMPLED = 64
+"""One handler in so many is timed, and stands for the others."""
+
 _current: ContextVar["Runtime"] = ContextVar("aiomos_runtime")
+_pressure: ContextVar[Pressure] = ContextVar("aiomos_pressure")
+"""Of the app whose code runs."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Attachment:
+    """What a runtime keeps of an app that is attached.
+
+    Attributes:
+        account: The engine's side of it.
+        pressure: Unread bytes of its handlers: each app has its own, so that none pays for another's slowness.
+        rules: The engine's rules for its callbacks and tracks, by what they want.
+        users: How many registrations share each of them.
+        handlers: Those that run.
+        started: Whether its start-up functions have returned.
+        started_handlers: How many handlers were started.
+        sampled_seconds: Time spent in those that were timed.
+        errors: Exceptions of handlers.
+    """
+
+    account: Account
+    pressure: Pressure
+    rules: dict[tuple[str, Level, bool, bool, bool], int] = attrs.field(factory=dict)
+    users: Counter[int] = attrs.field(factory=Counter)
+    handlers: set[asyncio.Task[None]] = attrs.field(factory=set)
+    started: bool = False
+    started_handlers: int = 0
+    sampled_seconds: float = 0.0
+    errors: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -168,13 +211,12 @@ class Runtime:
         self.settings = settings or Settings()
         self.source = source if source is not None else open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed)
-        budgets = self.settings.budgets
-        self.pressure = Pressure(budgets.stream_bytes, budgets.stream_bytes_total)
-        self.apps: list[App] = []
+        self._attachments: dict[App, Attachment] = {}
+        self._pressures: list[Pressure] = []
+        self._own_pressure = self._new_pressure()  # of listeners, and of whoever belongs to no app
         self.errors: Counter[str] = Counter()
         self._logged: Counter[object] = Counter()
         self._progress = progress
-        self.handlers: set[asyncio.Task[None]] = set()
         self._listeners: set[Listener] = set()
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._ticket = itertools.count()
@@ -183,22 +225,183 @@ class Runtime:
         self._out_of_frames = False
         self._fatal: BaseException | None = None
 
-    # --- registrations ---------------------------------------------------------------------------------
+    # --- apps ------------------------------------------------------------------------------------------
 
-    def attach(self, app: App) -> None:
-        """Register an app's handlers and callbacks; flows that open from now on are shown to it."""
-        self.apps.append(app)
-        for monitor in app.monitors:
-            self._add_handler(app, monitor.handler, monitor.filter, monitor.level, monitor.midstream,
-                              monitor.overlap, monitor.gaps)  # fmt: skip
-        for callback in app.callbacks:
-            calls = [(callback.event.value, callback.function, callback.parameters)]
-            rule = self.engine.add_rule(
-                callback.filter.program, callback.level, midstream=callback.midstream, calls=calls
+    async def attach(self, app: App) -> None:
+        """Run an app's start-up functions, and show it traffic from now on.
+
+        Flows that are running are shown to those of its registrations that take flows in mid-stream; their earlier
+        bytes are a gap. So are registrations that the app makes later.
+
+        Raises:
+            RegistrationError: the app is attached already, or the engine takes no more registrations.
+        """
+        if app in self._attachments:
+            raise RegistrationError(f"{app} is attached already")
+        pressure = self._new_pressure()
+        attachment = self._attachments[app] = Attachment(
+            account=self.engine.add_account(app.name), pressure=pressure
+        )
+        try:
+            token = _pressure.set(pressure)
+            try:
+                for function in app.startup_functions:
+                    await _call(function)
+            finally:
+                _pressure.reset(token)
+            attachment.started = True
+            for monitor in app.monitors:
+                self.add_handler(monitor)
+            for callback in app.callbacks:
+                self.add_callback(callback)
+            for track in app.tracks:
+                self._rule(app, track.filter, track.level, track.midstream)
+        except BaseException:
+            await self.detach(app)
+            raise
+        app.runtimes.append(self)
+
+    async def detach(self, app: App) -> None:
+        """Show an app no more traffic: leave its connections, end its handlers, and run its shut-down functions.
+
+        Raises:
+            RegistrationError: the app is not attached.
+        """
+        attachment = self._attachments.pop(app, None)
+        if attachment is None:
+            raise RegistrationError(f"{app} is not attached")
+        if self in app.runtimes:
+            app.runtimes.remove(self)
+        self.engine.remove_account(attachment.account)
+        for task in attachment.handlers:
+            task.cancel()
+        try:
+            if attachment.handlers:
+                await asyncio.wait(attachment.handlers)
+        finally:
+            self._pressures.remove(attachment.pressure)
+            self._relieve()
+            if attachment.started:
+                for function in reversed(app.shutdown_functions):
+                    await _call(function)
+
+    @property
+    def apps(self) -> list[App]:
+        """The apps that are attached, in the order in which they see packets from the client."""
+        return list(self._attachments)
+
+    def flows(self) -> Iterator[Flow]:
+        """Yield what is known of each open flow at this moment; batches may pass between two of them."""
+        return self.engine.open_flows()
+
+    def app_statistics(self) -> dict[App, dict[str, float]]:
+        """Return what each app holds and has cost.
+
+        Returns:
+            ``flows`` it watches now, ``callbacks`` called, ``callback_seconds`` spent in them, ``handlers`` running,
+            ``handler_seconds`` spent in them (both estimated from one in 64), ``bytes`` handed to its streams,
+            ``errors`` raised, ``gap_bytes`` it did not read in time.
+        """
+        return {
+            app: {
+                "flows": self.engine.count_flows(attachment.account),
+                "callbacks": attachment.account.callbacks,
+                "callback_seconds": attachment.account.seconds,
+                "handlers": len(attachment.handlers),
+                "handler_seconds": attachment.sampled_seconds * SAMPLED,
+                "bytes": attachment.account.bytes,
+                "errors": attachment.account.errors + attachment.errors,
+                "gap_bytes": attachment.pressure.overflow_bytes,
+            }
+            for app, attachment in self._attachments.items()
+        }
+
+    def add_handler(self, registration: MonitorRegistration) -> None:
+        """Start a handler for the flows of a registration from now on."""
+        attachment = self._attachments[registration.app]
+        create_task = asyncio.get_running_loop().create_task
+        connection = self._connection(registration.gaps, registration.level, attachment.pressure)
+        context = copy_context()
+        context.run(_pressure.set, attachment.pressure)
+
+        def opener(flow: Flow) -> MonitorConnection:
+            opened = connection(flow)
+            task = create_task(self._handle(registration, attachment, opened), context=context.copy())
+            attachment.handlers.add(task)
+            return opened
+
+        start = registration.start
+        rule = self.engine.add_rule(
+            registration.filter.program,
+            registration.level,
+            account=attachment.account,
+            midstream=registration.midstream,
+            overlap=registration.overlap,
+            opener=opener if start is None else None,
+            keeps=start is not None and registration.level is Level.STREAM,
+        )
+        if start is not None:
+            self.engine.start_at(rule, start, opener)
+        if registration.midstream:
+            self.engine.pick_up([rule])
+
+    def add_callback(self, registration: CallbackRegistration) -> None:
+        """Call a callback from now on."""
+        rule = self._rule(
+            registration.app,
+            registration.filter,
+            registration.level,
+            registration.midstream,
+            keeps=registration.level is Level.STREAM,
+            unbound=registration.unbound,
+        )
+        call = self.engine.add_call(
+            rule, registration.event, registration.hook, registration.function, registration.parameters
+        )
+        registration.on_cancel.append(partial(self._forget_callback, registration.app, call, rule))
+
+    def _forget_callback(self, app: App, call: Call, rule: int) -> None:
+        """Call a callback no more; with the last that wanted them, its flows go as well."""
+        self.engine.remove_call(call)
+        attachment = self._attachments.get(app)
+        if attachment is None:
+            return
+        attachment.users[rule] -= 1
+        if attachment.users[rule] == 0:
+            attachment.rules = {key: other for key, other in attachment.rules.items() if other != rule}
+            self.engine.remove_rule(rule)
+
+    def _rule(
+        self,
+        app: App,
+        chosen: Filter,
+        level: Level,
+        midstream: bool,
+        *,
+        keeps: bool = False,
+        unbound: bool = False,
+    ) -> int:
+        """Return the rule of an app for such flows.
+
+        Registrations that want the same share one, if they are made before the app is attached: those made later
+        begin later.
+        """
+        attachment = self._attachments[app]
+        key = (str(chosen), level, midstream, keeps, unbound)
+        rule = None if self in app.runtimes else attachment.rules.get(key)
+        if rule is None:
+            rule = attachment.rules[key] = self.engine.add_rule(
+                chosen.program,
+                level,
+                account=attachment.account,
+                midstream=midstream,
+                keeps=keeps,
+                unbound=unbound,
             )
-            callback.on_cancel.append(partial(self.engine.remove_rule, rule))
-        for track in app.tracks:
-            self.engine.add_rule(track.filter.program, track.level, midstream=track.midstream)
+            if midstream and not unbound:
+                self.engine.pick_up([rule])
+        attachment.users[rule] += 1
+        return rule
 
     def monitor(
         self,
@@ -221,7 +424,7 @@ class Runtime:
         program = Filter(filter).program
 
         def register(listener: Listener) -> int:
-            connection = self._connection(gaps, level)
+            connection = self._connection(gaps, level, self._own_pressure)
 
             def opener(flow: Flow) -> MonitorConnection:
                 opened = connection(flow)
@@ -232,24 +435,13 @@ class Runtime:
 
         return Listener(self, register)
 
-    def _add_handler(
-        self, app: App, handler: Handler, chosen: Filter, level: Level, midstream: bool, overlap: Overlap, gaps: Gaps
-    ) -> None:  # fmt: skip
-        create_task = asyncio.get_running_loop().create_task
-        connection = self._connection(gaps, level)
-
-        def opener(flow: Flow) -> MonitorConnection:
-            opened = connection(flow)
-            self.handlers.add(create_task(self._handle(app, handler, opened)))
-            return opened
-
-        self.engine.add_rule(chosen.program, level, midstream=midstream, overlap=overlap, opener=opener)
-
-    def _connection(self, gaps: Gaps, level: Level) -> Callable[[Flow], MonitorConnection]:
+    def _connection(
+        self, gaps: Gaps, level: Level, pressure: Pressure
+    ) -> Callable[[Flow], MonitorConnection]:
         """Return what makes the connections of a registration."""
         return partial(
             MonitorConnection,
-            pressure=self.pressure,
+            pressure=pressure,
             released=self.engine.released,
             gaps=gaps,
             wanted=level is Level.STREAM,
@@ -257,32 +449,40 @@ class Runtime:
 
     # --- handlers and callbacks ------------------------------------------------------------------------
 
-    async def _handle(self, app: App, handler: Handler, connection: MonitorConnection) -> None:
+    async def _handle(
+        self, registration: MonitorRegistration, attachment: "Attachment", connection: MonitorConnection
+    ) -> None:
         """Run a handler on one connection and let the connection go after it."""
+        attachment.started_handlers += 1
+        running = registration.handler(connection)
         try:
-            await handler(connection)
+            if attachment.started_handlers % SAMPLED == 0:
+                await _timed(running, attachment)
+            else:
+                await running
         except PATH_ERRORS as error:
             self.errors[f"handlers_ended.{type(error).__name__}"] += 1
         except Exception as error:
-            self._failed("handler", app.name, connection.flow, error)
+            attachment.errors += 1
+            self._failed("handler", registration.app.name, connection.flow, error)
         finally:
             connection.leave()
             task = asyncio.current_task()
             assert task is not None
-            self.handlers.discard(task)
+            attachment.handlers.discard(task)
 
-    def _callback_failed(self, callback: Callback, flow: Flow, error: Exception) -> None:
-        self._failed("callback", f"{callback.__module__}.{callback.__qualname__}", flow, error)
+    def _callback_failed(self, callback: Callback, flow: Flow | None, error: Exception) -> None:
+        self._failed("callback", place(callback), flow, error)
         if self._fatal is not None:
             raise self._fatal
 
-    def _failed(self, what: str, app: object, flow: Flow, error: Exception) -> None:
+    def _failed(self, what: str, app: object, flow: Flow | None, error: Exception) -> None:
         """An app raised: that is the end of its interest in this flow, and of nothing else."""
         self.errors[f"{what}_errors"] += 1
         self._logged[app] += 1
         if self.settings.on_error == "raise" or isinstance(error, BrokenPipeError):
             self._fatal = self._fatal or error
-            self.pressure.relieve()
+            self._relieve()
             return
         log = get_logger("aiomos").bind(app=str(app))
         if self._logged[app] <= LOGGED_ERRORS:
@@ -308,8 +508,9 @@ class Runtime:
     def statistics(self) -> dict[str, int]:
         """Return the engine's counters, and those of handlers, callbacks and readers."""
         counters: dict[str, int] = self.engine.statistics()
-        counters["gap.unread"] += self.pressure.overflows
-        counters["gap_bytes.unread"] += self.pressure.overflow_bytes
+        for pressure in self._pressures:
+            counters["gap.unread"] += pressure.overflows
+            counters["gap_bytes.unread"] += pressure.overflow_bytes
         return counters | dict(self.errors)
 
     def _start_pump(self) -> None:
@@ -350,21 +551,53 @@ class Runtime:
         """Let woken handlers run, and wait for those that have fallen behind."""
         self._wake_sleepers(self.engine.now)
         await asyncio.sleep(0)
-        while self.pressure.holds_back() and self._fatal is None:
+        while self._fatal is None and any(pressure.holds_back() for pressure in self._pressures):
             try:
-                await asyncio.wait_for(self.pressure.relieved(), STALL_SECONDS)
+                await asyncio.wait_for(self._relieved(), STALL_SECONDS)
             except TimeoutError:
-                get_logger("aiomos").warning("handlers_slow", unread_bytes=self.pressure.total)
-        self.pressure.next_turn()
+                get_logger("aiomos").warning("handlers_slow", unread_bytes=self.unread_bytes)
+        for pressure in self._pressures:
+            pressure.next_turn()
         if self._fatal is not None:
             raise self._fatal
+
+    async def _relieved(self) -> None:
+        """Wait until handlers may have caught up."""
+        waiter = asyncio.get_running_loop().create_future()
+        for pressure in self._pressures:
+            pressure.waiter = waiter
+        try:
+            await waiter
+        finally:
+            for pressure in self._pressures:
+                pressure.waiter = None
+
+    def _relieve(self) -> None:
+        """Have the pump look again."""
+        for pressure in self._pressures:
+            pressure.check()
+
+    def _new_pressure(self) -> Pressure:
+        budgets = self.settings.budgets
+        self._pressures.append(Pressure(budgets.stream_bytes, budgets.stream_bytes_total))
+        return self._pressures[-1]
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that handlers could read and have not."""
+        return sum(pressure.total for pressure in self._pressures)
+
+    @property
+    def handlers(self) -> set[asyncio.Task[None]]:
+        """The handlers that run, of all apps."""
+        return {task for attachment in self._attachments.values() for task in attachment.handlers}
 
     async def _drain(self) -> None:
         """No more frames: let sleepers and handlers come to their end."""
         self._out_of_frames = True
         self._wake_sleepers(float("inf"))
-        while self.handlers:
-            await asyncio.wait(self.handlers, return_when=asyncio.FIRST_COMPLETED)
+        while handlers := self.handlers:
+            await asyncio.wait(handlers, return_when=asyncio.FIRST_COMPLETED)
             self._wake_sleepers(float("inf"))
             if self._fatal is not None:
                 raise self._fatal
@@ -378,11 +611,12 @@ class Runtime:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._sleepers, (self.engine.now + seconds, next(self._ticket), future))
-        self.pressure.sleeper(1)
+        pressure = _pressure.get(self._pressures[0])
+        pressure.sleeper(1)
         try:
             await future
         finally:
-            self.pressure.sleeper(-1)
+            pressure.sleeper(-1)
 
     def _wake_sleepers(self, now: float) -> None:
         while self._sleepers and self._sleepers[0][0] <= now:
@@ -430,6 +664,7 @@ async def serve(
     source: FrameSource | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
+    control: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Run apps on one engine until frames and handlers have come to an end.
 
@@ -441,28 +676,32 @@ async def serve(
         source: Frames from elsewhere, instead of *pcap*.
         settings: Budgets, time-outs, how frames are read.
         progress: Called now and then while frames are read.
+        control: Path of a socket by which apps are attached and detached meanwhile (`aiomos.control`).
 
     Raises:
         CaptureError: a capture is broken; what could be read has been processed.
         OSError: a capture cannot be opened.
     """
-    async with Runtime(pcap=pcap, source=source, settings=settings, progress=progress) as runtime:
-        started: list[App] = []
-        try:
-            for app in apps:
-                started.append(app)
-                for function in app.startup_functions:
-                    await _call(function)
-                runtime.attach(app)
+    # A socket that cannot be had is an error before an app has touched its files.
+    with bound(control) if control is not None else nullcontext() as listener:
+        async with Runtime(pcap=pcap, source=source, settings=settings, progress=progress) as runtime:
+            return await _run_apps(runtime, apps, listener)
+
+
+async def _run_apps(runtime: Runtime, apps: Sequence[App], listener: socket.socket | None) -> Report:
+    """Attach apps, run to the end, and detach those that are there then."""
+    try:
+        for app in apps:
+            await runtime.attach(app)
+        async with answering(listener, runtime) if listener is not None else nullcontext():
             try:
                 return await runtime.run()
             except asyncio.CancelledError:
                 await _end_early(runtime)
                 raise
-        finally:
-            for app in reversed(started):
-                for function in reversed(app.shutdown_functions):
-                    await _call(function)
+    finally:
+        for app in reversed(runtime.apps):
+            await runtime.detach(app)
 
 
 async def _end_early(runtime: Runtime) -> None:
@@ -471,6 +710,25 @@ async def _end_early(runtime: Runtime) -> None:
         await asyncio.sleep(0)
     if runtime.handlers:
         await asyncio.wait(runtime.handlers, timeout=GRACE_SECONDS)
+
+
+@coroutine
+def _timed(running: Coroutine[Any, Any, None], attachment: "Attachment") -> Generator[Any, Any, None]:
+    """Await a handler, with a note of the time that it runs."""
+    answer: Any = None
+    step = running.send
+    while True:
+        begun = time.perf_counter()
+        try:
+            waits_for = step(answer)
+        except StopIteration:
+            return
+        finally:
+            attachment.sampled_seconds += time.perf_counter() - begun
+        try:
+            answer, step = (yield waits_for), running.send
+        except BaseException as error:  # cancelled: the handler is to know
+            answer, step = error, running.throw
 
 
 async def _call(function: Callable[[], Any]) -> None:
@@ -486,6 +744,7 @@ def run(
     settings: Settings | None = None,
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     progress: Progress | None = None,
+    control: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Run apps to the end in an event loop of their own; `serve` for programs that have one.
 
@@ -496,12 +755,13 @@ def run(
         settings: Budgets, time-outs, how frames are read.
         loop: The event loop: ``uvloop``, or Python's own ``asyncio``.
         progress: Called now and then while frames are read.
+        control: As in `serve`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; apps have given the results so far.
     """
     main: Coroutine[Any, Any, Report] = serve(
-        *apps, pcap=pcap, source=source, settings=settings, progress=progress
+        *apps, pcap=pcap, source=source, settings=settings, progress=progress, control=control
     )
     with _patient_collector(), asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         return runner.run(main)

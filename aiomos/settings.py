@@ -11,6 +11,7 @@ import attrs
 
 from aiomos.options import build, must
 
+KIB = 1 << 10
 MIB = 1 << 20
 # Far beyond any use, and far below what 64 bits of bytes or nanoseconds hold, so that sums stay exact.
 LARGEST = 1 << 62
@@ -38,6 +39,9 @@ class Budgets:
         half_open: Flows tracked at once whose handshake is not complete; beyond it the oldest is evicted.
         held_bytes: Bytes held behind holes, over all flows.
         held_bytes_half: Bytes held behind holes in one half; beyond it the oldest hole becomes a gap.
+        kept_bytes: Delivered bytes kept to be looked back at, over all flows; beyond it the half goes
+            without that has kept bytes for longest.
+        kept_bytes_half: Delivered bytes kept of one half; beyond it the oldest go.
         stream_bytes: Unread in-order bytes in one half at which a slow handler holds the reader back.
         stream_bytes_total: Unread in-order bytes over all flows at which the reader is held back.
         fragment_bytes: Bytes of IP fragments held for reassembly; beyond it the oldest datagram is dropped.
@@ -47,6 +51,8 @@ class Budgets:
     half_open: int = attrs.field(default=1 << 18, validator=_count)
     held_bytes: int = attrs.field(default=256 * MIB, validator=_count)
     held_bytes_half: int = attrs.field(default=4 * MIB, validator=_count)
+    kept_bytes: int = attrs.field(default=32 * MIB, validator=_count)
+    kept_bytes_half: int = attrs.field(default=64 * KIB, validator=_count)
     stream_bytes: int = attrs.field(default=1 * MIB, validator=_count)
     stream_bytes_total: int = attrs.field(default=1024 * MIB, validator=_count)
     fragment_bytes: int = attrs.field(default=4 * MIB, validator=_count)

@@ -1,10 +1,10 @@
-"""What the command line shows on a terminal: progress, apps, options."""
+"""What the command line shows on a terminal: progress, apps and their options and events, a controlled run."""
 
 import io
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -20,6 +20,9 @@ from rich.text import Text
 
 from aiomos.app import App
 from aiomos.options import describe
+
+if TYPE_CHECKING:
+    from aiomos.ude.user import UserEvent
 
 
 @contextmanager
@@ -47,7 +50,7 @@ def progress_bar() -> Iterator[Callable[[int, int | None, int], None]]:
 
 def show_apps(apps: Sequence[App]) -> None:
     """Print a table of apps with the first line of each one's module docstring."""
-    table = Table("app", "what it does", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = _plain_table("app", "what it does")
     for app in apps:
         table.add_row(app.name, Text(_about(app)))
     Console().print(table)
@@ -66,6 +69,103 @@ def show_options(app: App) -> None:
         default = "must be set" if option.default is None else option.default
         table.add_row(option.name, Text(default), Text(f"{option.help} ({option.kind})".lstrip()))
     console.print(table)
+
+
+def show_events(app: App, *, programs: bool) -> None:
+    """Print a table of an app's user-defined events: which run native, and what keeps the others in Python.
+
+    Args:
+        app: The app.
+        programs: Whether to print the compiled programs behind the table.
+    """
+    console = Console(highlight=False)
+    console.print(Text(f"{app.name}: {_about(app)}"))
+    if not app.udes:
+        console.print("  no user-defined events: nothing to explain")
+        return
+    table = _plain_table("event", "upon", "filter", "runs", "why")
+    for event in app.udes:
+        table.add_row(*map(Text, (event.name, *_explain(event))))
+    console.print(table)
+    if programs:
+        for event in app.udes:
+            if event.listing:
+                console.print(Text(f"\n{event.name}:\n{event.listing}"))
+
+
+def _explain(event: "UserEvent") -> tuple[str, str, str, str]:
+    if event.base is None:
+        return "", str(event.filter), "when emitted", ""
+    return event.base.name, str(event.filter), "native" if event.native else "in Python", event.why_not or ""
+
+
+def show_attached(apps: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the apps of a controlled run; each as `ControlClient.apps` gives it."""
+    if not apps:
+        Console().print("no apps are attached")
+        return
+    figures = ("handlers", "callbacks", "events", "flows")
+    table = _plain_table("name", "module", figures=figures)
+    for app in apps:
+        table.add_row(app["name"], app["module"], *(f"{app[name]:,}" for name in figures))
+    Console(highlight=False).print(table)
+
+
+def show_flows(flows: Sequence[Mapping[str, Any]], *, rows: int) -> None:
+    """Print a table of open flows, each as `Flow.record` gives it; of more than *rows*, the first ones."""
+    console = Console(highlight=False)
+    if not flows:
+        console.print("no open flows")
+        return
+    columns = ("lasted", "sent", "received", "resent", "lost", "rtt")
+    table = _plain_table("client", "server", "states", figures=columns)
+    for flow in flows[:rows]:
+        table.add_row(*map(Text, _flow_row(flow)))
+    console.print(table)
+    if len(flows) > rows:
+        console.print(f"... and more: --limit shows more than {rows}, a filter picks some")
+
+
+def _flow_row(flow: Mapping[str, Any]) -> Iterator[str]:
+    form = "[{}]:{}" if flow["ip_version"] == 6 else "{}:{}"
+    for side in ("client", "server"):
+        yield form.format(flow[side], flow[f"{side}_port"])
+    states = dict.fromkeys((flow["client_state"], flow["server_state"]))  # two that are one are written once
+    yield ", ".join(states)
+    yield f"{flow['end'] - flow['start']:.3f} s"
+    yield from (f"{flow[f'{side}_stream_bytes']:,}" for side in ("client", "server"))
+    yield f"{flow['client_retransmits']}/{flow['server_retransmits']}"
+    yield f"{flow['client_lost'] + flow['server_lost']:,}"
+    yield "" if flow["client_rtt"] is None else f"{flow['client_rtt'] * 1e3:.1f} ms"
+
+
+def show_counters(counters: Mapping[str, int], apps: Mapping[str, Mapping[str, float]]) -> None:
+    """Print the counters of a run that are not 0, and those of each app."""
+    console = Console(highlight=False)
+    table = _plain_table("counter", figures=("value",))
+    for name, value in counters.items():
+        if value:
+            table.add_row(name, f"{value:,}")
+    console.print(table)
+    if apps:
+        names = list(dict.fromkeys(name for counted in apps.values() for name in counted))
+        table = _plain_table("app", figures=[name.replace("_", " ") for name in names])
+        for app, counted in apps.items():
+            table.add_row(app, *(_figure(counted.get(name, 0)) for name in names))
+        console.print()
+        console.print(table)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"
+
+
+def _plain_table(*headings: str, figures: Sequence[str] = ()) -> Table:
+    """Make a table without lines; the columns of *figures* come last and are set flush right."""
+    table = Table(*headings, box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in figures:
+        table.add_column(heading, justify="right")
+    return table
 
 
 def _about(app: App) -> str:

@@ -23,6 +23,8 @@ from aiomos.settings import Budgets, Settings
 
 SETTINGS = Settings(budgets=Budgets(flows=1 << 21, half_open=1 << 21))  # nothing is to be evicted
 
+Totals = Callable[[], dict[str, int]]
+
 ENDINGS = (
     aiomos.ConnectionReset,
     aiomos.ConnectionTimedOut,
@@ -41,10 +43,16 @@ def stream(path: Path) -> None:
 def track(path: Path, level: Level) -> None:
     app = App("bench")
     app.track("tcp", level=level)
-    run(app, path)
+    run(app, path=path)
 
 
 def handlers(path: Path) -> None:
+    app, totals = reader()
+    run(app, path=path, totals=totals)
+
+
+def reader() -> tuple[App, Totals]:
+    """An app with a handler for each connection that reads every byte, and what it has read."""
     app = App("bench")
     total = newlines = 0
 
@@ -58,7 +66,7 @@ def handlers(path: Path) -> None:
         except ENDINGS:
             pass
 
-    run(app, path, lambda: {"bytes": total, "newlines": newlines})
+    return app, lambda: {"bytes": total, "newlines": newlines}
 
 
 def flowlog(path: Path) -> None:
@@ -66,14 +74,20 @@ def flowlog(path: Path) -> None:
 
     with tempfile.NamedTemporaryFile(suffix=".jsonl") as records:
         app.configure([f"path={records.name}"])
-        run(app, path)
+        run(app, path=path)
 
 
-def run(app: App, path: Path, totals: Callable[[], dict[str, int]] = dict) -> None:
-    """Run an app over a capture and print what it counted."""
+def run(*apps: App, path: Path, totals: Totals = dict) -> None:
+    """Run apps over a capture and print what they counted."""
     startup = time.process_time()
-    report = aiomos.run(app, pcap=[path], settings=SETTINGS)
-    counted = {"frames": report.frames, "flows": report.counters.get("flows", 0), **totals()}
+    report = aiomos.run(*apps, pcap=[path], settings=SETTINGS)
+    counters = report.counters
+    counted = {
+        "frames": report.frames,
+        "segments": counters.get("tcp", 0) - counters.get("orphans", 0) - counters.get("unwatched", 0),
+        "flows": counters.get("flows", 0),
+        **totals(),
+    }
     print(json.dumps({**counted, "seconds": report.seconds, "python_startup_seconds": startup}))
 
 

@@ -1,7 +1,8 @@
 """Compare aiomos with what a user would pick instead: ``python benchmarks/bench.py [--quick]``.
 
 Every program runs by itself on one core, over the same capture files with the page cache warm, in turns
-(A, B, C, A, B, C, ...). Rates are those of its fastest run, from opening the file to the end.
+(A, B, C, A, B, C, ...). Rates are those of its fastest run, from opening the file to the end. The paper's figures
+compare ways of running aiomos with one another, see figures.py.
 
 The real traffic comes from ``mix_captures.py`` where AIOMOS_MIX_SCRIPT names it, else it is mixed from
 the captures of the tests. AIOMOS_TRACE_SCRIPT names a generator with ``many`` and ``bulk``
@@ -18,7 +19,8 @@ from pathlib import Path
 import attrs
 import measure
 import programs
-from inputs import FOLLOWERS, Input, Inputs
+from figures import FIGURES, FigureResults, figure_table, figure_targets, measure_figure
+from inputs import FAMILIES, FOLLOWERS, Input, Inputs
 from measure import Bench, ProgramFailedError, Run
 from programs import Missing, Program
 from results import Measurement, Results, Target, memory_table, rate_table, target_table, targets
@@ -27,6 +29,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
+SECTIONS = (*FAMILIES, *FIGURES)
 SLICES = (20_000, 120_000)  # frames; the difference is free of start-up
 
 
@@ -100,6 +103,7 @@ def save(
     events: dict[str, dict[str, float]],
     chosen: Sequence[Target],
     found: Sequence[Program],
+    figures: dict[str, FigureResults],
 ) -> None:
     """Write everything as JSON."""
     document = {
@@ -111,8 +115,20 @@ def save(
             source: [attrs.asdict(measurement) for measurement in measurements.values()]
             for source, measurements in results.items()
         },
+        "figures": {
+            name: [attrs.asdict(measured) for measured in rows.values()] for name, rows in figures.items()
+        },
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def sections(text: str) -> tuple[str, ...]:
+    """Read names of sections."""
+    chosen = tuple(text.split(","))
+    for name in chosen:
+        if name not in SECTIONS:
+            raise argparse.ArgumentTypeError(f"no section {name!r}; there are {', '.join(SECTIONS)}")
+    return chosen
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -120,7 +136,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     add: Callable[..., argparse.Action] = parser.add_argument
     add("--captures", type=Path, default=ROOT / "tests" / "data", help="folder of real captures to mix")
     add("--quick", action="store_true", help="a tenth of the size: to see that it works")
-    add("--only", choices=("mix", "many", "bulk"), help="one kind of input")
+    add("--only", type=sections, default=SECTIONS, metavar="NAME,...", help=f"some of {', '.join(SECTIONS)}")
     add("--programs", default="", metavar="NAME,...", help="only programs whose names begin so")
     add("--repeat", type=int, default=3, help="runs of each program (3)")
     add(
@@ -145,11 +161,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except programs.CompileError as error:
         console.print(f"the launcher does not compile: {error}")
         return 1
-    found, missing = programs.discover(options.cache, os.environ.get("AIOMOS_PEERS_PYTHON", sys.executable))
-    found = [program for program in found if program.name.startswith(tuple(options.programs.split(",")))]
     inputs = Inputs(options.cache, options.captures, quick=options.quick)
-    results: Results = {}
     failures: dict[str, str] = {}
+    found, missing = [*programs.aiomos_programs()], []
+    if any(name in FAMILIES for name in options.only):
+        found, missing = programs.discover(
+            options.cache, os.environ.get("AIOMOS_PEERS_PYTHON", sys.executable)
+        )
+        found = [program for program in found if program.name.startswith(tuple(options.programs.split(",")))]
+    results: Results = {}
     events: dict[str, dict[str, float]] = {}
     flows = 0
     for chosen in inputs.choose(options.only):
@@ -161,12 +181,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.instructions and chosen.name == "mix":
             events = count_events(bench, inputs, chosen, found, failures)
             console.print(event_table(events, f"{chosen.name}: a packet, simulated by cachegrind"))
-    reached = targets(results, flows)
+    reached = targets(results, flows) if results else []
+    figures: dict[str, FigureResults] = {}
+    for figure in (FIGURES[name] for name in options.only if name in FIGURES):
+        rows = figures[figure.name] = measure_figure(bench, figure, inputs.mix(), options.repeat, failures)
+        console.print(figure_table(figure, rows))
+        reached += figure_targets(figure, rows)
     console.print(target_table(reached))
     for note in notes(found, missing, failures):
         console.print(note, highlight=False, markup=False)
     if options.json:
-        save(options.json, results, events, reached, found)
+        save(options.json, results, events, reached, found, figures)
     return 0
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import attrs
 import traces
 from programs import PYTHON_PEERS
 
+FAMILIES = ("mix", "many", "bulk")
 FOLLOWERS = ("aiomos", "libtins", "libnids")
 BOUNDS = ("read(2)", "libpcap")
 
@@ -47,20 +48,24 @@ class Inputs:
         self.captures = captures
         self.quick = quick
 
-    def choose(self, only: str | None) -> Iterator[Input]:
-        """Make the inputs of one family, or all."""
-        if only in (None, "mix"):
-            everyone = (*FOLLOWERS, "tcptrace", *PYTHON_PEERS, *BOUNDS)
-            yield self._input("mix", self._mix(), 1 << 18, everyone)
-        if only in (None, "many"):
+    def choose(self, families: Container[str]) -> Iterator[Input]:
+        """Make the inputs of some families."""
+        if "mix" in families:
+            yield self.mix()
+        if "many" in families:
             flows = 100_000 if self.quick else 1_000_000
             rounds = 100 if self.quick else 1000
             followers = (*FOLLOWERS, *BOUNDS)
             yield self._input("many 1k", self._own("many", flows=1000, rounds=rounds), 1 << 12, followers)
             yield self._input("many", self._trace("many", flows=flows), flows, followers)
-        if only in (None, "bulk"):
+        if "bulk" in families:
             path = self._trace("bulk", payload=10**8 if self.quick else 10**9)
             yield self._input("bulk", path, 1 << 12, (*FOLLOWERS, "tcptrace", *BOUNDS))
+
+    def mix(self) -> Input:
+        """Make the real traffic."""
+        everyone = (*FOLLOWERS, "tcptrace", *PYTHON_PEERS, *BOUNDS)
+        return self._input("mix", self._mix(), 1 << 18, everyone)
 
     def slice(self, path: Path, frames: int) -> Path:
         """Give a file with the first frames of another."""

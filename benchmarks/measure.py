@@ -30,10 +30,12 @@ class Run:
 
     Attributes:
         frames: Frames it saw.
+        segments: TCP segments of connections it followed.
         flows: TCP connections it followed.
         bytes: Stream bytes it handed over.
         newlines: Newline bytes among them; None if it read none.
         aborted: Connections it gave up.
+        calls: Callbacks called, where they count.
         seconds: From opening the file to the end, by its own clock; of the whole process if it has none.
         python_startup_seconds: Processor time before that.
         wall: Seconds of the whole process.
@@ -46,10 +48,12 @@ class Run:
     cpu: float
     rss: int
     frames: int = 0
+    segments: int = 0
     flows: int = 0
     bytes: int = 0
     newlines: int | None = None
     aborted: int = 0
+    calls: int = 0
     python_startup_seconds: float = 0.0
 
 

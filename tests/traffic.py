@@ -162,6 +162,7 @@ class Connection:
         at: int | None = None,
         ack: int | None = None,
         flags: str = "A",
+        window: int = 65535,
         captured: int | None = None,
     ) -> None:
         """Send a segment.
@@ -172,6 +173,7 @@ class Connection:
             at: Stream offset of the payload; by default behind all sent so far. The SYN is at -1.
             ack: Offset up to which the peer's bytes are acknowledged; by default all it has sent.
             flags: Letters of ``FSRPAUEC``.
+            window: As it is sent; it is not scaled.
             captured: How many bytes of the payload were captured, if not all.
         """
         peer: Side = "server" if side == "client" else "client"
@@ -181,6 +183,7 @@ class Connection:
             seq=self.isn[side] + 1 + at,
             ack=self.isn[peer] + 1 + (self.sent[peer] if ack is None else ack) if "A" in flags else 0,
             flags=flags,
+            window=window,
             payload=data,
         )
         self.sent[side] = max(self.sent[side], at + len(data) + ("F" in flags) + ("S" in flags))

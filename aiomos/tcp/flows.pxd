@@ -42,6 +42,7 @@ cdef enum HalfFlag:
     ACK_SEEN = 256             # una was set by an acknowledgement of the peer
     OFFERS_SCALE = 512         # its SYN carried a window scale option
     SINK = 1024                # somebody takes this half's bytes
+    KEEP = 2048                # delivered bytes are kept to be looked at
 
 # One direction: bytes from this end.
 ctypedef struct Half:
@@ -73,6 +74,7 @@ cdef enum FlowFlag:
     ENDED = 256                # out of the table
     RESET_BY_SERVER = 512
     ANNOUNCED = 1024           # apps were told of it
+    SILENCED = 8192            # a callback raised on this flow and is not called for it again
     OTHER_SYNACK = 4096        # a SYN-ACK with another ISN was refused; `resync` is what would acknowledge it
     TO_CONNECT = 2048          # some of its watchers are still to be given a connection
 
@@ -108,17 +110,17 @@ ctypedef struct Slot:
     uint32_t hash
     uint32_t index             # 0: empty
 
+cdef enum:
+    MOST_SYN_HEADERS = 256     # bytes
+
 ctypedef struct PendingSyn:
     int64_t time_ns
     int64_t before_ns          # Flow.last_ns as it was
     uint32_t count             # how often it came
     uint32_t seq
-    uint32_t tsval
-    uint16_t mss
-    uint16_t options
-    uint16_t window
-    uint8_t wscale
+    uint16_t length            # of its headers
     uint8_t side               # who sent it, by the old flow's roles
+    uint8_t headers[256]       # from IP on
 
 cdef enum:
     WHEEL_SLOTS = 8192         # seconds a deadline can lie ahead; farther ones are looked at again then

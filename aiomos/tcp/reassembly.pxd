@@ -3,16 +3,10 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Half
+from aiomos.tcp.pieces cimport Pieces, Store
 from aiomos.tcp.pool cimport Pool, pool_at
-from aiomos.tcp.wire cimport Packet
-
-cdef enum Policy:              # who wins bytes that two held segments share: docs/reference/overlap.md
-    OVERLAP_FIRST = 0
-    OVERLAP_LAST = 1
-    OVERLAP_BSD = 2
-    OVERLAP_LINUX = 3
-    OVERLAP_WINDOWS = 4
-    OVERLAP_SOLARIS = 5
+from aiomos.tcp.seq cimport seq_diff
+from aiomos.tcp.wire cimport SYN, Packet
 
 cdef enum TrackFlag:
     BASED = 1                  # edge_seq is set
@@ -42,20 +36,6 @@ cdef enum:                     # reasons of a gap
     GAP_UNREAD = 5             # the app did not read them in time
     GAP_REASONS = 6
 
-# A held stretch of bytes beyond a hole; ordered by start, disjoint, in a skip list.
-ctypedef struct Piece:
-    uint64_t start             # stream offsets
-    uint64_t end
-    uint64_t seg_start         # edges of the segment it came in
-    uint64_t seg_end
-    int64_t time_ns
-    const uint8_t* data        # byte `start`; NULL at level BYTES, and where the snap length cut the bytes off
-    uint64_t captured_end      # of a segment being held: data reaches to here; in a piece, `end`
-    uint32_t next[4]
-    uint32_t block             # where data lives
-    bint large                 # of the pool of large blocks
-    bint cut                   # its bytes were on the wire, but are not in the capture
-
 # Something to hand to the consumers of a half at the end of the batch, in order.
 ctypedef struct Part:
     uint64_t offset
@@ -82,52 +62,75 @@ ctypedef struct Track:
     int64_t handshake_ns       # round trip of the handshake, both ways; 0 when it was not seen
     int64_t srtt               # RFC 6298, nanoseconds
     int64_t rttvar
+    int64_t min_rtt            # the least sample
+    int64_t dup_ack_ns         # when the last duplicate acknowledgement came
     uint64_t retransmits       # segments
     uint64_t out_of_order      # segments
     uint64_t gaps
-    uint64_t conflicts         # segments whose bytes differ from those held or delivered
+    uint64_t conflicts         # segments whose bytes differ from those held, kept or delivered
     const uint8_t* past        # bytes last delivered, kept by whoever took them; NULL when there are none
     uint64_t past_offset
     uint64_t past_length
+    uint64_t kept_from         # delivered bytes before it are not kept; those up to kept_to are
+    uint64_t kept_to
+    Pieces held                # beyond a hole
     uint32_t edge_seq          # sequence number of `edge`
     uint32_t rtt_seq
-    uint32_t head[4]           # skip list of pieces
-    uint32_t pieces
-    uint32_t held_bytes        # memory of those pieces
+    uint32_t dup_acks          # duplicate acknowledgements since half.una moved
+    uint32_t sack_high         # highest right edge of the SACK blocks they carried
     uint32_t missed            # list of gaps, newest first (Piece.next[0])
     uint32_t missed_count
     uint32_t out_head          # parts to deliver
     uint32_t out_tail
+    uint32_t kept_head         # list of blocks of kept bytes, oldest first: retention.pxd
+    uint32_t kept_tail
+    uint32_t kept_memory       # of those blocks
+    uint32_t keeper_before     # list of halves of which bytes are kept, those first that began first
+    uint32_t keeper_after
     uint32_t flags             # TrackFlag
     uint32_t late_bytes        # arrived after they were given up
 
+# Bytes that were given up, for those who want to know at once.
+ctypedef struct Incident:
+    const Track* track
+    uint64_t offset
+    uint64_t length
+    int64_t time_ns
+    uint8_t reason             # of the gap
+
 ctypedef struct Streams:
     Pool tracks
-    Pool pieces
-    Pool small                 # blocks of SMALL_BLOCK bytes
-    Pool large                 # blocks of LARGE_BLOCK bytes
+    Store store
     Pool parts
+    Pool kept_small            # blocks of kept bytes
+    Pool kept_large
+    uint64_t kept_memory       # of blocks in use
+    uint64_t kept_budget
+    uint64_t kept_half_budget
+    uint64_t kept_dropped      # how often a half gave kept bytes up for the room that another needed
+    uint32_t keepers_head
+    uint32_t keepers_tail
     int64_t hold_ns
     int64_t age_ns
-    uint32_t half_budget       # held_bytes of one track
-    uint32_t random            # state of the skip list's coin
     uint64_t serial            # of the next part
     uint64_t parts_missing     # parts that found no room; stays 0 unless the pool was made too small
     uint64_t gaps[6]           # by GapReason
     uint64_t gap_bytes[6]
     uint64_t conflicts
+    Incident* incidents        # MAX_INCIDENTS of them
+    uint32_t incident_count    # the engine takes them out and sets it to 0
+    bint log_incidents         # the engine sets it while somebody wants to know
+    uint64_t incidents_missed  # found the log full
 
 cdef enum:
-    SMALL_BLOCK = 2048
-    LARGE_BLOCK = 65536
+    MAX_INCIDENTS = 8192
 
-cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t half_budget, size_t batch_frames,
-                       uint32_t seed) noexcept nogil
+cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_bytes_half, size_t kept_bytes,
+                       size_t kept_bytes_half, size_t batch_frames, uint32_t seed) noexcept nogil
 cdef void streams_close(Streams* s) noexcept nogil
 cdef uint32_t track_open(Streams* s) noexcept nogil
 cdef void track_close(Streams* s, uint32_t index) noexcept nogil
 cdef void track_base(Track* t, const Half* half) noexcept nogil
-cdef void track_begin_late(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil
 cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
@@ -136,11 +139,23 @@ cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) 
 cdef void tracks_set_up(Track* client, Track* server) noexcept nogil
 cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t now_ns) noexcept nogil
 cdef void track_lower(Streams* s, Track* t) noexcept nogil
+cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil
 cdef void part_release(Streams* s, uint32_t index) noexcept nogil
 cdef uint64_t track_lost(const Streams* s, const Track* t, const Half* half) noexcept nogil
 
 cdef inline Track* track_at(const Streams* s, uint32_t index) noexcept nogil:
     return <Track*> pool_at(&s.tracks, index)
 
+cdef inline uint32_t track_index(const Streams* s, const Track* t) noexcept nogil:
+    return <uint32_t> ((<const uint8_t*> t - s.tracks.base) // sizeof(Track))
+
 cdef inline Part* part_at(const Streams* s, uint32_t index) noexcept nogil:
     return <Part*> pool_at(&s.parts, index)
+
+cdef inline uint32_t data_seq(const Packet* packet) noexcept nogil:
+    """Sequence number of the payload's first byte."""
+    return packet.seq + (packet.flags & SYN > 0)
+
+cdef inline int64_t offset_of(const Track* t, uint32_t seq) noexcept nogil:
+    """Stream offset of a sequence number near the edge; negative before the stream's start."""
+    return <int64_t> t.edge + seq_diff(seq, t.edge_seq)

@@ -1,51 +1,74 @@
 """Reassembly of one half: which bytes were seen, which are held behind a hole, which are given up.
 
 A track has an `edge`. Bytes before it are delivered or given up for good; a segment that starts at the edge
-with nothing held in its way is passed on without a copy. Anything beyond the edge is held as pieces in a skip
-list ordered by offset; overlaps among pieces follow the policy of docs/reference/overlap.md.
+with nothing held in its way is passed on without a copy. Anything beyond the edge is held (tcp/pieces).
 
 A hole is given up as a gap when the receiver has acknowledged past it and a hold has gone by, when it
 is too old, when too much is held behind it, or when the flow ends; never because of what the other half sends.
 """
 
-from libc.string cimport memcmp, memcpy, memset
+from libc.stdint cimport UINT64_MAX
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
 
-from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, SEQ_KNOWN, SINK
+from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
+from aiomos.tcp.holdings cimport differs_from_delivered
+from aiomos.tcp.pieces cimport (
+    LARGE_BLOCK,
+    SMALL_BLOCK,
+    Piece,
+    block_pool,
+    block_size,
+    bytes_held,
+    drop_blocks,
+    drop_piece,
+    drop_pieces,
+    first_piece,
+    has_blocks,
+    has_room,
+    hold_segment,
+    piece_at,
+    store_close,
+    store_open,
+)
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
-from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt
-from aiomos.tcp.wire cimport FIN, SYN
+from aiomos.tcp.retention cimport KEPT_LARGE, KEPT_SMALL, track_forget
+from aiomos.tcp.retransmissions cimport comes_late, overtaken
+from aiomos.tcp.seq cimport seq_leq, seq_lt
 
 cdef enum:
-    SKIP_LEVELS = 4
-    MAX_PIECES = 4096          # held in one half; reached only at level BYTES, where pieces hold no memory
-    MAX_COMPARED = 256         # parts of a batch that a segment sent again is compared with
     MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again
     LEVEL_STREAM = 3
-
-# Wireshark's rule for telling a reordered segment from a retransmission when no round trip was measured.
-cdef int64_t REORDER_NS = 3_000_000
+    TAKEN = SINK | KEEP        # somebody takes the bytes, or they are kept
 
 
-cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t half_budget, size_t batch_frames,
-                       uint32_t seed) noexcept nogil:
-    """Set up the pools for *flows* flows and *held_bytes* bytes behind holes; false without memory."""
+cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_bytes_half, size_t kept_bytes,
+                       size_t kept_bytes_half, size_t batch_frames, uint32_t seed) noexcept nogil:
+    """Set up the pools for *flows* flows, *held_bytes* bytes behind holes and *kept_bytes* kept ones.
+
+    False without memory.
+    """
     memset(s, 0, sizeof(Streams))
-    s.random = seed | 1
-    s.half_budget = <uint32_t> min(half_budget, <size_t> 1 << 31)
-    cdef size_t small = held_bytes // SMALL_BLOCK + 1, pieces = small + flows + MAX_PIECES
-    return (pool_open(&s.tracks, sizeof(Track), 2 * flows)
-            and pool_open(&s.pieces, sizeof(Piece), pieces)
-            and pool_open(&s.small, SMALL_BLOCK, small)
-            and pool_open(&s.large, LARGE_BLOCK, held_bytes // LARGE_BLOCK + 1)
-            and pool_open(&s.parts, sizeof(Part), 4 * batch_frames + 2 * pieces + 4 * flows))
+    s.kept_budget = kept_bytes
+    s.kept_half_budget = min(kept_bytes_half, <size_t> 1 << 31)
+    s.incidents = <Incident*> malloc(MAX_INCIDENTS * sizeof(Incident))
+    return (s.incidents != NULL
+            and store_open(&s.store, flows, held_bytes, held_bytes_half, seed)
+            and pool_open(&s.tracks, sizeof(Track), 2 * flows)
+            and pool_open(&s.kept_small, KEPT_SMALL, kept_bytes // KEPT_SMALL)
+            and pool_open(&s.kept_large, KEPT_LARGE, kept_bytes // KEPT_LARGE)
+            and pool_open(&s.parts, sizeof(Part),
+                          4 * batch_frames + 2 * <size_t> s.store.pieces.capacity + 4 * flows))
 
 
 cdef void streams_close(Streams* s) noexcept nogil:
+    store_close(&s.store)
     pool_close(&s.tracks)
-    pool_close(&s.pieces)
-    pool_close(&s.small)
-    pool_close(&s.large)
+    pool_close(&s.kept_small)
+    pool_close(&s.kept_large)
     pool_close(&s.parts)
+    free(s.incidents)
+    s.incidents = NULL
 
 
 cdef uint32_t track_open(Streams* s) noexcept nogil:
@@ -60,55 +83,41 @@ cdef void track_close(Streams* s, uint32_t index) noexcept nogil:
     cdef Track* t = track_at(s, index)
     cdef uint32_t at, after
     track_lower(s, t)
-    while t.head[0]:
-        drop_piece(s, t, t.head[0])
+    drop_pieces(&s.store, &t.held)
     at = t.missed
     while at:
-        after = piece_at(s, at).next[0]
-        pool_give(&s.pieces, at)
+        after = piece_at(&s.store, at).next[0]
+        pool_give(&s.store.pieces, at)
         at = after
     pool_give(&s.tracks, index)
 
 
 cdef void track_lower(Streams* s, Track* t) noexcept nogil:
-    """Drop what waits for delivery and the payload of what is held: nobody takes this half's bytes any more."""
+    """Drop all bytes, and keep account of them: nobody takes this half's bytes or looks at them any more."""
+    track_drop_parts(s, t)
+    track_forget(s, t)
+    drop_blocks(&s.store, &t.held)
+    t.past = NULL
+
+
+cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil:
+    """Drop what waits for delivery: nobody takes it."""
     cdef uint32_t at = t.out_head, after
     while at:
         after = part_at(s, at).next
         part_release(s, at)
         at = after
     t.out_head = t.out_tail = 0
-    t.past = NULL
-    at = t.head[0]
-    while at:
-        drop_block(s, t, piece_at(s, at))
-        at = piece_at(s, at).next[0]
 
 
 cdef void track_base(Track* t, const Half* half) noexcept nogil:
     """Fix which sequence number is offset 0: the one after the SYN, or where the half was picked up."""
-    if t.edge == 0 and not t.head[0] and half.flags & SEQ_KNOWN:
+    if t.edge == 0 and not t.held.head[0] and half.flags & SEQ_KNOWN:
         t.edge_seq = half.iss + 1 if half.flags & ISS_KNOWN else half.una
         t.flags |= BASED
 
 
-cdef void track_begin_late(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
-    """Consumers are told of the half only now: what went by before is a gap to them."""
-    cdef Part* part
-    if t.edge and half.flags & SINK:
-        s.gaps[GAP_UNREAD] += 1
-        s.gap_bytes[GAP_UNREAD] += t.edge
-        part = emit(s, t, PART_GAP, 0, t.edge, now_ns)
-        if part != NULL:
-            part.reason = GAP_UNREAD
-
-
 # --- offsets --------------------------------------------------------------------------------------
-
-cdef inline int64_t offset_of(const Track* t, uint32_t seq) noexcept nogil:
-    """Stream offset of a sequence number near the edge; negative before the stream's start."""
-    return <int64_t> t.edge + seq_diff(seq, t.edge_seq)
-
 
 cdef inline int64_t acked_offset(const Track* t, const Half* half) noexcept nogil:
     """Stream offset up to which the receiver has acknowledged data (its ACK of a FIN counts one more)."""
@@ -155,7 +164,7 @@ cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length
 cdef void part_release(Streams* s, uint32_t index) noexcept nogil:
     cdef Part* part = part_at(s, index)
     if part.block:
-        pool_give(&s.large if part.large else &s.small, part.block)
+        pool_give(block_pool(&s.store, part.large), part.block)
     pool_give(&s.parts, index)
 
 
@@ -166,25 +175,42 @@ cdef void emit_gap(Streams* s, Track* t, const Half* half, uint64_t to, int reas
     t.gaps += 1
     s.gaps[reason] += 1
     s.gap_bytes[reason] += length
-    if half.flags & SINK:
+    if half.flags & TAKEN:
         part = emit(s, t, PART_GAP, t.edge, length, now_ns)
         if part != NULL:
             part.reason = <uint8_t> reason
-    if reason != GAP_SNAPLEN:
+    if s.log_incidents:
+        note_incident(s, t, t.edge, length, reason, now_ns)
+    if reason != GAP_SNAPLEN and reason != GAP_UNREAD:
         remember_missed(s, t, t.edge, to)
     advance(t, to)
+
+
+cdef void note_incident(Streams* s, const Track* t, uint64_t offset, uint64_t length, int reason,
+                        int64_t now_ns) noexcept nogil:
+    cdef Incident* incident
+    if s.incident_count == MAX_INCIDENTS:
+        s.incidents_missed += 1
+        return
+    incident = &s.incidents[s.incident_count]
+    s.incident_count += 1
+    incident.track = t
+    incident.offset = offset
+    incident.length = length
+    incident.time_ns = now_ns
+    incident.reason = <uint8_t> reason
 
 
 cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t start,
                   const uint8_t* data, uint64_t length, uint64_t captured) noexcept nogil:
     """Pass a segment's bytes at the edge on; what the snap length cut off becomes a gap."""
     cdef Part* part
-    if half.flags & SINK and captured:
+    if half.flags & TAKEN and captured:
         part = emit(s, t, PART_DATA, start, captured, packet.time_ns)
         if part != NULL:
             part.data = data
             if packet.transient:
-                own_bytes(s, part)
+                own_bytes(s, t, part)
     advance(t, start + captured)
     if captured < length:
         if half.level == LEVEL_STREAM:
@@ -193,252 +219,22 @@ cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, 
             advance(t, start + length)
 
 
-cdef void own_bytes(Streams* s, Part* part) noexcept nogil:
+cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
     """Copy bytes that do not outlive the packet; without a block left they are a gap."""
     part.large = part.length > SMALL_BLOCK
     if part.length <= LARGE_BLOCK:
-        part.block = pool_take(&s.large if part.large else &s.small)
+        part.block = pool_take(block_pool(&s.store, part.large))
     if part.block == 0:
         part.kind = PART_GAP
         part.reason = GAP_BUDGET
         s.gaps[GAP_BUDGET] += 1
         s.gap_bytes[GAP_BUDGET] += part.length
+        if s.log_incidents:
+            note_incident(s, t, part.offset, part.length, GAP_BUDGET, part.time_ns)
         return
-    cdef uint8_t* block = <uint8_t*> pool_at(&s.large if part.large else &s.small, part.block)
+    cdef uint8_t* block = <uint8_t*> pool_at(block_pool(&s.store, part.large), part.block)
     memcpy(block, part.data, part.length)
     part.data = block
-
-
-# --- pieces: a skip list ---------------------------------------------------------------------------
-
-cdef inline Piece* piece_at(const Streams* s, uint32_t index) noexcept nogil:
-    return <Piece*> pool_at(&s.pieces, index)
-
-
-cdef int coin(Streams* s) noexcept nogil:
-    """Levels of a new piece: one more with probability 1/8 each (xorshift32 from a secret seed)."""
-    cdef uint32_t x = s.random
-    cdef int levels = 1
-    x ^= x << 13
-    x ^= x >> 17
-    x ^= x << 5
-    s.random = x
-    while levels < SKIP_LEVELS and x & 7 == 0:
-        levels += 1
-        x >>= 3
-    return levels
-
-
-cdef void find_before(Streams* s, Track* t, uint64_t offset, uint32_t** links) noexcept nogil:
-    """The links, level by level, that lead to the first piece starting at or after *offset*."""
-    cdef uint32_t* row = t.head
-    cdef int level = SKIP_LEVELS - 1
-    while level >= 0:
-        while row[level] and piece_at(s, row[level]).start < offset:
-            row = piece_at(s, row[level]).next
-        links[level] = row + level
-        level -= 1
-
-
-cdef uint32_t first_overlap(Streams* s, Track* t, uint64_t offset) noexcept nogil:
-    """The first piece that ends after *offset*."""
-    cdef uint32_t* row = t.head
-    cdef uint32_t before = 0
-    cdef int level = SKIP_LEVELS - 1
-    while level >= 0:
-        while row[level] and piece_at(s, row[level]).start <= offset:
-            before = row[level]
-            row = piece_at(s, before).next
-        level -= 1
-    if before and piece_at(s, before).end > offset:
-        return before
-    return piece_at(s, before).next[0] if before else t.head[0]
-
-
-cdef void unlink_piece(Streams* s, Track* t, uint32_t index) noexcept nogil:
-    cdef uint32_t* links[SKIP_LEVELS]
-    cdef int level
-    cdef Piece* piece = piece_at(s, index)
-    find_before(s, t, piece.start, links)
-    for level in range(SKIP_LEVELS):
-        if links[level][0] == index:
-            links[level][0] = piece.next[level]
-    t.pieces -= 1
-
-
-cdef void drop_block(Streams* s, Track* t, Piece* piece) noexcept nogil:
-    if piece.block:
-        pool_give(&s.large if piece.large else &s.small, piece.block)
-        t.held_bytes -= LARGE_BLOCK if piece.large else SMALL_BLOCK
-        piece.block = 0
-    piece.data = NULL
-
-
-cdef void drop_piece(Streams* s, Track* t, uint32_t index) noexcept nogil:
-    unlink_piece(s, t, index)
-    drop_block(s, t, piece_at(s, index))
-    pool_give(&s.pieces, index)
-
-
-cdef bint has_blocks(const Streams* s, uint64_t length) noexcept nogil:
-    """Are there pieces and blocks for a segment of *length* bytes, and for what overlaps and cuts make of it?"""
-    cdef const Pool* blocks = &s.large if length > SMALL_BLOCK else &s.small
-    return (s.pieces.in_use + 3 <= s.pieces.capacity and blocks.in_use + 2 <= blocks.capacity
-            and s.small.in_use + 2 <= s.small.capacity)
-
-
-cdef bint has_room(const Streams* s, const Track* t, uint64_t length, bint with_data) noexcept nogil:
-    """Is there a piece, and a block for its bytes, within every budget?"""
-    if t.pieces + 3 > MAX_PIECES:
-        return False
-    if not with_data:
-        return s.pieces.in_use + 3 <= s.pieces.capacity
-    return (has_blocks(s, length)
-            and t.held_bytes + (LARGE_BLOCK if length > SMALL_BLOCK else SMALL_BLOCK) <= s.half_budget)
-
-
-cdef bint add_piece(Streams* s, Track* t, uint64_t start, uint64_t end, const uint8_t* data,
-                    const Piece* origin) noexcept nogil:
-    """Hold the bytes from *start* to *end*; *origin* gives the segment's edges and time."""
-    cdef uint32_t* links[SKIP_LEVELS]
-    cdef uint32_t index = pool_take(&s.pieces)
-    cdef Piece* piece
-    cdef int level, levels
-    if index == 0:
-        return False
-    piece = piece_at(s, index)
-    piece.start = start
-    piece.end = end
-    piece.seg_start = origin.seg_start
-    piece.seg_end = origin.seg_end
-    piece.time_ns = origin.time_ns
-    piece.data = NULL
-    piece.block = 0
-    piece.cut = data == NULL and origin.data != NULL
-    if data != NULL and not keep_bytes(s, t, piece, data):
-        pool_give(&s.pieces, index)
-        return False
-    find_before(s, t, start, links)
-    levels = coin(s)
-    for level in range(SKIP_LEVELS):
-        piece.next[level] = 0
-        if level < levels:
-            piece.next[level] = links[level][0]
-            links[level][0] = index
-    t.pieces += 1
-    return True
-
-
-cdef bint keep_bytes(Streams* s, Track* t, Piece* piece, const uint8_t* data) noexcept nogil:
-    cdef uint64_t length = piece.end - piece.start
-    piece.large = length > SMALL_BLOCK
-    cdef Pool* pool = &s.large if piece.large else &s.small
-    piece.block = pool_take(pool)
-    if piece.block == 0:
-        return False
-    piece.data = <uint8_t*> pool_at(pool, piece.block)
-    memcpy(<uint8_t*> piece.data, data, length)
-    t.held_bytes += LARGE_BLOCK if piece.large else SMALL_BLOCK
-    return True
-
-
-# --- overlaps --------------------------------------------------------------------------------------
-
-cdef bint new_wins(int policy, const Piece* old, const Piece* new, bint old_leads, uint64_t new_end) noexcept nogil:
-    """The table of docs/reference/overlap.md; *new_end* is its new.end'."""
-    if policy == OVERLAP_FIRST:
-        return False
-    if policy == OVERLAP_LAST:
-        return True
-    if policy == OVERLAP_LINUX:
-        return new.start < old.seg_start or (new.start == old.seg_start and new.end > old.seg_end)
-    if policy == OVERLAP_SOLARIS:
-        return new_end > old.end if old_leads else new.end >= old.end
-    return new.start < old.start
-
-
-cdef bint leads(const Track* t, uint32_t index, const Piece* old, const Piece* new) noexcept nogil:
-    return old.start < new.start or (old.start == new.start and t.head[0] == index)
-
-
-cdef uint64_t solaris_end(Streams* s, Track* t, uint32_t at, const Piece* new) noexcept nogil:
-    """new.end': where a later piece that reaches beyond the new segment begins, else its end."""
-    cdef Piece* old
-    while at:
-        old = piece_at(s, at)
-        if old.start >= new.end:
-            break
-        if old.end > new.end and not leads(t, at, old, new):
-            return old.start
-        at = old.next[0]
-    return new.end
-
-
-cdef uint64_t hold_segment(Streams* s, Track* t, const Piece* new, int policy) noexcept nogil:
-    """Hold a segment beyond the edge, settling overlaps; returns how many of its bytes are new.
-
-    *new* describes it: start, end, seg_start, seg_end, time and data (NULL at level BYTES).
-    """
-    cdef uint32_t at = first_overlap(s, t, new.start), after
-    cdef uint64_t cursor = new.start, kept = new.start, fresh = 0, new_end = new.end, start, end
-    cdef Piece* old
-    cdef bint differs = False
-    if policy == OVERLAP_SOLARIS:
-        new_end = solaris_end(s, t, at, new)
-    # `kept` to `cursor` is the stretch of the new segment that has won so far and is not stored yet.
-    while at:
-        old = piece_at(s, at)
-        if old.start >= new.end:
-            break
-        after = old.next[0]
-        start = old.start if old.start > cursor else cursor
-        end = old.end if old.end < new.end else new.end
-        fresh += start - cursor
-        if new.data != NULL and old.data != NULL and start < new.captured_end and memcmp(
-                new.data + (start - new.start), old.data + (start - old.start),
-                min(end, new.captured_end) - start) != 0:
-            differs = True
-        if not new_wins(policy, old, new, leads(t, at, old, new), new_end):
-            store(s, t, new, kept, start)
-            kept = end
-        else:
-            yield_range(s, t, at, start, end)
-        cursor = end
-        at = after
-    fresh += new.end - cursor
-    store(s, t, new, kept, new.end)
-    if differs:
-        count_conflict(s, t)
-    return fresh
-
-
-cdef void store(Streams* s, Track* t, const Piece* new, uint64_t start, uint64_t end) noexcept nogil:
-    """Hold a stretch of a segment; what the snap length cut off becomes a piece without data."""
-    cdef uint64_t captured = end
-    if start >= end:
-        return
-    if new.data != NULL and new.captured_end < end:
-        captured = new.captured_end if new.captured_end > start else start
-    if start < captured:
-        add_piece(s, t, start, captured, new.data + (start - new.start) if new.data != NULL else NULL, new)
-    if captured < end:
-        add_piece(s, t, captured, end, NULL, new)
-
-
-cdef void yield_range(Streams* s, Track* t, uint32_t index, uint64_t start, uint64_t end) noexcept nogil:
-    """An old piece gives the bytes from *start* to *end* up."""
-    cdef Piece* old = piece_at(s, index)
-    cdef uint64_t old_end = old.end
-    if start == old.start and end == old.end:
-        drop_piece(s, t, index)
-    elif start == old.start:
-        if old.data != NULL:
-            old.data += end - old.start
-        old.start = end
-    else:
-        old.end = start
-        if end < old_end:
-            add_piece(s, t, end, old_end, old.data + (end - old.start) if old.data != NULL else NULL, old)
 
 
 # --- segments --------------------------------------------------------------------------------------
@@ -446,23 +242,16 @@ cdef void yield_range(Streams* s, Track* t, uint32_t index, uint64_t start, uint
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil:
     """Take in a segment of this half; *before_nxt* is half.nxt as it was before the segment."""
-    cdef uint32_t length = packet.payload_len
-    cdef uint32_t seq = packet.seq + (packet.flags & SYN > 0)
-    cdef uint64_t fresh
-    cdef bint ahead
-    t.bytes += length
+    cdef uint64_t fresh = 0
+    t.bytes += packet.payload_len
     if not payload_ok or not t.flags & BASED:
         return
-    ahead = seq_lt(before_nxt, half.nxt)
-    if length:
-        fresh = take_bytes(s, t, half, packet, seq, policy)
+    if packet.payload_len:
+        fresh = take_bytes(s, t, half, packet, policy)
         t.stream_bytes += fresh
-        if seq_lt(seq, before_nxt):
-            classify_late(t, packet.time_ns, fresh == length)
-    elif not ahead and packet.flags & (SYN | FIN):
-        t.retransmits += 1
-        t.flags &= ~<uint32_t> TIMING
-    if ahead:
+    if comes_late(half, packet, before_nxt):
+        count_late(t, packet, fresh)
+    if seq_lt(before_nxt, half.nxt):
         t.nxt_ns = packet.time_ns
         if not t.flags & TIMING:                   # RFC 6298 section 3: one segment timed at a time, none sent twice
             t.flags |= TIMING
@@ -472,31 +261,30 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
         tell_end(s, t, half, packet.time_ns)
 
 
-cdef void classify_late(Track* t, int64_t now_ns, bint all_fresh) noexcept nogil:
-    """A segment behind the highest one seen: sent again, or overtaken on the way (Wireshark's time rule)."""
-    cdef int64_t limit = t.handshake_ns if t.handshake_ns else REORDER_NS
-    if all_fresh and now_ns - t.nxt_ns < limit and not t.flags & SYN_REFUSED:
+cdef void count_late(Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
+    """A segment behind the highest one seen: overtaken on the way, or sent again."""
+    if overtaken(t, packet, fresh):
         t.out_of_order += 1
-    else:
-        t.retransmits += 1
+        return
+    t.retransmits += 1
+    t.flags &= ~<uint32_t> TIMING                  # Karn's algorithm
+    if packet.payload_len:
         t.flags &= ~<uint32_t> SYN_REFUSED
-        t.flags &= ~<uint32_t> TIMING              # Karn's algorithm
 
 
-cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* packet, uint32_t seq,
-                         int policy) noexcept nogil:
+cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* packet, int policy) noexcept nogil:
     """Deliver or hold a segment's bytes; returns how many of them had not been seen before."""
-    cdef int64_t start = offset_of(t, seq), end = start + packet.payload_len
+    cdef int64_t start = offset_of(t, data_seq(packet)), end = start + packet.payload_len
     cdef int64_t cut = 0
-    cdef uint64_t late = 0, captured = packet.payload_cap, before
+    cdef uint64_t late = 0, captured = packet.payload_cap
     cdef bint differs = False
     if start < <int64_t> t.edge:
-        differs = half.flags & SINK and differs_from_delivered(s, t, packet, start)
-        if differs:
-            count_conflict(s, t)
+        differs = half.flags & TAKEN and differs_from_delivered(s, t, packet)
         if t.missed:
             late = recover_missed(s, t, <uint64_t> (start if start > 0 else 0), <uint64_t> (end if end > 0 else 0))
         if end <= <int64_t> t.edge:
+            if differs:
+                count_conflict(s, t)
             return late
         cut = <int64_t> t.edge - start
         start = <int64_t> t.edge
@@ -507,55 +295,31 @@ cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* p
         t.flags &= ~<uint32_t> SYN_DATA
         drain(s, t, half, packet.time_ns)
         if end <= <int64_t> t.edge:
+            if differs:
+                count_conflict(s, t)
             return late
     if start == <int64_t> t.edge and not packet.flags & SYN and (
-            t.head[0] == 0 or piece_at(s, t.head[0]).start >= <uint64_t> end):
+            t.held.head[0] == 0 or first_piece(&s.store, &t.held).start >= <uint64_t> end):
         deliver(s, t, half, packet, <uint64_t> start, packet.payload + cut, <uint64_t> (end - start), captured)
-        if t.head[0]:
+        if t.held.head[0]:
             drain(s, t, half, packet.time_ns)
         settle_hole(t, half, packet.time_ns)
-        return late + <uint64_t> (end - start)
-    before = t.conflicts
-    late += take_beyond(s, t, half, packet, start, end, cut, captured, policy)
-    if differs and t.conflicts > before:           # one segment, one conflict
-        t.conflicts -= 1
-        s.conflicts -= 1
+        late += <uint64_t> (end - start)
+    else:
+        late += take_beyond(s, t, half, packet, start, end, cut, captured, policy, &differs)
+    if differs:
+        count_conflict(s, t)
     return late
 
 
-cdef bint differs_from_delivered(const Streams* s, const Track* t, const Packet* packet, int64_t start) noexcept nogil:
-    """Does a segment sent again say something else than what was delivered?
-
-    What was delivered in this batch is looked at, as far as a bounded walk reaches, and what was handed over last.
-    """
-    cdef uint32_t index = t.out_head
-    cdef int left = MAX_COMPARED
-    cdef const Part* part
-    cdef bint differs = t.past != NULL and differing(packet, start, t.past, t.past_offset, t.past_length)
-    while index and left and not differs:
-        part = part_at(s, index)
-        if part.kind == PART_DATA:
-            differs = differing(packet, start, part.data, part.offset, part.length)
-        index = part.next
-        left -= 1
-    return differs
-
-
 cdef void count_conflict(Streams* s, Track* t) noexcept nogil:
+    """One segment, one conflict, however many stretches of it differ."""
     t.conflicts += 1
     s.conflicts += 1
 
 
-cdef bint differing(const Packet* packet, int64_t start, const uint8_t* data, uint64_t offset,
-                    uint64_t length) noexcept nogil:
-    """Do the payload, which begins at stream offset *start*, and *data* differ where they share offsets?"""
-    cdef int64_t left = max(start, <int64_t> offset)
-    cdef int64_t right = min(start + packet.payload_cap, <int64_t> (offset + length))
-    return left < right and memcmp(packet.payload + (left - start), data + (left - <int64_t> offset), right - left) != 0
-
-
 cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* packet, int64_t start,
-                          int64_t end, int64_t cut, uint64_t captured, int policy) noexcept nogil:
+                          int64_t end, int64_t cut, uint64_t captured, int policy, bint* differs) noexcept nogil:
     """Take in a segment that lies beyond a hole or meets held bytes; *cut* of its payload was delivered before."""
     cdef Piece new
     cdef uint64_t fresh = 0
@@ -571,7 +335,7 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
         new.end = min(<uint64_t> end, new.start + LARGE_BLOCK)
         if with_data:
             new.data = packet.payload + cut + (new.start - <uint64_t> start)
-        while not has_room(s, t, new.end - new.start, with_data) and t.edge < new.start:
+        while not has_room(&s.store, &t.held, new.end - new.start, with_data) and t.edge < new.start:
             give_up_hole(s, t, half, new.start, GAP_BUDGET, packet.time_ns)
         if t.edge >= new.end:                      # what was behind the hole included these bytes
             continue
@@ -580,9 +344,9 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
                 new.data += t.edge - new.start
             new.start = t.edge
         # At the edge it is passed on at once, so the half's budget may be exceeded for that moment.
-        if has_room(s, t, new.end - new.start, with_data) or (
-                t.edge >= new.start and has_blocks(s, new.end - new.start)):
-            fresh += hold_segment(s, t, &new, policy)
+        if has_room(&s.store, &t.held, new.end - new.start, with_data) or (
+                t.edge >= new.start and has_blocks(&s.store, new.end - new.start)):
+            fresh += hold_segment(&s.store, &t.held, &new, policy, differs)
             if not packet.flags & SYN:
                 drain(s, t, half, packet.time_ns)
         else:
@@ -597,8 +361,8 @@ cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Pack
     cdef uint64_t fresh = 0, to, captured
     while t.edge < new.end:
         to = new.end
-        if t.head[0] and piece_at(s, t.head[0]).start < to:
-            to = piece_at(s, t.head[0]).start
+        if t.held.head[0] and first_piece(&s.store, &t.held).start < to:
+            to = first_piece(&s.store, &t.held).start
         if to > t.edge:
             captured = min(to, new.captured_end) - t.edge if new.captured_end > t.edge else 0
             fresh += to - t.edge
@@ -615,25 +379,27 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
     cdef Part* part
     if t.flags & SYN_DATA:
         return
-    while t.head[0]:
-        index = t.head[0]
-        piece = piece_at(s, index)
+    while t.held.head[0]:
+        index = t.held.head[0]
+        piece = piece_at(&s.store, index)
         if piece.start > t.edge:
             break
         if piece.end > t.edge:
-            if half.flags & SINK and piece.data != NULL:
+            if half.flags & TAKEN and piece.data != NULL:
                 part = emit(s, t, PART_DATA, t.edge, piece.end - t.edge, now_ns)
                 if part != NULL:
                     part.data = piece.data + (t.edge - piece.start)
                     part.block = piece.block
                     part.large = piece.large
-                    t.held_bytes -= LARGE_BLOCK if piece.large else SMALL_BLOCK
+                    t.held.bytes -= block_size(piece.large)
                     piece.block = 0
             if piece.cut and half.level == LEVEL_STREAM:
                 emit_gap(s, t, half, piece.end, GAP_SNAPLEN, now_ns)
+            elif piece.data == NULL and half.flags & SINK:
+                emit_gap(s, t, half, piece.end, GAP_UNREAD, now_ns)    # held before anybody took the bytes
             else:
                 advance(t, piece.end)
-        drop_piece(s, t, index)
+        drop_piece(&s.store, &t.held, index)
 
 
 cdef void settle_hole(Track* t, const Half* half, int64_t now_ns) noexcept nogil:
@@ -646,7 +412,7 @@ cdef void settle_hole(Track* t, const Half* half, int64_t now_ns) noexcept nogil
             t.acked_to = <uint64_t> acked
     else:
         t.flags &= ~<uint32_t> ACKED_HOLE
-    if t.head[0] or t.flags & ACKED_HOLE:
+    if t.held.head[0] or t.flags & ACKED_HOLE:
         t.flags |= HOLED
     else:
         t.flags &= ~<uint32_t> HOLED
@@ -656,6 +422,7 @@ cdef void settle_hole(Track* t, const Half* half, int64_t now_ns) noexcept nogil
 
 cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     """The receiver has acknowledged more of this half (half.una has moved)."""
+    t.dup_acks = 0
     if t.flags & TIMING and seq_leq(t.rtt_seq, half.una):
         t.flags &= ~<uint32_t> TIMING
         add_rtt(t, now_ns - t.rtt_ns)
@@ -663,9 +430,8 @@ cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) no
         t.flags &= ~<uint32_t> SYN_DATA
         if acked_offset(t, half) <= 0:             # RFC 7413 section 4.2.2: the server did not take the SYN's data
             t.flags |= SYN_REFUSED
-            while t.head[0]:
-                t.stream_bytes -= piece_at(s, t.head[0]).end - piece_at(s, t.head[0]).start
-                drop_piece(s, t, t.head[0])
+            t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
+            drop_pieces(&s.store, &t.held)
         drain(s, t, half, now_ns)
     if t.flags & BASED:
         settle_hole(t, half, now_ns)
@@ -678,9 +444,10 @@ cdef void add_rtt(Track* t, int64_t sample) noexcept nogil:
         return
     if not t.flags & HAS_RTT:
         t.flags |= HAS_RTT
-        t.srtt = sample
+        t.srtt = t.min_rtt = sample
         t.rttvar = sample // 2
         return
+    t.min_rtt = min(t.min_rtt, sample)
     error = sample - t.srtt
     t.srtt += error // 8
     t.rttvar += ((error if error > 0 else -error) - t.rttvar) // 4
@@ -697,8 +464,8 @@ cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) 
     cdef int64_t due = 0
     if not t.flags & HOLED:
         return 0
-    if t.head[0]:
-        due = piece_at(s, t.head[0]).time_ns + s.age_ns
+    if t.held.head[0]:
+        due = first_piece(&s.store, &t.held).time_ns + s.age_ns
     if t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due):
         due = t.acked_ns + s.hold_ns
     return due
@@ -713,8 +480,8 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
         while t.edge < limit:
             give_up_hole(s, t, half, limit, GAP_LOST, now_ns)
         t.flags &= ~<uint32_t> ACKED_HOLE
-    while t.head[0] and now_ns >= piece_at(s, t.head[0]).time_ns + s.age_ns:
-        give_up_hole(s, t, half, piece_at(s, t.head[0]).start, GAP_AGE, now_ns)
+    while t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
+        give_up_hole(s, t, half, first_piece(&s.store, &t.held).start, GAP_AGE, now_ns)
     settle_hole(t, half, now_ns)
     if half.flags & FIN_SEEN and not t.flags & FINISHED:
         tell_end(s, t, half, now_ns)
@@ -725,8 +492,8 @@ cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, i
     """Make the hole at the edge a gap, as far as the first held piece or *limit*, and deliver what follows."""
     cdef uint64_t to = limit
     t.flags &= ~<uint32_t> SYN_DATA
-    if t.head[0] and piece_at(s, t.head[0]).start < to:
-        to = piece_at(s, t.head[0]).start
+    if t.held.head[0] and first_piece(&s.store, &t.held).start < to:
+        to = first_piece(&s.store, &t.held).start
     if to > t.edge:
         emit_gap(s, t, half, to, reason, now_ns)
     drain(s, t, half, now_ns)
@@ -735,7 +502,7 @@ cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, i
 cdef void tell_end(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     if offset_of(t, half.fin) == <int64_t> t.edge:
         t.flags |= FINISHED
-        if half.flags & SINK:
+        if half.flags & TAKEN:
             emit(s, t, PART_END, t.edge, 0, now_ns)
 
 
@@ -744,9 +511,9 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
     cdef int64_t acked = acked_offset(t, half)
     if not t.flags & BASED:
         acked = 0
-    while t.head[0]:
-        give_up_hole(s, t, half, piece_at(s, t.head[0]).start,
-                     GAP_LOST if <int64_t> piece_at(s, t.head[0]).start <= acked else GAP_END, now_ns)
+    while t.held.head[0]:
+        give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,
+                     GAP_LOST if <int64_t> first_piece(&s.store, &t.held).start <= acked else GAP_END, now_ns)
     if acked > <int64_t> t.edge:
         give_up_hole(s, t, half, <uint64_t> acked, GAP_LOST, now_ns)
     t.flags &= ~<uint32_t> (HOLED | ACKED_HOLE)
@@ -754,7 +521,7 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
         t.flags |= FINISHED
         if half.flags & FIN_SEEN and t.flags & BASED and offset_of(t, half.fin) == <int64_t> t.edge:
             kind = PART_END
-        if half.flags & SINK:
+        if half.flags & TAKEN:
             emit(s, t, kind, t.edge, 0, now_ns)
 
 
@@ -766,12 +533,12 @@ cdef void remember_missed(Streams* s, Track* t, uint64_t start, uint64_t end) no
     if end > t.missed_end:
         t.missed_end = end
     if t.missed_count < MAX_MISSED:
-        index = pool_take(&s.pieces)
+        index = pool_take(&s.store.pieces)
         if index:
             t.missed_count += 1
-            piece_at(s, index).start = start
-            piece_at(s, index).end = end
-            piece_at(s, index).next[0] = t.missed
+            piece_at(&s.store, index).start = start
+            piece_at(&s.store, index).end = end
+            piece_at(&s.store, index).next[0] = t.missed
             t.missed = index
 
 
@@ -783,7 +550,7 @@ cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end)
     cdef Piece* gap
     while link[0]:
         index = link[0]
-        gap = piece_at(s, index)
+        gap = piece_at(&s.store, index)
         left = gap.start if gap.start > start else start
         right = gap.end if gap.end < end else end
         if left >= right:
@@ -803,7 +570,7 @@ cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end)
         else:
             link[0] = gap.next[0]
             t.missed_count -= 1
-            pool_give(&s.pieces, index)
+            pool_give(&s.store.pieces, index)
     t.missed_bytes -= found
     t.late_bytes += <uint32_t> found
     return found
@@ -819,7 +586,7 @@ cdef uint64_t track_lost(const Streams* s, const Track* t, const Half* half) noe
         return 0
     if acked < <int64_t> t.missed_end:
         while at:
-            gap = piece_at(s, at)
+            gap = piece_at(&s.store, at)
             if <int64_t> gap.end > acked:
                 beyond += gap.end - (gap.start if <int64_t> gap.start > acked else <uint64_t> acked)
             at = gap.next[0]

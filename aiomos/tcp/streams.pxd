@@ -13,9 +13,9 @@ cdef class Pressure:
     cdef uint64_t turn                     # how often readers have had their turn
     cdef int64_t sleepers                  # tasks that wait for the engine's clock
     cdef set slow                          # streams beyond half_limit
-    cdef object waiter                     # future of the pump while it is held back
+    cdef public object waiter              # future of the pump while it is held back
 
-    cdef void check(self)
+    cpdef void check(self)
     cpdef bint holds_back(self)
 
 # What a connection and its two streams share. The streams know this and not the connection, so that no reference
@@ -50,7 +50,7 @@ cdef class Stream:
     cdef bint opened                       # somebody has read from it
     cdef readonly object gaps              # the app's choice: raise, mark, skip or zero
 
-    cdef void push(self, object item, uint64_t order)
+    cdef bint push(self, object item, uint64_t order)
     cdef void append(self, object item, uint64_t order)
     cdef void prepend(self, object item)
     cdef object shift(self)
@@ -70,7 +70,7 @@ cdef class MonitorConnection:
     cdef readonly Stream client
     cdef readonly Stream server
     cdef readonly object reason
-    cdef bint left
+    cdef readonly bint left
     cdef uint32_t rule                     # the engine's number of the registration it came from
 
     cdef void close(self, object reason)

@@ -18,8 +18,14 @@ from aiomos.tcp.chunks cimport Gap, chunk_time, join_chunks, new_chunk, new_gap
 import asyncio
 from collections import deque
 
-from aiomos.errors import StreamGap
+from weakref import ref
+
+from aiomos.errors import RegistrationError, StreamGap
 from aiomos.tcp.chunks import Chunk
+from aiomos.tcp.occurrences import Occurrences
+from aiomos.ude.events import Event, Hook
+from aiomos.ude.parameters import callback_parameters
+from aiomos.ude.user import UserEvent
 
 
 cdef class Pressure:
@@ -44,37 +50,35 @@ cdef class Pressure:
 
     cpdef bint holds_back(self):
         """Whether the engine is not to be fed now."""
-        cdef Stream stream
         if self.sleepers:
             return False
-        for stream in self.slow:
-            if not stream.wiring.needs_engine():
+        for reader in self.slow:
+            if not reader.needs_engine():
                 return True
         return False
 
-    async def relieved(self):
-        """Wait until holds_back() may have changed."""
-        self.waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self.waiter
-        finally:
-            self.waiter = None
+    def hold(self, reader):
+        """Note that a reader is slow: what has ``needs_engine()``, which tells whether waiting for it is any use."""
+        self.slow.add(reader)
+
+    def let_go(self, reader):
+        """Note that a reader has caught up."""
+        if reader in self.slow:
+            self.slow.discard(reader)
+            self.check()
 
     def next_turn(self):
         """Note that readers have had their turn since the last batch."""
         self.turn += 1
         self.left_over = self.total
 
-    def relieve(self):
-        """Have the pump look again."""
-        self.check()
-
     def sleeper(self, delta):
         """Count a task that begins (1) or ends (-1) waiting for the engine's clock."""
         self.sleepers += <int64_t> delta
         self.check()
 
-    cdef void check(self):
+    cpdef void check(self):
+        """Have the pump look again."""
         if is_pending(self.waiter):
             self.waiter.set_result(None)
 
@@ -276,20 +280,27 @@ cdef class Stream:
             self.head = None
         return item
 
+    def needs_engine(self):
+        """Whether its reader waits for something that only the engine can bring."""
+        return self.wiring.needs_engine()
+
     # --- the engine's side ---
 
-    cdef void push(self, object item, uint64_t order):
+    cdef bint push(self, object item, uint64_t order):
+        """Give the reader a chunk or gap; true if it was too slow, so that the chunk has become a gap."""
         cdef Pressure pressure = self.wiring.pressure
         cdef uint64_t size
+        cdef bint missed = False
         if not self.wanted:
-            return
+            return False
         if type(item) is not Gap:
             size = <uint64_t> PyBytes_GET_SIZE(item)
             if self.overflows():
                 pressure.overflow_bytes += size
+                missed = True
                 if self.unread_gap is not None:    # one gap for all that adjoins
                     self.unread_gap.length += size
-                    return
+                    return True
                 pressure.overflows += 1
                 item = self.unread_gap = new_gap(item.offset, size, chunk_time(item), "unread")
             else:
@@ -302,6 +313,7 @@ cdef class Stream:
             self.unread_gap = None
         self.append(item, order)
         self.wake()
+        return missed
 
     cdef bint overflows(self):
         """Is more kept already than a reader that cannot catch up may have?
@@ -645,6 +657,52 @@ cdef class MonitorConnection:
         waiting.connection = self
         return waiting
 
+    def on(self, event, function, *, hook=Hook.RECEIVER):
+        """Have a plain function called at an event of this connection only.
+
+        Args:
+            event: A built-in or user-defined event.
+            function: Receives what it names, as with `App.on`.
+            hook: Where in the processing of a packet, for events that have a choice.
+
+        Returns:
+            A registration with ``cancel()``.
+
+        Raises:
+            FlowClosed: the flow has ended.
+            RegistrationError: the event is not raised at *hook*, or the function cannot be a callback.
+        """
+        return self.listen(event, function, callback_parameters(function), hook)
+
+    def listen(self, event, function, parameters, hook=Hook.RECEIVER):
+        """As on(), for a function whose parameters are known."""
+        if not isinstance(event, Event | UserEvent) or hook is Hook.RAW or event is Event.ORPHAN:
+            raise RegistrationError(f"{event!r} at {hook} is no event of a connection")
+        engine = self.flow._engine()
+        return ConnectionCallback(engine, self.flow, engine.listen(self.flow, event, hook, function, parameters))
+
+    def events(self, *events):
+        """Give what happens on this connection from now on, as an async iterator of `Occurrence`.
+
+        Occurrences of packet events carry a copy of the packet. The iteration ends with the flow.
+
+        Args:
+            events: Built-in or user-defined events.
+
+        Raises:
+            RegistrationError: one of them is no event.
+        """
+        return Occurrences(self, events)
+
+    @property
+    def pressure(self):
+        """What counts the unread bytes of the app."""
+        return self.wiring.pressure
+
+    def needs_engine(self):
+        """Whether a coroutine waits for something of this connection."""
+        return self.wiring.needs_engine()
+
     def other(self, side):
         """Return the half facing *side*."""
         return self.server if side == "client" else self.client
@@ -688,6 +746,26 @@ cdef class MonitorConnection:
 
     def __repr__(self):
         return f"<MonitorConnection {self.flow}>"
+
+
+class ConnectionCallback:
+    """A callback of one connection, made by `MonitorConnection.on`."""
+
+    __slots__ = ("_call", "_engine", "_flow")
+
+    def __init__(self, engine, flow, call):
+        self._engine, self._flow, self._call = ref(engine), flow, call
+
+    @property
+    def active(self):
+        """False once it is cancelled."""
+        return self._call.active
+
+    def cancel(self):
+        """Stop the function from being called; a second call does nothing."""
+        engine = self._engine()
+        if engine is not None:
+            engine.ignore(self._flow, self._call)
 
 
 cdef Stream new_stream(Wiring wiring, object side, object gaps, bint wanted):

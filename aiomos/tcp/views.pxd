@@ -16,6 +16,13 @@ cdef class Flow:
     cdef const Streams* streams        # NULL once the flow is gone
     cdef Kept* kept                    # NULL until then
     cdef object _key
+    cdef object engine                 # has the record: stays as long as the flow is followed; None afterwards
+    cdef object account                # the app it belongs to, as the engine knows it (aiomos.callbacks.Account)
+    cdef Flow sibling                  # the next app's view of the same flow
+    cdef object _ctx
+    cdef dict own                      # callbacks of this connection only, by the engine's Call; or None
+    cdef set silenced                  # callbacks and predicates that raised; or None
+    # Of the first view of a flow only:
     cdef list connections              # the engine's: MonitorConnections, in order of registration; None once it ended
     cdef object past_client            # what the tracks' `past` points into (delivery's Past), or None
     cdef object past_server
@@ -31,4 +38,4 @@ cdef class Half:
     cdef const Track* track(self) noexcept
     cdef void add_to(self, dict fields, tuple names)
 
-cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index)
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account)

@@ -4,31 +4,44 @@ Every attribute is read from the flow record at the moment of asking, so inside 
 moment of TCP processing. When the flow ends its last values are kept, so an app may go on reading them.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 
+from aiomos.tcp.addresses cimport address_text
 from aiomos.tcp.clock cimport seconds
 from aiomos.tcp.flows cimport (
+    ACK_SEEN,
     CLIENT,
     CLIENT_IS_LOW,
     CLOSED,
+    FIN_SEEN,
     GUESSED_ROLES,
+    ISS_KNOWN,
     MIDSTREAM,
     OFFERS_SCALE,
     REASON_RST,
     RESET_BY_SERVER,
     SACK_PERMITTED,
+    SEQ_KNOWN,
     SERVER,
     TIMESTAMPS,
     WINDOW_KNOWN,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
+from aiomos.tcp.holdings cimport track_ranges, track_read, track_view
 from aiomos.tcp.monitor cimport state_of
-from aiomos.tcp.reassembly cimport HAS_RTT, track_at, track_lost
-from aiomos.tcp.wire cimport NO_VLAN, Address
+from aiomos.tcp.reassembly cimport BASED, HAS_RTT, offset_of, track_at, track_lost
+from aiomos.tcp.seq cimport seq_lt
+from aiomos.tcp.wire cimport NO_VLAN
 
 from enum import IntEnum
-from ipaddress import IPv6Address
+from math import inf
+
+from aiomos.errors import FlowClosed
+from aiomos.tcp.levels import Level
 
 
 class State(IntEnum):
@@ -51,35 +64,30 @@ cdef FlowRecord NOTHING       # what there is to read of a flow without a record
 cdef Track NO_TRACK
 
 cdef tuple STATES = (None, *State)
+cdef tuple LEVELS = (None, *Level)
+# By the bits of flows.Fact.
+cdef tuple FACT_NAMES = (
+    "syn_sent", "syn_acked", "syn_received", "fin_sent", "fin_acked", "fin_received", "passive_close", "reset")
+cdef tuple FACTS = tuple([
+    frozenset(name for bit, name in enumerate(FACT_NAMES) if facts >> bit & 1) for facts in range(256)])
 cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
 cdef tuple STATE_NAMES = (None, *(state.name for state in State))
 cdef tuple HALF_FIELDS = (
     "packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "lost", "rtt", "mss", "window_scale")
 cdef tuple CLIENT_NAMES = tuple(f"client_{name}" for name in HALF_FIELDS)
 cdef tuple SERVER_NAMES = tuple(f"server_{name}" for name in HALF_FIELDS)
-cdef dict IPV6_TEXT = {}
 cdef enum:
-    MOST_IPV6_TEXT = 65536     # addresses whose text is remembered
+    FEW_RANGES = 32
 
 
-cdef object address_text(const Address* address, uint8_t version):
-    cdef uint64_t lo = address.lo
-    if version == 4:
-        return f"{(lo >> 24) & 0xFF}.{(lo >> 16) & 0xFF}.{(lo >> 8) & 0xFF}.{lo & 0xFF}"
-    number = (<object> address.hi << 64) | lo
-    text = IPV6_TEXT.get(number)
-    if text is None:
-        if len(IPV6_TEXT) >= MOST_IPV6_TEXT:
-            IPV6_TEXT.clear()
-        text = IPV6_TEXT[number] = str(IPv6Address(number))
-    return text
-
-
-cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index):
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account):
     cdef Flow flow = Flow.__new__(Flow)
     flow.r = record
     flow.streams = streams
     flow.index = index
+    flow.account = account
+    if account is not None:
+        flow.engine = account.engine()
     return flow
 
 
@@ -90,6 +98,7 @@ cdef Half make_half(Flow flow, int side):
     return half
 
 
+@cython.final
 cdef class Flow:
     """A TCP connection as the monitor knows it: who, since when, and each half.
 
@@ -115,6 +124,7 @@ cdef class Flow:
         self.kept = kept
         self.r = &kept.record if kept != NULL else &NOTHING
         self.streams = NULL
+        self.engine = None
 
     @property
     def key(self):
@@ -158,6 +168,12 @@ cdef class Flow:
         return seconds(self.r.last_ns)
 
     @property
+    def handshake_rtt(self):
+        """Round-trip time of the handshake from end to end, seconds; None if it was not captured as a whole."""
+        cdef const Track* t = (<Half> self.client).track()
+        return seconds(t.handshake_ns) if t.handshake_ns else None
+
+    @property
     def established(self):
         """Whether both ends are synchronised, as far as the capture tells."""
         return (self.r.flags & FLOW_ESTABLISHED) != 0
@@ -188,6 +204,49 @@ cdef class Flow:
     def guessed_roles(self):
         """Whether client and server were judged by their ports, no SYN telling."""
         return (self.r.flags & GUESSED_ROLES) != 0
+
+    @property
+    def ctx(self):
+        """What the app keeps about the flow: a dict, empty at first, its own for each app."""
+        if self._ctx is None:
+            self._ctx = {}
+        return self._ctx
+
+    @ctx.setter
+    def ctx(self, value):
+        self._ctx = value
+
+    def timer(self, delay, function=None):
+        """Have something happen later, by the engine's clock: packet time offline.
+
+        Args:
+            delay: Seconds from now.
+            function: Called with the flow then; without it, the app's callbacks of `TIMEOUT` are.
+
+        Returns:
+            The timer, which has ``cancel()``, ``due`` and ``active``. It runs out once, before the first packet that is
+            later; not at all if the flow, or the capture, ends before.
+
+        Raises:
+            FlowClosed: the flow has ended.
+            ValueError: *delay* is negative, or not finite.
+        """
+        if not 0 <= delay < inf:
+            raise ValueError(f"a timer runs out after a number of seconds from 0 on, not {delay}")
+        return self._engine().set_timer(self, delay, function)
+
+    def stop(self):
+        """Watch the flow no more: the app gets no further event of it, and its connections to it are left."""
+        self._engine().stop(self)
+
+    def emit(self, event):
+        """Raise a user-defined event on the flow; see `App.emit`."""
+        self._engine().emit(event, self)
+
+    def _engine(self):
+        if self.engine is None:
+            raise FlowClosed(flow=self)
+        return self.engine
 
     def record(self):
         """What is known of the flow as a flat dict, as `aiomos.apps.flowlog` writes it.
@@ -233,10 +292,14 @@ cdef class Flow:
         return f"<Flow {self}{' ' + self.reason if self.reason else ''}>"
 
 
+@cython.final
+@cython.freelist(16)
 cdef class Half:
     """One direction of a flow: the end that sends, and the bytes from it.
 
-    Counters of bytes need `Level.BYTES`; below it they read 0, and the round-trip time None.
+    Sequence numbers and options are known at every level. What concerns bytes and times needs `Level.BYTES`; below it
+    counters and offsets are 0, and times None. What the other end knows of these bytes is here, too: ``snd_una`` is
+    the receiver's RCV.NXT, as far as it has told. The bytes themselves need `Level.STREAM`.
     """
 
     cdef const HalfRecord* record(self) noexcept:
@@ -269,6 +332,16 @@ cdef class Half:
         return "server" if self.side else "client"
 
     @property
+    def peer(self):
+        """The other half."""
+        return make_half(self.flow, 1 - self.side)
+
+    @property
+    def level(self):
+        """The `Level` it is followed at now; None by a flow that the engine has not made."""
+        return LEVELS[self.record().level]
+
+    @property
     def address(self):
         """IP address of the sending end."""
         return self.flow.key[2 * self.side]
@@ -282,6 +355,67 @@ cdef class Half:
     def state(self):
         """TCP state of the sending end."""
         return STATES[state_of(self.record().facts)]
+
+    @property
+    def facts(self):
+        """What is known of the end, and ``state`` follows from: a frozenset of names.
+
+        ``syn_sent``, ``syn_acked``, ``syn_received``, ``fin_sent``, ``fin_acked``, ``fin_received``,
+        ``passive_close`` (its peer's FIN came before its own), ``reset``.
+        """
+        return FACTS[self.record().facts]
+
+    @property
+    def fin_seen(self):
+        """Whether its FIN was captured, even if bytes before it are still missing."""
+        return (self.record().flags & FIN_SEEN) != 0
+
+    # --- sequence numbers -----------------------------------------------------------------------------
+
+    @property
+    def iss(self):
+        """Initial sequence number: that of its SYN; None if its SYN was not captured."""
+        return self.record().iss if self.record().flags & ISS_KNOWN else None
+
+    @property
+    def snd_nxt(self):
+        """SND.NXT: sequence number behind the last it has sent; None as long as nothing tells."""
+        return self.record().nxt if self.record().flags & SEQ_KNOWN else None
+
+    @property
+    def snd_una(self):
+        """SND.UNA: the oldest sequence number its peer has not acknowledged; None as long as nothing tells."""
+        return self.record().una if self.record().flags & SEQ_KNOWN else None
+
+    @property
+    def in_flight(self):
+        """Bytes sent and not acknowledged, SYN and FIN counting one each: SND.NXT - SND.UNA; None if not known."""
+        cdef const HalfRecord* r = self.record()
+        return <uint32_t> (r.nxt - r.una) if r.flags & SEQ_KNOWN else None
+
+    @property
+    def acked(self):
+        """Stream offset up to which its peer has acknowledged the bytes."""
+        cdef const HalfRecord* r = self.record()
+        cdef const Track* t = self.track()
+        cdef uint32_t una = r.una
+        if not (r.flags & ACK_SEEN and t.flags & BASED):
+            return 0
+        if r.flags & FIN_SEEN and seq_lt(r.fin, una):
+            una = r.fin
+        return max(offset_of(t, una), 0)
+
+    @property
+    def stream_offset(self):
+        """Stream offset up to which its bytes are handed over, or given up as gaps."""
+        return self.track().edge
+
+    @property
+    def dup_acks(self):
+        """Duplicate acknowledgements (RFC 5681 section 2) that its peer has sent since it last acknowledged more."""
+        return self.track().dup_acks
+
+    # --- counters -------------------------------------------------------------------------------------
 
     @property
     def packets(self):
@@ -316,9 +450,26 @@ cdef class Half:
         return track_lost(self.flow.streams, self.track(), self.record())
 
     @property
+    def gaps(self):
+        """How often bytes were given up."""
+        return self.track().gaps
+
+    @property
+    def gap_bytes(self):
+        """Bytes given up that did not come later, either."""
+        return self.track().missed_bytes
+
+    @property
+    def late_bytes(self):
+        """Bytes that came after they had been given up, and were not handed over."""
+        return self.track().late_bytes
+
+    @property
     def conflicts(self):
         """Segments whose bytes differ from those held, or delivered last, for the same sequence numbers."""
         return self.track().conflicts
+
+    # --- times ----------------------------------------------------------------------------------------
 
     @property
     def rtt(self):
@@ -328,6 +479,26 @@ cdef class Half:
         """
         cdef const Track* t = self.track()
         return seconds(t.srtt) if t.flags & HAS_RTT else None
+
+    @property
+    def rttvar(self):
+        """Variation of ``rtt``, seconds (RFC 6298); None if not known."""
+        cdef const Track* t = self.track()
+        return seconds(t.rttvar) if t.flags & HAS_RTT else None
+
+    @property
+    def min_rtt(self):
+        """The least of the times that ``rtt`` was made of, seconds; None if not known."""
+        cdef const Track* t = self.track()
+        return seconds(t.min_rtt) if t.flags & HAS_RTT else None
+
+    @property
+    def last_data(self):
+        """When it last sent what it had not sent before (data, SYN, FIN), seconds since the epoch; None if never."""
+        cdef const Track* t = self.track()
+        return seconds(t.nxt_ns) if t.nxt_ns else None
+
+    # --- options and windows --------------------------------------------------------------------------
 
     @property
     def mss(self):
@@ -345,6 +516,11 @@ cdef class Half:
         return self.record().wnd if self.record().flags & WINDOW_KNOWN else None
 
     @property
+    def max_window(self):
+        """The largest of these windows, in bytes; None before it advertised one."""
+        return self.record().max_wnd if self.record().flags & WINDOW_KNOWN else None
+
+    @property
     def sack_permitted(self):
         """Whether its SYN permitted selective acknowledgements (RFC 2018)."""
         return (self.record().flags & SACK_PERMITTED) != 0
@@ -353,6 +529,67 @@ cdef class Half:
     def timestamps(self):
         """Whether it sends timestamps (RFC 7323)."""
         return (self.record().flags & TIMESTAMPS) != 0
+
+    @property
+    def ts_recent(self):
+        """TS.Recent that its peer keeps of it (RFC 7323 section 4.3), its latest timestamp; None without any."""
+        return self.record().ts_recent if self.record().flags & TIMESTAMPS else None
+
+    # --- bytes ----------------------------------------------------------------------------------------
+
+    def peek(self, int64_t offset, int64_t n):
+        """Return bytes of the stream without taking them from anyone.
+
+        At hand are bytes beyond a hole, those of the running batch, and the last that were handed over: see ``held``.
+
+        Args:
+            offset: Stream offset of the first byte, 0 for the first the half ever sent.
+            n: How many bytes, at most.
+
+        Returns:
+            Those at hand from *offset* on without a break; ``b""`` if the first is not, or the flow has ended.
+
+        Raises:
+            ValueError: *offset* or *n* is negative.
+        """
+        cdef const Track* t = self.track()
+        cdef const uint8_t* together
+        cdef uint64_t available = 0
+        cdef bytes data
+        if offset < 0 or n < 0:
+            raise ValueError(f"peek takes an offset from 0 on and a number of bytes, not {offset} and {n}")
+        if t == &NO_TRACK or self.flow.streams == NULL:
+            return b""
+        together = track_view(self.flow.streams, t, offset, n, &available)
+        if together != NULL:
+            return together[:available]
+        data = PyBytes_FromStringAndSize(NULL, available)
+        track_read(self.flow.streams, t, offset, available, <uint8_t*> PyBytes_AS_STRING(data))
+        return data
+
+    @property
+    def held(self):
+        """``(start, end)`` stream offsets of what ``peek`` can read, in order, apart; ``()`` if the flow has ended."""
+        cdef const Track* t = self.track()
+        cdef uint64_t few[2 * FEW_RANGES]
+        cdef uint64_t* ranges = few
+        cdef size_t most = FEW_RANGES, count, i
+        if t == &NO_TRACK or self.flow.streams == NULL:
+            return ()
+        count = track_ranges(self.flow.streams, t, ranges, ranges + most, most)
+        try:
+            while count == most:                       # there may be more
+                most *= 4
+                if ranges != few:
+                    free(ranges)
+                ranges = <uint64_t*> malloc(2 * most * sizeof(uint64_t))
+                if ranges == NULL:
+                    raise MemoryError(f"no memory to list more than {count} ranges of bytes")
+                count = track_ranges(self.flow.streams, t, ranges, ranges + most, most)
+            return tuple([(ranges[i], ranges[most + i]) for i in range(count)])
+        finally:
+            if ranges != few:
+                free(ranges)
 
     def __eq__(self, other):
         return isinstance(other, Half) and (<Half> other).flow is self.flow and (<Half> other).side == self.side

@@ -137,7 +137,7 @@ ctypedef struct Packet:
     uint32_t payload_cap       # of these, captured
     const uint8_t* network     # IP header
     uint32_t network_len       # captured bytes from the IP header on, padding excluded
-    const uint8_t* transport   # TCP or UDP header
+    const uint8_t* transport   # TCP or UDP header; NULL in a malformed packet whose addresses and ports are not known
     uint16_t header_len        # TCP header length, options included
     # fragments
     uint32_t fragment_id

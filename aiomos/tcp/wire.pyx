@@ -215,6 +215,10 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
                            Packet* out, bint final_destination) noexcept nogil:
     cdef size_t size
     cdef uint16_t offset_and_flags
+    if captured >= 4:                              # enough to tell the flow of a broken segment
+        out.sport = be16(data)
+        out.dport = be16(data + 2)
+        out.transport = data
     if captured < TCP_HEADER:
         return WIRE_BAD_TCP if wire_len < TCP_HEADER else WIRE_TCP_CUT
     offset_and_flags = be16(data + 12)
@@ -223,8 +227,6 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
         return WIRE_BAD_TCP
     if size > captured:
         return WIRE_TCP_CUT
-    out.sport = be16(data)
-    out.dport = be16(data + 2)
     out.seq = be32(data + 4)
     out.ack = be32(data + 8)
     out.flags = offset_and_flags & 0x1FF
@@ -242,7 +244,6 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
         out.tsecr = be32(data + 28)
     elif size != TCP_HEADER:
         read_options(data + TCP_HEADER, size - TCP_HEADER, out)
-    out.transport = data
     out.header_len = <uint16_t> size
     out.payload = data + size
     out.payload_len = <uint32_t> (wire_len - size)
@@ -423,6 +424,7 @@ cdef inline int decode_ipv4(const uint8_t* data, size_t captured, size_t wire_le
                             Packet* out, int depth) noexcept nogil:
     cdef size_t size, total
     cdef uint16_t fragment
+    out.transport = NULL                           # of an outer packet, it may be set
     if captured < IPV4_HEADER:
         return WIRE_BAD_IP if wire_len < IPV4_HEADER else WIRE_IP_CUT
     size = <size_t> (data[0] & 0x0F) * 4
@@ -509,6 +511,7 @@ cdef int decode_extensions(const uint8_t* data, size_t captured, size_t wire_len
 cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                             Packet* out, int depth) noexcept nogil:
     cdef size_t total
+    out.transport = NULL
     if captured < IPV6_HEADER:
         return WIRE_BAD_IP if wire_len < IPV6_HEADER else WIRE_IP_CUT
     out.proto = data[6]
@@ -710,6 +713,7 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     out.link_layers = 0
     out.transient = False
     out.ip_version = 0
+    out.transport = NULL
     if frame.linktype == LINKTYPE_ETHERNET:
         return decode_ethernet(frame.data, frame.caplen, wire_len, options, out, 0)
     return decode_link(frame, wire_len, options, out)

@@ -25,6 +25,7 @@ from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection, Pressure, Stream
 from aiomos.tcp.views import Flow
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
+from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, Hook
 from aiomos.ude.filters import Filter
 
 Frame = tuple[int, bytes, int, int]
@@ -284,16 +285,13 @@ class Watcher:
         self._setups = 0
         self._connections: list[MonitorConnection] = []
         self._pressure = Pressure(1 << 30, 1 << 30)
-        self.engine.add_rule(
-            Filter(filter).program,
-            level,
-            midstream=midstream,
-            overlap=overlap,
-            opener=self._open,
-            calls=[("conn_setup", self._set_up, ("flow",)), ("conn_teardown", self._tear_down, ("flow",))],
+        rule = self.engine.add_rule(
+            Filter(filter).program, level, midstream=midstream, overlap=overlap, opener=self._open
         )
+        self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, self._set_up, ("flow",))
+        self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, self._tear_down, ("flow",))
 
-    def _failed(self, _function: object, _flow: Flow, error: Exception) -> None:
+    def _failed(self, _function: object, _flow: Flow | None, error: Exception) -> None:
         raise error
 
     def _open(self, flow: Flow) -> MonitorConnection:

@@ -4,13 +4,15 @@
 """
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import assert_never
 
 import attrs
 
-from aiomos.ude.machine import Assembler, Field, Label, Op, Program
+from aiomos.ude.assembler import Assembler, Label
+from aiomos.ude.instructions import AddressField, Field, Op
+from aiomos.ude.machine import Program
 
 __all__ = [
     "And",
@@ -26,6 +28,7 @@ __all__ = [
     "Vlan",
     "address_number",
     "compile_expression",
+    "jump_unless",
 ]
 
 MAX_VLAN = 4095
@@ -170,18 +173,19 @@ def join(kind: type[And] | type[Or], operands: Iterable[Expression]) -> Expressi
 
 
 # --- compiler -------------------------------------------------------------------------------------
-_ADDRESSES = (Field.CLIENT_ADDRESS, Field.SERVER_ADDRESS)
+_ADDRESSES = (AddressField.CLIENT_ADDRESS, AddressField.SERVER_ADDRESS)
 _PORTS = (Field.CLIENT_PORT, Field.SERVER_PORT)
 
 
 @attrs.frozen
 class _Test:
-    """A field is from *low* to *high*, or is *outside*: the only leaf left for the machine."""
+    """A field is from *low* to *high*, an address also of *version*, or is *outside*: the only leaf for the machine."""
 
-    field: Field
+    field: Field | AddressField
     low: int
     high: int
     outside: bool
+    version: int = 0
 
 
 @attrs.frozen
@@ -196,21 +200,21 @@ def _lower(expression: Expression, negated: bool) -> _Test | _Junction:
     """Rewrite in terms of `_Test`, moving each `not` down to the leaves (De Morgan)."""
     match expression:
         case Everything():
-            return _Junction(False, ())  # only ever the whole of a filter
+            return _Junction(negated, ())
         case Protocol(number):
             return _Test(Field.PROTOCOL, number, number, negated)
-        case IpVersion(number):
-            return _Test(Field.IP_VERSION, number, number, negated)
+        case IpVersion(version):
+            return _Test(Field.IP_VERSION, version, version, negated)
         case Vlan(vid):
             low, high = (0, MAX_VLAN) if vid is None else (vid, vid)
             return _Test(Field.VLAN_ID, low, high, negated)
         case Port(side, low, high):
-            return _ends(side, _PORTS, low, high, negated)
+            return _ends(side, negated, [_Test(field, low, high, negated) for field in _PORTS])
         case Host(side, first, last):
-            # The version is looked at last and always: an IPv6 packet can carry ::ffff:a.b.c.d in its header.
-            version = _Test(Field.IP_VERSION, first.version, first.version, negated)
-            ends = _ends(side, _ADDRESSES, address_number(first), address_number(last), negated)
-            return _Junction(negated, (ends, version))
+            # The version is looked at, too: an IPv6 packet can carry ::ffff:a.b.c.d in its header.
+            low, high = address_number(first), address_number(last)
+            tests = [_Test(field, low, high, negated, first.version) for field in _ADDRESSES]
+            return _ends(side, negated, tests)
         case Not(operand):
             return _lower(operand, not negated)
         case And(operands) | Or(operands):
@@ -219,19 +223,13 @@ def _lower(expression: Expression, negated: bool) -> _Test | _Junction:
     assert_never(expression)
 
 
-def _ends(side: Side, fields: tuple[Field, Field], low: int, high: int, negated: bool) -> _Test | _Junction:
-    client, server = (_Test(field, low, high, negated) for field in fields)
+def _ends(side: Side, negated: bool, tests: Sequence[_Test]) -> _Test | _Junction:
+    client, server = tests
     if side is Side.CLIENT:
         return client
     if side is Side.SERVER:
         return server
     return _Junction((side is Side.EITHER) != negated, (client, server))
-
-
-def _fields(part: _Test | _Junction) -> set[Field]:
-    if isinstance(part, _Test):
-        return {part.field}
-    return set().union(*map(_fields, part.parts))
 
 
 def _jump_if(code: Assembler, part: _Test | _Junction, outcome: bool, target: Label) -> None:
@@ -241,6 +239,8 @@ def _jump_if(code: Assembler, part: _Test | _Junction, outcome: bool, target: La
     elif part.any is outcome:
         for inner in part.parts:
             _jump_if(code, inner, outcome, target)
+    elif not part.parts:
+        code.emit(Op.JUMP, target=target)
     else:
         past = Label()
         *others, last = part.parts
@@ -252,11 +252,20 @@ def _jump_if(code: Assembler, part: _Test | _Junction, outcome: bool, target: La
 
 def _emit_test(code: Assembler, test: _Test, outcome: bool, target: Label) -> None:
     inside = outcome is not test.outside
-    if test.low == test.high:
-        code.emit(Op.JUMP_EQ if inside else Op.JUMP_NE, test.field, low=test.low, target=target)
+    # The two ends are always known, so that `otherwise` is never taken.
+    if isinstance(test.field, AddressField):
+        op = Op.JUMP_ADDRESS_IN if inside else Op.JUMP_ADDRESS_OUT
+        code.emit(
+            op, 0, test.field, d=test.version, low=test.low, high=test.high, target=target, otherwise=target
+        )
     else:
-        op = Op.JUMP_IN if inside else Op.JUMP_OUT
-        code.emit(op, test.field, low=test.low, high=test.high, target=target)
+        op = Op.JUMP_FIELD_IN if inside else Op.JUMP_FIELD_OUT
+        code.emit(op, 0, test.field, low=test.low, high=test.high, target=target, otherwise=target)
+
+
+def jump_unless(code: Assembler, expression: Expression, target: Label) -> None:
+    """Emit what jumps to *target* where *expression* does not pick the flow, and else falls through."""
+    _jump_if(code, _lower(expression, False), False, target)
 
 
 def compile_expression(expression: Expression) -> Program:
@@ -268,14 +277,10 @@ def compile_expression(expression: Expression) -> Program:
     Returns:
         A program whose running time is bounded by the number of conditions, most often by the first few.
     """
-    lowered = _lower(expression, False)
     code = Assembler()
-    # Each field that is needed is loaded once, up front, into the register of its own number.
-    for field in sorted(_fields(lowered)):
-        code.emit(Op.LOAD, field, field)
     refuse = Label()
-    _jump_if(code, lowered, False, refuse)
+    jump_unless(code, expression, refuse)
     code.emit(Op.RETURN, low=1)
     code.bind(refuse)
-    code.emit(Op.RETURN, low=0)
+    code.emit(Op.RETURN)
     return code.program()

@@ -1,63 +1,54 @@
-# The register machine that runs connection filters: verified once when loaded, run without checks after that.
-#
-# A program is a row of instructions over 16 registers. Jumps only go forward, so a run ends after at most as many
-# steps as the program is long. A register is 128 bits wide: an address is one value, and the same tests serve
-# addresses, ports and numbers. Tests are jumps; `and`, `or` and `not` are where they lead. What a field is, only
-# load_field knows.
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+# The register machine that runs connection filters and predicates: verified once when loaded, run without checks then.
+cimport cython
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
 
-from aiomos.tcp.wire cimport Address
+from aiomos.tcp.wire cimport WIRE_TCP, Packet
+from aiomos.ude.instructions cimport Instruction
+from aiomos.ude.scene cimport Scene
 
 cdef enum:
-    OPS = 12
-    FIELDS = 7
-    REGISTERS = 16
-    MAX_INSTRUCTIONS = 1 << 17     # the longest filter text allowed stays below it
+    GUARDS = 1024
+    GUARD_FLAGS = 0x1FF        # all flags of TCP
+    GUARD_PAYLOAD = 9          # bit that says whether the packet has a payload on the wire
 
-cpdef enum Op:
-    RETURN = 0                     # end; the answer is low != 0
-    LOAD = 1                       # a = field b
-    CONSTANT = 2                   # a = low
-    JUMP = 3                       # to target
-    JUMP_EQ = 4                    # to target if a == low
-    JUMP_NE = 5                    # if a != low
-    JUMP_IN = 6                    # if low <= a <= high
-    JUMP_OUT = 7                   # if a < low or a > high
-    JUMP_EQ_REGISTER = 8           # if a == register b
-    JUMP_NE_REGISTER = 9           # if a != register b
-    JUMP_LT_REGISTER = 10          # if a < register b, both unsigned
-    JUMP_GE_REGISTER = 11          # if a >= register b, both unsigned
+# The predicates of one event, a bit for each of its user-defined events.
+ctypedef struct PredicateSet:
+    const Instruction* code
+    size_t n
+    uint64_t guard[1024]       # those that may fire, by flags and payload of a TCP packet
+    uint64_t native            # those that have a program; of the others, only the filter has
+    bint asks_flow             # one of them reads the flow: the guard takes for granted that there is one
 
-cpdef enum Field:
-    CLIENT_ADDRESS = 0
-    SERVER_ADDRESS = 1
-    CLIENT_PORT = 2
-    SERVER_PORT = 3
-    VLAN_ID = 4                    # NO_VLAN where there is no tag
-    IP_VERSION = 5
-    PROTOCOL = 6
-
-ctypedef struct Instruction:
-    uint8_t op                     # Op
-    uint8_t a                      # register written or tested
-    uint8_t b                      # field to load, or second register
-    uint32_t target                # index of the instruction a jump leads to
-    Address low                    # constants, unsigned
-    Address high
-
-# What a filter can see of a flow.
-ctypedef struct FilterContext:
-    Address client
-    Address server
-    uint16_t client_port
-    uint16_t server_port
-    uint16_t vlan                  # outermost VLAN id, or NO_VLAN
-    uint8_t ip_version             # 4 or 6
-    uint8_t proto                  # 6 TCP, 17 UDP
-
+@cython.final
 cdef class Program:
-    cdef Instruction* code         # owned, verified, never changed
-    cdef size_t n                  # >= 1
+    cdef Instruction* code     # owned, verified, never changed
+    cdef size_t n              # >= 1
+    cdef list literals         # bytes objects that instructions point into
+
+@cython.final
+cdef class Predicates:
+    cdef PredicateSet c
+    cdef readonly Program program
 
 # Run a verified program, as a Program holds it; true when the filter picks the flow.
-cdef bint run_filter(const Instruction* code, size_t n, const FilterContext* ctx) noexcept nogil
+cdef bint run_filter(const Instruction* code, size_t n, const Scene* scene) noexcept nogil
+# Run the predicates of an event. Returns those of *wanted* that fire, and in *unsure* those that Python has to decide:
+# those without a program, and those whose program met what it cannot do. An event is looked at only if it and all it is
+# built upon are wanted; if Python has to decide about one, those built upon it are judged as if it fired.
+cdef uint64_t run_predicates(const Instruction* code, size_t n, const Scene* scene, uint64_t wanted,
+                             uint64_t* unsure) noexcept nogil
+
+cdef inline uint64_t predicates_guard(const PredicateSet* predicates, const Packet* segment) noexcept nogil:
+    """Those that may fire, or be unsure, for a segment of a flow, by a look at its flags."""
+    return predicates.guard[(segment.flags & GUARD_FLAGS) | <size_t> (segment.payload_len != 0) << GUARD_PAYLOAD]
+
+cdef inline uint64_t predicates_fire(const PredicateSet* predicates, const Scene* scene, uint64_t wanted,
+                                     uint64_t* unsure) noexcept nogil:
+    """As run_predicates, behind the guard."""
+    if scene.packet != NULL and scene.kind == WIRE_TCP and (scene.flow != NULL or not predicates.asks_flow):
+        wanted &= predicates_guard(predicates, scene.packet)
+    if not wanted:
+        unsure[0] = 0
+        return 0
+    return run_predicates(predicates.code, predicates.n, scene, wanted, unsure)

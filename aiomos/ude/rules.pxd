@@ -3,27 +3,32 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Flow, FlowKey
-from aiomos.ude.machine cimport Instruction
+from aiomos.ude.instructions cimport Instruction
 
 cdef enum:
     MAX_RULES = 64             # bits of a watch set
     MAX_SETS = 4096
     ANY_SET = 0xFFFF           # watch set that did not fit the table: worked out anew each time
 
-cdef enum:                     # what a rule wants to be called for
-    CALL_SETUP = 1
-    CALL_TEARDOWN = 2
+# What is to be done at each slot (ude/slots.pxd) for those who watch a flow.
+ctypedef struct Interest:
+    uint32_t events            # slots where there is anything to do
+    uint32_t plain             # of these, those where callbacks wait for the built-in event itself
+    uint64_t udes[16]          # user-defined events to be judged
+    uint64_t called[16]        # of these, those that lead to a callback or to a predicate in Python
 
 # The C side of a registration.
 ctypedef struct Rule:
-    const Instruction* code    # its filter; the Python object is kept by the engine
+    const Instruction* code    # its filter, kept by the engine; NULL where it picks no flow by itself
     size_t code_len
     uint8_t level
     uint8_t overlap            # Policy of the reassembly
-    uint8_t calls              # CALL_*
     bint midstream
     bint connects              # makes a connection for each flow
+    bint keeps                 # wants delivered bytes to be kept for looking at
+    bint follows               # wants flows at all, not only packets without one
     bint active
+    Interest interest
 
 ctypedef struct Rules:
     Rule rules[64]             # in order of registration
@@ -31,17 +36,28 @@ ctypedef struct Rules:
     uint64_t midstream         # sets of rules, a bit each
     uint64_t connecting
     uint64_t reading           # of the connecting ones, those at level STREAM
+    uint64_t retired           # removed; to be forgotten by all sets before their numbers are used again
     uint64_t sets[4096]        # watch sets that flows name by their index; the first is empty
     uint32_t set_count
+    Interest interests[4097]   # of each set; the last is that of all rules together, for ANY_SET
 
 # What the rules of a set need of a flow together.
 ctypedef struct Need:
     uint8_t level              # the highest
     uint8_t overlap            # of the first of them that reads the bytes
     bint sink                  # somebody takes the bytes
+    bint keep                  # somebody looks at delivered bytes
 
 cdef void rules_open(Rules* rules) noexcept nogil
+cdef uint32_t rules_take(Rules* rules) noexcept nogil
+cdef void rules_forget(Rules* rules) noexcept nogil
+cdef void rules_changed(Rules* rules) noexcept nogil
 cdef uint64_t rules_match(const Rules* rules, const FlowKey* key, bint client_is_low, bint midstream) noexcept nogil
+cdef uint64_t rules_match_packet(const Rules* rules, const FlowKey* key, bint client_is_low,
+                                 int slot) noexcept nogil
 cdef uint64_t rules_watching(const Rules* rules, const Flow* flow) noexcept nogil
 cdef uint16_t rules_intern(Rules* rules, uint64_t mask) noexcept nogil
 cdef Need rules_need(const Rules* rules, uint64_t mask, uint64_t told) noexcept nogil
+
+cdef inline const Interest* rules_interest(const Rules* rules, const Flow* flow) noexcept nogil:
+    return &rules.interests[flow.watchers if flow.watchers != ANY_SET else MAX_SETS]

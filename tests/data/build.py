@@ -357,6 +357,33 @@ def conflicting_retransmission() -> Frames:
     yield from flow.close()
 
 
+def hidden_file(side: str) -> bytes:
+    """Make up the file that one end hides in `retransmission_tunnel`."""
+    return b"".join(
+        b"line %d of what the %s pays nothing for\n" % (number, side.encode()) for number in range(40)
+    )
+
+
+@case()
+def retransmission_tunnel() -> Frames:
+    """A file each way inside retransmissions that differ from the cover they repeat (Go et al., NDSS 2014)."""
+    flow = Flow()
+    yield from flow.open()
+    covers = {"client": b"C" * 200, "server": b"S" * 200}
+    senders = {"client": flow.c, "server": flow.s}
+    for side, send in senders.items():
+        yield send(covers[side], "PA")
+        yield send(covers[side], "PA")
+    yield flow.c()
+    files = {side: hidden_file(side) for side in senders}
+    for at in range(0, max(map(len, files.values())), 200):
+        for side, send in senders.items():
+            yield send(files[side][at : at + 200], "PA", at=at % 400)
+    yield flow.c(covers["client"], "PA", at=0)
+    yield flow.s()
+    yield from flow.close()
+
+
 @case()
 def insertion() -> Frames:
     """Segments the server will not take: wrong checksum, short TTL, old timestamp, MD5 option, no ACK."""

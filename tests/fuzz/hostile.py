@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import attrs
 
-from aiomos import Budgets, CaptureError, Filter, Flow, Gap, Level, MonitorConnection, Settings, Stream
+from aiomos import (
+    CONN_SETUP,
+    CONN_TEARDOWN,
+    Budgets,
+    CaptureError,
+    Filter,
+    Flow,
+    Gap,
+    Hook,
+    Level,
+    MonitorConnection,
+    Settings,
+    Stream,
+)
 from aiomos.engine import Engine
 from aiomos.tcp.streams import Pressure
 from aiomos.transport.captures import open_captures
@@ -69,8 +82,9 @@ class HostileRun:
         self._merged: list[MonitorConnection] = []
         everything = Filter("").program
         how: Any = {"midstream": choices.midstream, "overlap": choices.overlap}
-        calls = [("conn_setup", check_flow, ("flow",)), ("conn_teardown", check_ended_flow, ("flow",))]
-        self.engine.add_rule(everything, Level.BYTES, calls=calls, **how)
+        rule = self.engine.add_rule(everything, Level.BYTES, **how)
+        self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, check_flow, ("flow",))
+        self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, check_ended_flow, ("flow",))
         for connections in (self._apart, self._merged):
             self.engine.add_rule(everything, Level.STREAM, opener=self._opener(connections), **how)
 

@@ -36,7 +36,7 @@ class Difference:
     theirs: object
 
     def __str__(self) -> str:
-        return f"{self.connection}: {self.field}: aiomos {self.ours}, tshark {self.theirs}"
+        return f"{self.connection}: {self.field}: aiomos {self.ours}, they {self.theirs}"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Explanation:
     """What an entry of explained.toml says of one capture; a `*` in connection or field stands for anything."""
 
     test: str
-    """`flowlog` or `dump`."""
+    """`flowlog`, `dump`, `rexmit` or `abacus`; `tcptrace` where `rexmit` is compared with that."""
     capture: str
     connection: str
     field: str
@@ -98,10 +98,11 @@ def check(test: str, capture: str, differences: Iterable[Difference]) -> None:
     entries = [entry for entry in explanations() if (entry.test, entry.capture) == (test, capture)]
     new = [difference for difference in found if not any(entry.covers(difference) for entry in entries)]
     stale = [entry for entry in entries if not any(entry.covers(difference) for difference in found)]
+    peer = "tcptrace" if test == "tcptrace" else "tshark"
     report = [f"  {difference}" for difference in new]
     report += [f"  explained.toml explains {entry}, which no longer occurs" for entry in stale]
     if report:
-        pytest.fail("\n".join([f"{capture}: aiomos and tshark differ:", *report]), pytrace=False)
+        pytest.fail("\n".join([f"{capture}: aiomos and {peer} differ:", *report]), pytrace=False)
 
 
 def compare(

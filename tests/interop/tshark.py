@@ -39,6 +39,7 @@ PREFERENCES = {
 }
 
 RETRANSMISSIONS = ("retransmission", "fast_retransmission", "spurious_retransmission")
+PROBES = ("keep_alive", "zero_window_probe")
 FIELDS = (
     "frame.time_epoch",
     "frame.protocols",
@@ -56,7 +57,7 @@ FIELDS = (
     "tcp.flags",
     "tcp.options.mss_val",
     "tcp.options.wscale.shift",
-    *(f"tcp.analysis.{name}" for name in RETRANSMISSIONS),
+    *(f"tcp.analysis.{name}" for name in (*RETRANSMISSIONS, *PROBES)),
     "tcp.analysis.out_of_order",
 )
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
@@ -89,6 +90,10 @@ class Half:
     bytes: int = 0
     """Payload, retransmissions included."""
     retransmits: int = 0
+    rexmit_bytes: int = 0
+    """Payload of these."""
+    kinds: Counter[str] = field(default_factory=Counter)
+    """Retransmissions and probes, in the words of the `rexmit` app."""
     out_of_order: int = 0
     starts_with_data: bool = False
     """Whether the first packet captured carries payload."""
@@ -263,11 +268,27 @@ def add(connection: Connection, segment: Segment) -> None:
     half.starts_with_data = segment.length > 0 if not half.packets else half.starts_with_data
     half.packets += 1
     half.bytes += segment.length
-    half.retransmits += not segment.analysis.isdisjoint(RETRANSMISSIONS)
+    if not segment.analysis.isdisjoint(RETRANSMISSIONS):
+        half.retransmits += 1
+        half.rexmit_bytes += segment.length
+        half.kinds[kind_of(segment)] += 1
+    half.kinds.update(segment.analysis.intersection(PROBES))
     half.out_of_order += "out_of_order" in segment.analysis
     if opens:
         half.mss = segment.mss if half.mss is None else half.mss
         half.window_scale = segment.window_scale if half.window_scale is None else half.window_scale
+
+
+def kind_of(segment: Segment) -> str:
+    """Tell of what kind a retransmission is; tshark calls those that are fast or spurious retransmissions as well."""
+    if segment.flags & SYN:
+        return "syn"
+    if not segment.length:
+        return "fin"
+    for kind in ("fast", "spurious"):
+        if f"{kind}_retransmission" in segment.analysis:
+            return kind
+    return "rto"
 
 
 # --- content --------------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
-"""What a connection filter picks, and what a machine program answers, in plain Python."""
+"""What a connection filter picks, in plain Python."""
 
-from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 import attrs
@@ -18,9 +17,6 @@ from aiomos.ude.expressions import (
     Side,
     Vlan,
 )
-from aiomos.ude.machine import Op
-
-Step = tuple[int, int, int, int, int, int]
 
 
 @attrs.frozen
@@ -71,32 +67,3 @@ def _sides(side: Side, client: bool, server: bool) -> bool:
         Side.EITHER: client or server,
         Side.BOTH: client and server,
     }[side]
-
-
-def run(steps: Sequence[Step], fields: Sequence[int]) -> bool:
-    """Interpret a valid program; *fields* are the values of the fields, by number."""
-    registers: dict[int, int] = {}
-    at = 0
-    while True:
-        op, a, b, target, low, high = steps[at]
-        at += 1
-        if op == Op.RETURN:
-            return low != 0
-        if op == Op.LOAD:
-            registers[a] = fields[b]
-        elif op == Op.CONSTANT:
-            registers[a] = low
-        else:
-            x, y = registers.get(a, 0), registers.get(b, 0)
-            taken = {
-                Op.JUMP: True,
-                Op.JUMP_EQ: x == low,
-                Op.JUMP_NE: x != low,
-                Op.JUMP_IN: low <= x <= high,
-                Op.JUMP_OUT: not low <= x <= high,
-                Op.JUMP_EQ_REGISTER: x == y,
-                Op.JUMP_NE_REGISTER: x != y,
-                Op.JUMP_LT_REGISTER: x < y,
-                Op.JUMP_GE_REGISTER: x >= y,
-            }[Op(op)]
-            at = target if taken else at

@@ -143,7 +143,7 @@ async def listen() -> None:
         async with listener as opened:
             assert_type(opened, Listener)
             assert_type(await anext(opened), MonitorConnection)
-        runtime.attach(app)
+        await runtime.attach(app)
         assert_type(await runtime.run(), Report)
         assert_type(runtime.statistics(), dict[str, int])
     await aiomos.sleep(1.5)

@@ -13,7 +13,7 @@ import structlog
 from click.testing import CliRunner, Result
 
 import aiomos
-from aiomos import App, CaptureError, EngineBug, cli
+from aiomos import App, CaptureError, EngineBug, Event, Filter, cli
 from aiomos.settings import Settings
 
 
@@ -147,6 +147,13 @@ def test_settings_come_from_pairs_and_from_options_of_their_own(invoke: Invoke, 
         budgets=aiomos.Budgets(flows=7), checksums="verify", decapsulate=True
     )
     assert runtime.arguments["loop"] == "asyncio"
+    assert runtime.arguments["control"] is None
+
+
+def test_a_run_that_can_be_controlled_may_begin_without_apps(invoke: Invoke, runtime: Runtime) -> None:
+    assert invoke("run", "--pcap", "a.pcap", "--control", "socket").exit_code == 0
+    assert runtime.arguments["control"] == "socket"
+    assert runtime.apps == ()
 
 
 # --- options of apps ------------------------------------------------------------------------------
@@ -265,11 +272,43 @@ def test_apps_describes_the_options_of_an_app(invoke: Invoke) -> None:
         assert part in result.stdout
 
 
+def test_apps_explains_what_keeps_events_in_python(
+    invoke: Invoke, apps: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    kinds = [
+        {"name": "syn", "base": Event.CONN_SETUP, "native": True, "why_not": None, "listing": "load flags"},
+        {"name": "odd", "native": False, "why_not": "line 7: a call of print()", "listing": ""},
+        {"name": "told", "base": None, "native": True, "why_not": None, "listing": ""},
+    ]
+    kinds[1]["base"] = SimpleNamespace(name="syn")
+    events = [SimpleNamespace(filter=Filter("port 80"), **kind) for kind in kinds]
+    monkeypatch.setattr(apps.dump, "udes", events, raising=False)
+    monkeypatch.setattr(apps.bare, "udes", [], raising=False)
+    result = invoke("apps", "--explain", "cli_apps:dump", "cli_apps:bare")
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert rows[2:5] == [
+        ["syn", "CONN_SETUP", "port", "80", "native"],
+        ["odd", "syn", "port", "80", "in", "Python", "line", "7:", "a", "call", "of", "print()"],
+        ["told", "port", "80", "when", "emitted"],
+    ]
+    assert "nothing to explain" in result.stdout
+    assert "load flags" not in result.stdout
+    assert "syn:\nload flags\n" in invoke("apps", "--explain", "-v", "cli_apps:dump").stdout
+
+
+def test_explaining_needs_an_app(invoke: Invoke) -> None:
+    assert invoke("apps", "--explain").exit_code == 2
+
+
 def test_version_is_that_of_the_package(invoke: Invoke) -> None:
     assert aiomos.__version__ in invoke("--version").stdout
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["apps"]])
+@pytest.mark.parametrize(
+    "command", [[], ["run"], ["apps"], ["ctl"], *(["ctl", "PATH", name] for name in sorted(cli.ctl.commands))]
+)
 def test_help_fits_a_terminal(invoke: Invoke, command: list[str]) -> None:
     result = invoke(*command, "--help")
     assert result.exit_code == 0

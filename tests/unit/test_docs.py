@@ -122,6 +122,14 @@ def test_snippets_are_files_that_are_run(page: Path) -> None:
             assert (DOCS / included[1]).is_file()
 
 
+def test_the_readme_shows_an_example_as_it_is() -> None:
+    blocks = [
+        body for language, body in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"
+    ]
+    shown = [body.partition("\n")[2] for body in blocks if body.startswith("# refused.py: ")]
+    assert shown == [(DOCS / "examples" / "refused.py").read_text()]
+
+
 def test_every_example_is_shown_and_run() -> None:
     shown = {name for page in PAGES for name in INCLUDE.findall(page.read_text())}
     run = "".join(path.read_text() for path in SESSIONS.glob("*.console"))

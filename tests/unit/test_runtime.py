@@ -256,7 +256,7 @@ async def test_leaving_a_runtime_cancels_its_handlers(traffic: Traffic) -> None:
             log.append("cancelled")
 
     async with Runtime(source=traffic.source()) as runtime:
-        runtime.attach(app)
+        await runtime.attach(app)
         task = asyncio.create_task(runtime.run())
         for _ in range(10):
             await asyncio.sleep(0)

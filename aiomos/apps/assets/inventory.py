@@ -1,0 +1,224 @@
+"""What has been found so far, in bounded memory, and the forms in which it is written."""
+
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import attrs
+import orjson
+from rich.markup import escape
+
+from aiomos.terminal import print_table
+
+Kind = Literal["os", "service", "client"]
+Confidence = Literal["high", "medium", "low", "none"]
+
+VARIANTS = 32
+"""What one place (a port of a host, say) is found to be at most: a scanner may look different each time."""
+
+CELL = 60
+"""Characters of one product in the table."""
+
+
+class Finding(NamedTuple):
+    """What one observation says of a host.
+
+    Attributes:
+        name: The operating system, or the protocol of a service or client.
+        product: The program.
+        version: Of the program, or of the system.
+        detail: What else it says of itself; for TLS, the name it was asked for.
+        confidence: How sure that is.
+        evidence: The fingerprint of a system; it does not make one finding different from another.
+    """
+
+    name: str
+    product: str | None = None
+    version: str | None = None
+    detail: str | None = None
+    confidence: Confidence = "high"
+    evidence: str | None = None
+
+    @property
+    def identity(self) -> tuple[str | None, ...]:
+        """What tells it from other findings."""
+        return self[:5]
+
+    def __str__(self) -> str:
+        words = " ".join(filter(None, (self.name, self.product, self.version)))
+        return f"{words} ({self.detail})" if self.detail else words
+
+
+@attrs.define
+class Asset:
+    """A finding at its place, and when it was made.
+
+    Attributes:
+        address: The host.
+        kind: What was found.
+        port: Of a service.
+        finding: What it was found to be.
+        distance: Hops to it, by its TTL.
+        first: Time of the first observation, seconds since the epoch.
+        last: Time of the latest.
+        seen: How many observations there were.
+    """
+
+    address: str
+    kind: Kind
+    port: int | None
+    finding: Finding
+    distance: int | None
+    first: float
+    last: float
+    seen: int = 1
+
+    def record(self, event: str, was: Finding | None = None) -> dict[str, Any]:
+        """Write it as a flat dict."""
+        record: dict[str, Any] = {
+            "event": event,
+            "address": self.address,
+            "kind": self.kind,
+            "port": self.port,
+        }
+        record |= self.finding._asdict()
+        record |= {"distance": self.distance, "first": self.first, "last": self.last, "seen": self.seen}
+        return record | {"was": str(was)} if was is not None else record
+
+
+class Writer(Protocol):
+    """A form of the results."""
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Tell of a new or changed asset."""
+
+    def finish(self, inventory: "Inventory") -> None:
+        """Tell of all there is at the end."""
+
+
+class JsonLines:
+    """One JSON object a line: each new and changed asset when it is found, and each once more at the end."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._output = path.open("wb") if path else sys.stdout.buffer
+        self._owned = path is not None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Tell of a new or changed asset."""
+        self._output.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+    def finish(self, inventory: "Inventory") -> None:
+        """Tell of all there is at the end."""
+        for asset in inventory:
+            self.write(asset.record("end"))
+        self._output.flush()
+        if self._owned:
+            self._output.close()
+
+
+class Table:
+    """A table of hosts for people, at the end."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Nothing is told before the end."""
+
+    def finish(self, inventory: "Inventory") -> None:
+        """Draw the table."""
+        rows = [_row(assets) for assets in inventory.hosts().values()]
+        title = f"{len(rows)} hosts, {len(inventory)} assets"
+        headings = ("host", "hops", "system", "services", "clients", "first seen", "last seen")
+        with (
+            self._path.open("wb") if self._path else open(sys.stdout.fileno(), "wb", closefd=False) as output
+        ):
+            print_table(title, headings, rows, file=output)
+
+
+def _row(assets: list[Asset]) -> tuple[str, ...]:
+    systems = sorted((a for a in assets if a.kind == "os"), key=_weight, reverse=True)
+    distances = {asset.distance for asset in systems if asset.distance is not None}
+    return (
+        assets[0].address,
+        str(min(distances)) if distances else "",
+        _short(systems[0].finding) if systems and systems[0].finding.confidence != "none" else "",
+        "\n".join(f"{a.port} {_short(a.finding)}" for a in assets if a.kind == "service"),
+        "\n".join(_short(a.finding) for a in assets if a.kind == "client"),
+        _moment(min(asset.first for asset in assets)),
+        _moment(max(asset.last for asset in assets)),
+    )
+
+
+def _weight(asset: Asset) -> tuple[int, int]:
+    """The surer the better, then the more often."""
+    return ("none", "low", "medium", "high").index(asset.finding.confidence), asset.seen
+
+
+def _short(finding: Finding) -> str:
+    words = str(finding)
+    return escape(words if len(words) <= CELL else f"{words[: CELL - 1]}…")
+
+
+def _moment(time: float) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+class Inventory:
+    """All assets, no more than *limit*; what is beyond is counted.
+
+    Attributes:
+        left_out: Observations of assets for which there was no room.
+    """
+
+    def __init__(self, limit: int, writer: Writer) -> None:
+        self._limit = limit
+        self._writer = writer
+        self._places: dict[tuple[str, Kind, int | None], dict[tuple[str | None, ...], Asset]] = {}
+        self._count = 0
+        self.left_out = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Asset]:
+        for place in self._places.values():
+            yield from place.values()
+
+    def hosts(self) -> dict[str, list[Asset]]:
+        """The assets of each host, ports in order."""
+        hosts: dict[str, list[Asset]] = {}
+        for asset in sorted(self, key=lambda asset: asset.port or 0):
+            hosts.setdefault(asset.address, []).append(asset)
+        return hosts
+
+    def knows(self, address: str, kind: Kind, port: int | None) -> bool:
+        """Whether anything was found at a place."""
+        return (address, kind, port) in self._places
+
+    def see(
+        self,
+        time: float,
+        address: str,
+        kind: Kind,
+        port: int | None,
+        finding: Finding,
+        distance: int | None = None,
+    ) -> None:
+        """Note an observation; of one that is new, or other than the last there, a record is written."""
+        place = self._places.get((address, kind, port), {})
+        asset = place.get(finding.identity)
+        if asset is not None:
+            asset.last, asset.seen = time, asset.seen + 1
+            return
+        if self._count >= self._limit or len(place) >= VARIANTS:
+            self.left_out += 1
+            return
+        was = max(place.values(), key=lambda other: other.last).finding if place else None
+        asset = Asset(address, kind, port, finding, distance, time, time)
+        place[finding.identity] = asset
+        self._places[address, kind, port] = place
+        self._count += 1
+        self._writer.write(asset.record("new" if was is None else "changed", was))

@@ -1,0 +1,210 @@
+"""Retransmissions by kind, with keep-alives and window probes, of each connection and in all.
+
+::
+
+    aiomos run aiomos.apps.rexmit --pcap trace.pcap
+    aiomos run aiomos.apps.rexmit --pcap trace.pcap --set format=jsonl --set path=rexmit.jsonl
+
+It is the second application of the mOS paper's section 5.2, and counts what tcptrace does. Kinds are told apart as
+Wireshark does: ``rto`` after a time-out, ``fast`` after duplicate acknowledgements, ``spurious`` of bytes that had been
+acknowledged, ``syn`` and ``fin`` of segments without data.
+"""
+
+import heapq
+from collections import Counter
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import attrs
+
+from aiomos import CONN_TEARDOWN, PKT_IN, REXMIT, App, CallbackRegistration, Level
+from aiomos.apps._output import Output, endpoint, ends_of, share
+from aiomos.options import must
+from aiomos.ude.events import RexmitKind
+
+if TYPE_CHECKING:
+    from aiomos import Flow, Half, Occurrence, Packet
+
+PROBES = ("keep_alive", "zero_window_probe")
+KINDS = (*map(str, RexmitKind), *PROBES)
+FIGURES = ("packets", "bytes", "retransmits", *KINDS, "rexmit_bytes")
+HEADINGS = (
+    "from",
+    "to",
+    "packets",
+    *(kind.replace("_", " ") for kind in KINDS),
+    "bytes sent again",
+    "of all",
+)
+
+
+@attrs.define
+class Options:
+    """What to write, and where.
+
+    Attributes:
+        path: File to write; standard output without it.
+        format: table for people, at the end; jsonl for JSON Lines, each connection when it ends.
+        top: Rows of the table: the halves with the most retransmissions.
+        filter: Which connections; all without it.
+        midstream: Whether to count in connections whose SYN was not captured.
+        all: Whether JSON Lines have connections too that sent nothing again.
+    """
+
+    path: Path | None = None
+    format: Literal["table", "jsonl"] = "table"
+    top: int = attrs.field(default=20, validator=must("at least 1", lambda n: n >= 1))
+    filter: str = ""
+    midstream: bool = False
+    all: bool = False
+
+
+app = App("rexmit", options=Options)
+
+
+@app.ude(PKT_IN, native=True)
+def probe(pkt: "Packet", half: "Half") -> bool:
+    """Whether a segment only asks for an answer: a keep-alive (RFC 9293 section 3.8.4) or window probe (3.8.6.1)."""
+    if pkt.payload_len > 1 or pkt.syn or pkt.fin or pkt.rst or half.fin_seen or half.snd_nxt is None:
+        return False
+    if pkt.payload_len == 0:
+        return pkt.seq == (half.snd_nxt - 1) & 0xFFFF_FFFF
+    if pkt.seq == half.snd_una:
+        return half.peer.window == 0
+    return half.snd_una == half.snd_nxt and pkt.seq == (half.snd_nxt - 1) & 0xFFFF_FFFF
+
+
+class Report:
+    """What one run has seen: its callbacks, and where they write."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._output = Output(options.path)
+        self._connections = Counter({"connections": 0, "connections_with_any": 0})
+        self._total = Counter(dict.fromkeys(FIGURES, 0))
+        self._worst: list[tuple[int, int, int, tuple[str, ...]]] = []
+        self._serial = count()
+
+    def register(self) -> list[CallbackRegistration]:
+        """Have retransmissions and probes counted, and each flow reported when it ends."""
+        options = self._options
+        chosen: dict[str, Any] = {
+            "filter": options.filter,
+            "level": Level.BYTES,
+            "midstream": options.midstream,
+        }
+        return [
+            app.on(REXMIT, **chosen)(self.sent_again),
+            app.on(probe, **chosen)(self.probed),
+            app.on(CONN_TEARDOWN, **chosen)(self.ended),
+        ]
+
+    def sent_again(self, pkt: "Packet", flow: "Flow", side: str, event: "Occurrence") -> None:
+        """Count a retransmission."""
+        counts = flow.ctx.setdefault(side, Counter())
+        counts[event.kind] += 1
+        counts["rexmit_bytes"] += pkt.payload_len
+
+    def probed(self, flow: "Flow", half: "Half", side: str) -> None:
+        """Count a probe: of the window if that is shut, whether or not it carries a byte."""
+        counts = flow.ctx.setdefault(side, Counter())
+        counts[PROBES[half.peer.window == 0]] += 1
+
+    def ended(self, flow: "Flow") -> None:
+        """Report a connection that sent anything again, and add any to the sum."""
+        halves = {half.name: sums(half, flow.ctx.get(half.name, {})) for half in (flow.client, flow.server)}
+        for counted in halves.values():
+            self._total.update(counted)
+        self._connections["connections"] += 1
+        self._connections["connections_with_any"] += bool(flow.ctx)
+        if not flow.ctx and not self._options.all:
+            return
+        if self._options.format == "jsonl":
+            self._output.write(connection_record(flow, halves))
+        else:
+            for half in map(flow.half, flow.ctx):
+                self._rank(half, halves[half.name])
+
+    def close(self) -> None:
+        """Write what is left: the sum, and the table."""
+        if self._options.format == "jsonl":
+            self._output.write({"record": "total", **self._connections, **finished(self._total)})
+        else:
+            self._draw()
+        self._output.close()
+
+    def _rank(self, half: "Half", counted: dict[str, int]) -> None:
+        row = (*(endpoint(end.address, end.port) for end in (half, half.peer)), *cells(counted))
+        # Of two that are alike the earlier is kept: the serial number never lets rows be compared.
+        ranked = (counted["retransmits"], counted["rexmit_bytes"], -next(self._serial), row)
+        if len(self._worst) < self._options.top:
+            heapq.heappush(self._worst, ranked)
+        else:
+            heapq.heappushpop(self._worst, ranked)
+
+    def _draw(self) -> None:
+        from aiomos.terminal import print_table
+
+        with_any, connections = (self._connections[name] for name in ("connections_with_any", "connections"))
+        title = f"Sent again in {with_any:,} of {connections:,} TCP connections"
+        rows = [row for *_, row in sorted(self._worst, reverse=True)]
+        print_table(title, HEADINGS, [*rows, ("in all", "", *cells(self._total))], file=self._output.file)
+
+
+def sums(half: "Half", counted: "Counter[str] | dict[str, int]") -> dict[str, int]:
+    """Sum up a half: packets and payload in all, retransmitted segments in all and by kind, and their payload."""
+    return {
+        "packets": half.packets,
+        "bytes": half.bytes,
+        "retransmits": sum(counted.get(kind, 0) for kind in RexmitKind),
+        **{kind: counted.get(kind, 0) for kind in KINDS},
+        "rexmit_bytes": counted.get("rexmit_bytes", 0),
+    }
+
+
+def finished(counted: "Counter[str] | dict[str, int]") -> dict[str, float]:
+    """Add the rate: which share of the payload bytes was sent again."""
+    return {**counted, "rexmit_rate": share(counted["rexmit_bytes"], counted["bytes"])}
+
+
+def connection_record(flow: "Flow", halves: dict[Any, dict[str, int]]) -> dict[str, Any]:
+    """Write down a connection and both its halves."""
+    return {
+        "record": "connection",
+        **ends_of(flow),
+        "vlan": flow.vlan,
+        "start": flow.started,
+        "end": flow.last,
+        "reason": flow.reason,
+        **{
+            f"{side}_{name}": value for side, half in halves.items() for name, value in finished(half).items()
+        },
+    }
+
+
+def cells(counted: "Counter[str] | dict[str, int]") -> tuple[str, ...]:
+    """Make a half's part of a row; zeros are left out."""
+    numbers = (counted["packets"], *(counted[kind] for kind in KINDS), counted["rexmit_bytes"])
+    rate = share(counted["rexmit_bytes"], counted["bytes"])
+    return (*(f"{number:,}" if number else "" for number in numbers), f"{rate:.2%}")
+
+
+_running: list[tuple[Report, list[CallbackRegistration]]] = []
+
+
+@app.startup
+def open_report() -> None:
+    """Open the output, and register for the flows the options choose."""
+    report = Report(app.options)
+    _running.append((report, report.register()))
+
+
+@app.shutdown
+def close_report() -> None:
+    """Write what is left and close the output."""
+    while _running:
+        report, registrations = _running.pop()
+        for registration in registrations:
+            registration.cancel()
+        report.close()

@@ -1,0 +1,141 @@
+# Callbacks: what apps have asked to be called for, and the gate through which TCP processing calls them.
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowKey, Flows
+from aiomos.tcp.packets cimport Packet
+from aiomos.tcp.reassembly cimport Streams
+from aiomos.tcp.views cimport Flow
+from aiomos.tcp.wire cimport Packet as WirePacket
+from aiomos.ude.machine cimport PredicateSet
+from aiomos.ude.rules cimport Rules
+
+cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
+    WHAT_GAP = 16              # and its reason
+    WHAT_CONFLICT = 22
+    WHAT_EVICTED = 23
+    WHAT_MALFORMED = 24        # and the kind of tcp/wire
+
+# The moment of TCP processing at which an event is raised.
+ctypedef struct Moment:
+    FlowRecord* flow           # NULL where there is none
+    const FlowKey* key         # both ends
+    bint client_is_low
+    const WirePacket* packet   # NULL where there is none
+    int64_t time_ns
+    uint64_t rules             # those that watch
+    uint64_t only              # if there are any, only these are told
+    uint64_t fired             # user-defined events to call for; those of `unsure` and in Python are asked first
+    uint64_t unsure            # those that the machine could not judge
+    int slot                   # ude/slots
+    int side                   # sender of the packet, or whose half it is about
+    int kind                   # of the packet: wire.Kind
+    int what                   # of ERROR as above; of REXMIT a RexmitKind
+    uint64_t offset            # stream bytes it is about
+    uint64_t length
+    uint64_t segment_offset    # of the packet's first byte
+    uint8_t before             # of STATE_CHANGE
+    uint8_t after
+    bint by_hand               # emitted by an app
+
+cdef bint is_open(Flow view) noexcept
+cdef int encode(object parameters, uint8_t* codes) except -1
+
+cdef class Account:
+    cdef readonly object engine        # weak reference
+    cdef readonly str name
+    cdef readonly uint32_t order       # among the apps of the engine, from client to server
+    cdef readonly uint64_t callbacks   # calls made
+    cdef readonly uint64_t errors      # exceptions in them
+    cdef readonly uint64_t bytes       # handed to its streams
+    cdef int64_t sampled_ns
+    cdef uint64_t rules                # its rules
+    cdef readonly list calls
+
+cdef class Call:
+    cdef readonly Account account
+    cdef readonly object event         # Event or UserEvent
+    cdef readonly object function      # None: starts a handler, or stands for the calls of single connections
+    cdef Node node
+    cdef uint64_t rule_bit
+    cdef uint32_t rule
+    cdef int starts                    # rule whose handlers it starts, or -1
+    cdef uint8_t codes[8]              # what it asks for
+    cdef int count
+    cdef readonly bint active
+
+cdef class Node:
+    cdef object event                  # UserEvent; None at the root
+    cdef Node parent
+    cdef int slot
+    cdef int bit                       # in Moment.fired; -1 at the root
+    cdef list children
+    cdef list calls                    # in the order of registration
+    cdef list back_calls               # apps the other way round, for packets from the server
+    cdef object predicate              # to be asked in Python; None where the machine judges
+    cdef uint8_t codes[8]
+    cdef int count
+    cdef Account account               # whose view of the flow the predicate sees
+
+cdef class Timer:
+    cdef Flow view
+    cdef object function
+    cdef readonly int64_t due_ns
+    cdef readonly bint active
+
+cdef class Callbacks:
+    cdef object __weakref__
+    cdef Flows flows
+    cdef Streams streams
+    cdef Rules rules
+    cdef int64_t now_ns                # time of the latest frame
+    cdef int64_t next_tick_ns          # when flows or timers are to be looked at again
+    cdef int64_t timer_ns              # when the next timer is due
+    cdef uint32_t* signals             # flows with news, in the order in which they got them
+    cdef size_t signal_count
+    cdef size_t signal_capacity
+    cdef list views                    # Python's Flow by Flow.hold of the record: that of one app, others behind it
+    cdef list free_views
+    cdef object on_callback_error
+    cdef list accounts
+    cdef list rule_accounts            # by rule: whose it is
+    cdef list roots                    # Node by slot
+    cdef list judges                   # Predicates by slot, or None
+    cdef const PredicateSet* programs[16]  # the same for TCP processing; NULL where there is none
+    cdef dict nodes                    # by (UserEvent, slot)
+    cdef bint chatty                   # callbacks are to be made for every packet
+    cdef Packet packet                 # lent to the callbacks of the moment
+    cdef list passing                  # views made for the last callbacks of flows that nobody knew
+    cdef Moment* current               # of the callbacks that run now
+    cdef int depth
+    cdef list timers                   # heap of (due_ns, ticket, Timer)
+    cdef uint64_t tickets
+
+    cdef int signal(self, FlowRecord* flow) except -1 nogil
+    cdef int raise_event(self, int slot, FlowRecord* flow, int side, const WirePacket* packet) except -1 nogil
+    cdef int happen(self, Moment* m) except -1 nogil
+    cdef tuple evidence(self, Moment* m)
+    cdef void judge(self, Moment* m, uint64_t wanted) noexcept nogil
+    cdef int call(self, Moment* m) except -1 with gil
+    cdef int walk(self, Node node, Moment* m) except -1
+    cdef bint holds(self, Node node, Moment* m) except -1
+    cdef int invoke(self, Call call, Moment* m) except -1
+    cdef int invoke_own(self, Call call, Moment* m) except -1
+    cdef int start(self, Call call, Moment* m) except -1
+    cdef object apply(self, object function, const uint8_t* codes, int count, object event, Account account, Moment* m)
+    cdef object argument(self, uint8_t code, object event, Account account, Moment* m)
+    cdef object occurrence(self, object event, Account account, Moment* m, bint keep)
+    cdef int failed(self, object key, object function, Account account, Moment* m, object error) except -1
+    cdef int silence(self, object key, Account account, Moment* m) except -1
+    cdef bint is_silenced(self, FlowRecord* flow, object key) except -1
+    cdef Packet packet_view(self, Moment* m)
+    cdef Flow app_view(self, Account account, Moment* m)
+    cdef Flow view_of(self, FlowRecord* flow, Account account)
+    cdef FlowRecord* record_of(self, Flow view) except NULL
+    cdef Node node_of(self, object event, int slot)
+    cdef int refresh(self) except -1
+    cdef int rebuild(self, int slot) except -1
+    cdef bint is_watched(self, Flow view) except -1
+    cdef int cancel_timers(self, Account account) except -1
+    cdef int run_timers(self, int64_t now_ns) except -1 with gil

@@ -1,0 +1,746 @@
+"""Callbacks: what apps have asked to be called for, and the gate through which TCP processing calls them.
+
+The base of the engine: it owns the flow and stream records and knows the rules. Where the watchers of a flow wait for
+an event, its user-defined events are judged without the interpreter first; only if there is somebody to call does the
+gate open. Behind it the tree of the event is walked: callbacks of an event, then the events upon it that fired.
+"""
+
+cimport cython
+from cpython.ref cimport Py_REFCNT
+from libc.stdint cimport INT64_MAX, uint8_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.flows cimport (
+    ANNOUNCED,
+    CLIENT,
+    CLIENT_IS_LOW,
+    ENDED,
+    SIGNALLED,
+    SILENCED,
+    TO_CONNECT,
+    flow_index,
+    flows_close,
+)
+from aiomos.tcp.holdings cimport track_read
+from aiomos.tcp.packets cimport make_packet
+from aiomos.tcp.reassembly cimport streams_close, track_at
+from aiomos.tcp.views cimport make_flow
+from aiomos.ude.machine cimport Predicates, predicates_fire, predicates_guard
+from aiomos.ude.scene cimport Scene
+from aiomos.ude.rules cimport (
+    ANY_SET,
+    MAX_SETS,
+    Interest,
+    Rule,
+    rules_changed,
+    rules_intern,
+    rules_interest,
+    rules_open,
+    rules_watching,
+)
+from aiomos.ude.slots cimport (
+    SLOT_ERROR,
+    SLOT_OUT,
+    SLOT_REXMIT,
+    SLOT_STATE,
+    SLOT_STATE_SENDER,
+    SLOT_TEARDOWN,
+    SLOT_TIMEOUT,
+    SLOTS,
+)
+
+import heapq
+from functools import partial
+from weakref import ref
+
+from aiomos.errors import FlowClosed, RegistrationError
+from aiomos.tcp.views import State
+from aiomos.ude.combining import combine
+from aiomos.ude.events import ErrorKind, Event, Hook, Occurrence, RexmitKind
+from aiomos.ude.parameters import CALLBACK_PARAMETERS
+
+cdef enum:
+    SAMPLED = 64               # one call in so many is timed
+    MOST_DEPTH = 16            # of callbacks that emit events whose callbacks emit events
+    MOST_EVENTS = 64           # user-defined ones of one slot
+    MOST_EVIDENCE = 65536      # bytes of old and new that an occurrence carries
+
+cdef enum:                     # what a function asks for, in the order of ASKED
+    ASKS_PKT = 0
+    ASKS_FLOW = 1
+    ASKS_HALF = 2
+    ASKS_SIDE = 3
+    ASKS_TIME = 4
+    ASKS_EVENT = 5
+
+cdef dict SLOT_OF = {
+    (Event.PKT_IN, Hook.RAW): 0, (Event.PKT_IN, Hook.SENDER): 1, (Event.PKT_IN, Hook.RECEIVER): 2,
+    (Event.PKT_OUT, Hook.RECEIVER): 3, (Event.CONN_START, Hook.SENDER): 4, (Event.CONN_START, Hook.RECEIVER): 5,
+    (Event.CONN_SETUP, Hook.RECEIVER): 6, (Event.CONN_NEW_DATA, Hook.RECEIVER): 7,
+    (Event.CONN_TEARDOWN, Hook.RECEIVER): 8, (Event.ERROR, Hook.RECEIVER): 9,
+    (Event.STATE_CHANGE, Hook.SENDER): 10, (Event.STATE_CHANGE, Hook.RECEIVER): 11,
+    (Event.ORPHAN, Hook.RECEIVER): 12, (Event.REXMIT, Hook.RECEIVER): 13, (Event.TIMEOUT, Hook.RECEIVER): 14,
+    (None, Hook.RECEIVER): 15}
+# What can be asked for; an occurrence is an event with a copy of the packet.
+cdef tuple ASKED = (*CALLBACK_PARAMETERS, "occurrence")
+cdef tuple SIDES = ("client", "server")
+cdef tuple STATES = (None, *State)
+# In the order of the anomalies of tcp/monitor; those that are no error have no name here.
+cdef tuple ERROR_KINDS = (
+    *list(ErrorKind)[:12], None, None, None, None, *list(ErrorKind)[12:20], None, None, None, None, None, None, None,
+    None, None, None, None, ErrorKind.MALFORMED_TCP, ErrorKind.MALFORMED_TCP_CUT, ErrorKind.MALFORMED_CHECKSUM, None)
+cdef tuple REXMIT_KINDS = (None, *RexmitKind)
+assert ERROR_KINDS[WHAT_GAP] is ErrorKind.GAP_LOST and ERROR_KINDS[WHAT_EVICTED] is ErrorKind.EVICTED
+
+
+cdef inline int64_t clock_ns() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
+
+
+cdef int encode(object parameters, uint8_t* codes) except -1:
+    """Note what a function asks for, and how much that is."""
+    cdef int count = 0
+    for name in parameters:
+        codes[count] = ASKED.index(name)
+        count += 1
+    return count
+
+
+@cython.final
+cdef class Account:
+    """What an engine keeps of one app: its place among the others, and what it cost.
+
+    Attributes:
+        name: The app's name.
+        order: Its place, from client to server.
+        callbacks: How often its callbacks were called.
+        errors: How many of these raised.
+        bytes: Stream bytes handed to its handlers.
+        calls: Its callbacks.
+    """
+
+    @property
+    def seconds(self):
+        """Time spent in its callbacks, estimated from one call in 64."""
+        return self.sampled_ns * SAMPLED / 1e9
+
+
+@cython.final
+cdef class Call:
+    """One callback, as the engine calls it.
+
+    Attributes:
+        account: Whose it is.
+        event: What it waits for.
+        function: What is called; None where it starts a handler.
+        active: False once removed.
+    """
+
+
+@cython.final
+cdef class Node:
+    """An event in the tree of a slot: the built-in one at the root, user-defined ones upon it."""
+
+    def __cinit__(self):
+        self.children, self.calls, self.back_calls = [], [], []
+        self.bit = -1
+
+
+@cython.final
+cdef class Timer:
+    """A timer of a flow, made by `Flow.timer`.
+
+    Attributes:
+        active: Whether it is still to run out.
+    """
+
+    @property
+    def due(self):
+        """When it runs out, in seconds of the engine's clock."""
+        return seconds(self.due_ns)
+
+    def cancel(self):
+        """Have it not run out; once it has, this does nothing."""
+        self.active = False
+
+
+cdef class Callbacks:
+    """The registry and the gate. Not to be made by itself: `aiomos.engine.Engine` is one."""
+
+    def __cinit__(self):
+        rules_open(&self.rules)
+        self.views, self.free_views = [None], []
+        self.accounts, self.rule_accounts, self.nodes, self.timers = [], [], {}, []
+        self.roots = [Node() for _ in range(SLOTS)]
+        self.judges = [None] * SLOTS
+        self.timer_ns = INT64_MAX
+        for slot in range(<int> SLOTS):
+            (<Node> self.roots[slot]).slot = slot
+
+    def __dealloc__(self):
+        flows_close(&self.flows)
+        streams_close(&self.streams)
+        free(self.signals)
+
+    # --- registrations --------------------------------------------------------------------------------
+
+    def add_account(self, name):
+        """Make the account of an app, behind those there are.
+
+        Returns:
+            What add_rule() wants to be told.
+        """
+        cdef Account account = Account()
+        account.engine = ref(self)
+        account.name = name
+        account.order = (<Account> self.accounts[len(self.accounts) - 1]).order + 1 if self.accounts else 0
+        account.calls = []
+        self.accounts.append(account)
+        return account
+
+    def add_call(self, uint32_t rule, event, hook, function, parameters):
+        """Have a function called at an event for the flows of a rule.
+
+        Args:
+            rule: Number of the rule.
+            event: `Event` or `UserEvent`.
+            hook: Where in the processing of a packet.
+            function: The callback.
+            parameters: What it asks for.
+
+        Returns:
+            The call, for remove_call().
+
+        Raises:
+            RegistrationError: the event does not exist at that hook, or too many events build upon one.
+        """
+        cdef Call call = Call()
+        cdef int slot = self.slot_of(event, hook)
+        call.account = self.rule_accounts[rule]
+        call.event = event
+        call.function = function
+        call.count = encode(parameters, call.codes)
+        call.rule = rule
+        call.rule_bit = <uint64_t> 1 << rule
+        call.starts = -1
+        call.active = True
+        call.node = self.node_of(event, slot)
+        call.account.calls.append(call)
+        self.refresh()
+        return call
+
+    def slot_of(self, event, hook):
+        """The slot of an event at a hook.
+
+        Raises:
+            RegistrationError: the event is not raised there.
+        """
+        root = event if isinstance(event, Event) else event.root
+        slot = SLOT_OF.get((root, hook))
+        if slot is None:
+            name = event.value if isinstance(event, Event) else event.name
+            raise RegistrationError(f"{name} is not raised at hook {hook.value!r}")
+        return slot
+
+    def remove_call(self, Call call not None):
+        """Have a function called no more; also from inside a callback."""
+        if call.active:
+            call.active = False
+            call.account.calls.remove(call)
+            self.refresh()
+
+    cdef Node node_of(self, object event, int slot):
+        """The place of an event in the tree of a slot, made when first needed."""
+        cdef Node node, parent
+        if isinstance(event, Event):
+            return self.roots[slot]
+        node = self.nodes.get((event, slot))
+        if node is not None:
+            return node
+        if not event.active:
+            raise RegistrationError(f"the event {event.name} is undefined")
+        parent = self.roots[slot] if event.base is None else self.node_of(event.base, slot)
+        taken = {(<Node> other).bit for (_, at), other in self.nodes.items() if at == slot}
+        if len(taken) == MOST_EVENTS:
+            raise RegistrationError(f"at most {MOST_EVENTS} user-defined events can build upon one built-in event")
+        node = Node()
+        node.event, node.parent, node.slot = event, parent, slot
+        node.bit = next(bit for bit in range(MOST_EVENTS) if bit not in taken)
+        node.count = encode(event.parameters, node.codes)
+        if event.compiled is None:
+            node.predicate = event.predicate
+        parent.children = [*parent.children, node]
+        self.nodes[event, slot] = node
+        event.on_undefine.append(partial(remove_event, ref(self), event))
+        self.rebuild(slot)
+        return node
+
+    def remove_event(self, event):
+        """Have a user-defined event, and those upon it, never be raised again."""
+        for (_, slot), node in list(self.nodes.items()):
+            if descends(node, event):
+                for call in (*(<Node> node).calls, ):
+                    self.remove_call(call)
+
+    cdef int rebuild(self, int slot) except -1:
+        """Join the predicates of a slot into one program."""
+        cdef Predicates judge
+        rows = []
+        collect((<Node> self.roots[slot]).children, rows)
+        judge = combine(rows)
+        self.judges[slot] = judge
+        self.programs[slot] = &judge.c
+        return 0
+
+    cdef int refresh(self) except -1:
+        """Work out anew who is to be called where."""
+        cdef Account account
+        cdef Call call
+        cdef Node node
+        cdef Rule* rule
+        cdef uint32_t number
+        for number in range(self.rules.count):
+            memset(&self.rules.rules[number].interest, 0, sizeof(Interest))
+        waiting = {}
+        self.chatty = False
+        for account in self.accounts:
+            for call in account.calls:
+                node = call.node
+                waiting.setdefault(node, []).append(call)
+                node.account = account
+                rule = &self.rules.rules[call.rule]
+                rule.interest.events |= 1 << node.slot
+                if node.slot <= SLOT_OUT and (node.parent is None or node.predicate is not None):
+                    self.chatty = True
+                if node.parent is None:
+                    rule.interest.plain |= 1 << node.slot
+                else:
+                    rule.interest.called[node.slot] |= <uint64_t> 1 << node.bit
+                while node.parent is not None:
+                    rule.interest.udes[node.slot] |= <uint64_t> 1 << node.bit
+                    if node.account is None:
+                        node.account = account
+                    node = node.parent
+        for node in (*self.roots, *self.nodes.values()):
+            calls = waiting.get(node, [])
+            node.calls = calls
+            node.back_calls = sorted(calls, key=backwards) if len(calls) > 1 else calls
+        rules_changed(&self.rules)
+        self.streams.log_incidents = (self.rules.interests[MAX_SETS].events >> SLOT_ERROR & 1) != 0
+        return 0
+
+    # --- raising --------------------------------------------------------------------------------------
+
+    cdef int signal(self, FlowRecord* flow) except -1 nogil:
+        """Have the flow looked at when the batch is delivered; its record stays until then."""
+        cdef size_t capacity
+        cdef uint32_t* signals
+        if flow.flags & SIGNALLED:
+            return 0
+        if self.signal_count == self.signal_capacity:
+            capacity = self.signal_capacity * 2 + 1024
+            signals = <uint32_t*> realloc(self.signals, capacity * sizeof(uint32_t))
+            if signals == NULL:
+                with gil:
+                    raise MemoryError("no memory to note which flows have news")
+            self.signals = signals
+            self.signal_capacity = capacity
+        self.signals[self.signal_count] = flow_index(&self.flows, flow)
+        self.signal_count += 1
+        flow.flags |= SIGNALLED
+        return 0
+
+    cdef int raise_event(self, int slot, FlowRecord* flow, int side, const WirePacket* packet) except -1 nogil:
+        """Raise an event that has no facts of its own."""
+        cdef const Interest* interest = rules_interest(&self.rules, flow)
+        cdef Moment m
+        if not interest.events >> slot & 1:
+            return 0
+        if (packet != NULL and not interest.plain >> slot & 1
+                and not predicates_guard(self.programs[slot], packet) & interest.udes[slot]):
+            return 0
+        memset(&m, 0, sizeof(m))
+        m.flow = flow
+        m.packet = packet
+        m.slot = slot
+        m.side = side
+        m.time_ns = packet.time_ns if packet != NULL else self.now_ns
+        return self.happen(&m)
+
+    cdef int happen(self, Moment* m) except -1 nogil:
+        """Judge the user-defined events of a moment, and call whoever waits for what has happened."""
+        cdef const Interest* interest = rules_interest(&self.rules, m.flow)
+        cdef uint64_t wanted = interest.udes[m.slot]
+        if not interest.events >> m.slot & 1 or not m.flow.flags & ANNOUNCED:
+            return 0
+        if wanted:
+            m.key = &m.flow.key
+            m.client_is_low = (m.flow.flags & CLIENT_IS_LOW) != 0
+            self.judge(m, wanted)
+        if interest.plain >> m.slot & 1 or m.fired & interest.called[m.slot]:
+            m.rules = rules_watching(&self.rules, m.flow)
+            if m.only:
+                m.rules &= m.only
+            return self.call(m)
+        return 0
+
+    cdef void judge(self, Moment* m, uint64_t wanted) noexcept nogil:
+        cdef Scene scene
+        scene.packet = m.packet
+        scene.flow = m.flow
+        scene.key = m.key
+        scene.client_is_low = m.client_is_low
+        scene.streams = &self.streams
+        scene.side = m.side
+        scene.now_ns = m.time_ns
+        scene.kind = <uint8_t> m.kind
+        m.fired = predicates_fire(self.programs[m.slot], &scene, wanted, &m.unsure) | m.unsure
+
+    # --- the gate -------------------------------------------------------------------------------------
+
+    cdef int call(self, Moment* m) except -1 with gil:
+        """Call those who wait: for the event itself, then for the events upon it that fired, depth first."""
+        cdef Moment* outer = self.current
+        cdef Flow view
+        self.current = m
+        self.depth += 1
+        try:
+            self.walk(self.roots[m.slot], m)
+        finally:
+            self.depth -= 1
+            self.current = outer
+            if self.depth == 0 and self.packet is not None:
+                self.packet.expire()
+                self.packet = None
+            if self.passing is not None and outer == NULL:
+                views, self.passing = self.passing, None
+                while views:
+                    view = views.pop()
+                    if Py_REFCNT(view) > 1:
+                        view.detach()              # a callback has kept it
+        return 0
+
+    cdef int walk(self, Node node, Moment* m) except -1:
+        cdef Call call
+        cdef Node child
+        for call in (node.calls if m.side == CLIENT else node.back_calls):
+            if call.active and m.rules & call.rule_bit:
+                self.invoke(call, m)
+        for child in node.children:
+            if (m.by_hand or m.fired >> child.bit & 1) and self.holds(child, m):
+                self.walk(child, m)
+        return 0
+
+    cdef bint holds(self, Node node, Moment* m) except -1:
+        """Has the event of a node happened, after all?"""
+        if not node.event.active or (
+                m.flow != NULL and m.flow.flags & SILENCED and self.is_silenced(m.flow, node.event)):
+            return False
+        if node.predicate is not None or m.by_hand or m.unsure >> node.bit & 1:
+            try:
+                if not self.apply(node.event.predicate, node.codes, node.count, node.event, node.account, m):
+                    return False
+            except Exception as error:
+                self.failed(node.event, node.event.predicate, node.account, m, error)
+                return False
+        if node.event.once:
+            self.silence(node.event, node.account, m)
+        return True
+
+    cdef int invoke(self, Call call, Moment* m) except -1:
+        cdef Account account = call.account
+        cdef int64_t begun = 0
+        if call.starts >= 0:
+            return self.start(call, m)
+        if call.function is None:
+            return self.invoke_own(call, m)
+        if m.flow != NULL and m.flow.flags & SILENCED and self.is_silenced(m.flow, call):
+            return 0
+        account.callbacks += 1
+        if account.callbacks % SAMPLED == 0:
+            begun = clock_ns()
+        try:
+            self.apply(call.function, call.codes, call.count, call.event, account, m)
+        except Exception as error:
+            self.failed(call, call.function, account, m, error)
+        if begun:
+            account.sampled_ns += clock_ns() - begun
+        return 0
+
+    cdef int invoke_own(self, Call call, Moment* m) except -1:
+        """Call what single connections of the app have registered."""
+        cdef Call own
+        for own in (self.app_view(call.account, m).own or {}).get(call, ()):
+            if own.active:
+                self.invoke(own, m)
+        return 0
+
+    cdef int start(self, Call call, Moment* m) except -1:
+        """The event that a handler waits for has happened: the flow gets it now."""
+        cdef FlowRecord* flow = m.flow
+        cdef uint64_t mask = m.rules & ~call.rule_bit | <uint64_t> 1 << call.starts
+        if flow == NULL or flow.watchers == ANY_SET:
+            return 0
+        m.rules = mask
+        flow.watchers = rules_intern(&self.rules, mask)
+        flow.flags |= TO_CONNECT
+        return self.signal(flow)
+
+    cdef object apply(self, object function, const uint8_t* codes, int count, object event, Account account, Moment* m):
+        """Call a function with what it asks for."""
+        if count == 1:
+            return function(self.argument(codes[0], event, account, m))
+        if count == 2:
+            return function(self.argument(codes[0], event, account, m), self.argument(codes[1], event, account, m))
+        return function(*[self.argument(codes[at], event, account, m) for at in range(count)])
+
+    cdef object argument(self, uint8_t code, object event, Account account, Moment* m):
+        cdef Flow view
+        if code == ASKS_PKT:
+            return self.packet_view(m)
+        if code == ASKS_FLOW:
+            return self.app_view(account, m)
+        if code == ASKS_HALF:
+            view = self.app_view(account, m)
+            return None if view is None else (view.server if m.side else view.client)
+        if code == ASKS_SIDE:
+            return SIDES[m.side]
+        if code == ASKS_TIME:
+            return seconds(m.time_ns)
+        return self.occurrence(event, account, m, code != ASKS_EVENT)
+
+    cdef Packet packet_view(self, Moment* m):
+        """The packet of the moment, lent until the callbacks have returned."""
+        if m.packet == NULL:
+            return None
+        if self.packet is None or self.packet.p != m.packet:
+            self.packet = make_packet(m.packet, m.kind)
+        return self.packet
+
+    cdef object occurrence(self, object event, Account account, Moment* m, bint keep):
+        """What a callback is told of the moment; with *keep*, with a copy of the packet."""
+        fields = {}
+        if m.slot == SLOT_ERROR:
+            fields["kind"] = ERROR_KINDS[m.what]
+        elif m.slot == SLOT_REXMIT:
+            fields["kind"] = REXMIT_KINDS[m.what]
+        elif m.slot == SLOT_STATE or m.slot == SLOT_STATE_SENDER:
+            fields["before"], fields["after"] = STATES[m.before], STATES[m.after]
+        if m.length:
+            fields["offset"], fields["length"] = m.offset, m.length
+            if m.packet != NULL and (m.slot == SLOT_REXMIT or m.what == WHAT_CONFLICT):
+                fields["old"], fields["new"] = self.evidence(m)
+        if keep and m.packet != NULL:
+            fields["packet"] = self.packet_view(m).copy()
+        return Occurrence(
+            event=event, flow=self.app_view(account, m), side=SIDES[m.side], time=seconds(m.time_ns), **fields)
+
+    cdef tuple evidence(self, Moment* m):
+        """The bytes held where a segment stands, and those that it has; None where none are."""
+        cdef uint8_t buffer[MOST_EVIDENCE]
+        cdef uint64_t length = min(m.length, <uint64_t> MOST_EVIDENCE), held = 0
+        cdef uint64_t skip = m.offset - m.segment_offset
+        cdef uint32_t track = m.flow.halves[m.side].track
+        if track:
+            held = track_read(&self.streams, track_at(&self.streams, track), m.offset, length, buffer)
+        old = (<char*> buffer)[:held] if held else None
+        if skip >= m.packet.payload_cap:
+            return old, None
+        length = min(length, m.packet.payload_cap - skip)
+        return old, (<const char*> m.packet.payload)[skip:skip + length]
+
+    cdef int failed(self, object key, object function, Account account, Moment* m, object error) except -1:
+        """A function raised: it is not called again for this flow."""
+        account.errors += 1
+        self.silence(key, account, m)
+        self.on_callback_error(function, self.app_view(account, m), error)
+        return 0
+
+    cdef int silence(self, object key, Account account, Moment* m) except -1:
+        """Have a callback or predicate not be called again for the flow at hand."""
+        cdef Flow view
+        if m.flow != NULL and m.slot != SLOT_TEARDOWN:
+            view = self.view_of(m.flow, account)
+            m.flow.flags |= SILENCED
+            if view.silenced is None:
+                view.silenced = set()
+            view.silenced.add(key)
+        return 0
+
+    cdef bint is_silenced(self, FlowRecord* flow, object key) except -1:
+        cdef Flow view = self.views[flow.hold]
+        while view is not None:
+            if view.silenced is not None and key in view.silenced:
+                return True
+            view = view.sibling
+        return False
+
+    # --- views of flows -------------------------------------------------------------------------------
+
+    cdef Flow app_view(self, Account account, Moment* m):
+        """An app's view of the flow at hand; None without one."""
+        cdef Flow view
+        if m.flow == NULL:
+            return None
+        if m.slot != SLOT_TEARDOWN or m.flow.hold:
+            return self.view_of(m.flow, account)
+        if self.passing is None:                   # a flow that ends and that nobody knew needs no lasting view
+            self.passing = []
+        for view in self.passing:
+            if view.account is account:
+                return view
+        view = make_flow(m.flow, &self.streams, 0, account)
+        self.passing.append(view)
+        return view
+
+    cdef Flow view_of(self, FlowRecord* flow, Account account):
+        """An app's view of a flow, made when first needed; each app has its own, for what it keeps there."""
+        cdef Flow first = self.views[flow.hold], view
+        view = first
+        while view is not None:
+            if view.account is account:
+                return view
+            view = view.sibling
+        view = make_flow(flow, &self.streams, flow_index(&self.flows, flow), account)
+        if first is not None:
+            view.sibling = first.sibling
+            first.sibling = view
+            return view
+        view.connections = []
+        if self.free_views:
+            flow.hold = self.free_views.pop()
+            self.views[flow.hold] = view
+        else:
+            flow.hold = <uint32_t> len(self.views)
+            self.views.append(view)
+        return view
+
+    cdef FlowRecord* record_of(self, Flow view) except NULL:
+        """The record of a flow that is still followed.
+
+        Raises:
+            FlowClosed: it has ended.
+        """
+        if not is_open(view):
+            raise FlowClosed(flow=view)
+        return <FlowRecord*> view.r
+
+    # --- raised by hand -------------------------------------------------------------------------------
+
+    def emit(self, event, Flow view not None):
+        """Raise a user-defined event on a flow: its callbacks run now, then the events upon it are looked at.
+
+        Raises:
+            FlowClosed: the flow has ended.
+            RecursionError: callbacks that emit have come too deep.
+        """
+        cdef Moment m
+        cdef Node node
+        cdef Moment* outer = self.current
+        if self.depth >= MOST_DEPTH:
+            raise RecursionError(f"{event.name} is emitted by callbacks {MOST_DEPTH} deep")
+        memset(&m, 0, sizeof(m))
+        m.flow = self.record_of(view)
+        m.by_hand = True
+        m.time_ns = self.now_ns
+        if outer != NULL and outer.flow == m.flow:
+            m.packet, m.kind, m.side, m.time_ns = outer.packet, outer.kind, outer.side, outer.time_ns
+        m.rules = rules_watching(&self.rules, m.flow)
+        self.current = &m
+        self.depth += 1
+        try:
+            for node in [node for (named, _), node in self.nodes.items() if named is event]:
+                m.slot = node.slot
+                self.walk(node, &m)
+        finally:
+            self.depth -= 1
+            self.current = outer
+
+    # --- timers ---------------------------------------------------------------------------------------
+
+    def set_timer(self, Flow view not None, delay, function):
+        """Have a timer of a flow run out after *delay* seconds of the engine's clock; see `Flow.timer`."""
+        cdef Timer timer = Timer()
+        self.record_of(view)
+        timer.view, timer.function, timer.active = view, function, True
+        timer.due_ns = self.now_ns + nanoseconds(delay)
+        self.tickets += 1
+        heapq.heappush(self.timers, (timer.due_ns, self.tickets, timer))
+        self.timer_ns = self.timers[0][0]
+        self.next_tick_ns = min(self.next_tick_ns, self.timer_ns)
+        return timer
+
+    cdef bint is_watched(self, Flow view) except -1:
+        """Does the app of a view still watch the flow?"""
+        return (rules_watching(&self.rules, <FlowRecord*> view.r) & (<Account> view.account).rules) != 0
+
+    cdef int cancel_timers(self, Account account) except -1:
+        """Have no timer of an app run out."""
+        cdef Timer timer
+        for _, _, timer in self.timers:
+            if timer.view.account is account:
+                timer.active = False
+        return 0
+
+    cdef int run_timers(self, int64_t now_ns) except -1 with gil:
+        """Let the timers run out that are due at a time."""
+        cdef Timer timer
+        cdef Moment m
+        while self.timers and self.timers[0][0] <= now_ns:
+            timer = heapq.heappop(self.timers)[2]
+            if not (timer.active and is_open(timer.view) and self.is_watched(timer.view)):
+                continue
+            timer.active = False
+            memset(&m, 0, sizeof(m))
+            m.flow = <FlowRecord*> timer.view.r
+            m.time_ns = timer.due_ns
+            m.slot = SLOT_TIMEOUT
+            if timer.function is None:
+                m.only = (<Account> timer.view.account).rules
+                self.happen(&m)
+            else:
+                try:
+                    timer.function(timer.view)
+                except Exception as error:
+                    self.failed(timer, timer.function, timer.view.account, &m, error)
+        self.timer_ns = self.timers[0][0] if self.timers else INT64_MAX
+        return 0
+
+
+cdef bint is_open(Flow view) noexcept:
+    """Is the flow still followed?"""
+    return view.streams != NULL and view.index != 0 and not view.r.flags & ENDED
+
+
+def remove_event(engine, event):
+    """Remove an undefined event from an engine, if that is still there."""
+    if engine() is not None:
+        engine().remove_event(event)
+
+
+cdef bint descends(Node node, object event):
+    while node is not None:
+        if node.event is event:
+            return True
+        node = node.parent
+    return False
+
+
+cdef int collect(list nodes, list rows) except -1:
+    """The events of a tree for the compiler, parents before children."""
+    cdef Node node
+    for node in nodes:
+        rows.append((node.bit, node.parent.bit if node.parent.parent is not None else None,
+                     node.event.compiled, node.event.filter.expression))
+        collect(node.children, rows)
+    return 0
+
+
+def backwards(Call call not None):
+    """Key by which calls are sorted for packets from the server: apps reversed, each app's in order."""
+    return -<int64_t> call.account.order

@@ -1,0 +1,3 @@
+from aiomos.delivery import Delivery
+
+class Hooks(Delivery): ...

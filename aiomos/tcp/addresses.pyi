@@ -1,0 +1,1 @@
+"""For other compiled modules only: in Python, addresses are their text."""

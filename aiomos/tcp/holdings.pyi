@@ -1,0 +1,1 @@
+"""For other compiled modules only: holdings have no Python face."""

@@ -1,0 +1,210 @@
+"""Holdings: the bytes of a half that are at hand, wherever they are.
+
+There are four places: blocks of kept bytes (tcp/retention), the parts of the running batch, the bytes handed over last
+(Track.past), and pieces beyond a hole (tcp/pieces). Each is a list ordered by offset, or one stretch; a cursor
+walks them side by side. A byte that is in two places is the same in both.
+"""
+
+from libc.stdint cimport UINT32_MAX, UINT64_MAX, int64_t, uint32_t
+from libc.string cimport memcmp, memcpy
+
+from aiomos.tcp.pieces cimport Piece, bytes_held, first_overlap, piece_at
+from aiomos.tcp.reassembly cimport BASED, PART_DATA, Part, data_seq, offset_of, part_at
+from aiomos.tcp.retention cimport KeptBlock, kept_at, kept_bytes
+
+cdef enum:
+    MAX_COMPARED = 256         # parts of a batch that a segment sent again is compared with
+
+ctypedef struct Stretch:
+    uint64_t start             # stream offsets
+    uint64_t end
+    const uint8_t* data
+
+# How far each place has been walked.
+ctypedef struct Cursor:
+    uint32_t kept
+    uint32_t part
+    uint32_t piece
+    uint32_t parts_left        # how many more parts may be looked at
+
+
+cdef void cursor_begin(const Streams* s, const Track* t, uint64_t offset, uint32_t most_parts,
+                       Cursor* cursor) noexcept nogil:
+    """Stand at *offset*; beyond the edge there are only pieces, and most who ask want the latest part."""
+    cursor.piece = first_overlap(&s.store, &t.held, offset) if t.held.head[0] else 0
+    cursor.kept = cursor.part = 0
+    cursor.parts_left = most_parts
+    if offset < t.edge:
+        cursor.kept = t.kept_head
+        cursor.part = t.out_head
+        if t.out_tail and part_at(s, t.out_tail).offset <= offset:
+            cursor.part = t.out_tail
+
+
+cdef bint next_stretch(const Streams* s, const Track* t, Cursor* cursor, uint64_t offset, Stretch* out) noexcept nogil:
+    """The bytes at *offset*, or the next there are; offsets of one cursor never go back."""
+    cdef KeptBlock* block
+    cdef const Part* part
+    cdef const Piece* piece
+    out.start = UINT64_MAX
+    out.data = NULL
+    while cursor.kept:
+        block = kept_at(s, cursor.kept)
+        if block.start + block.length > offset:
+            consider(out, offset, block.start, block.start + block.length, kept_bytes(block))
+            break
+        cursor.kept = block.next
+    if t.past != NULL and t.past_offset + t.past_length > offset:
+        consider(out, offset, t.past_offset, t.past_offset + t.past_length, t.past)
+    while cursor.part and cursor.parts_left:
+        part = part_at(s, cursor.part)
+        if part.kind == PART_DATA and part.offset + part.length > offset:
+            consider(out, offset, part.offset, part.offset + part.length, part.data)
+            break
+        cursor.part = part.next
+        cursor.parts_left -= 1
+    while cursor.piece:
+        piece = piece_at(&s.store, cursor.piece)
+        if piece.data != NULL and piece.end > offset:
+            consider(out, offset, piece.start, piece.end, piece.data)
+            break
+        cursor.piece = piece.next[0]
+    return out.data != NULL
+
+
+cdef void consider(Stretch* best, uint64_t offset, uint64_t start, uint64_t end, const uint8_t* data) noexcept nogil:
+    """Take a stretch, from *offset* on, if it begins before the best so far, or reaches farther."""
+    if start < offset:
+        data += offset - start
+        start = offset
+    if start < best.start or (start == best.start and end > best.end):
+        best.start = start
+        best.end = end
+        best.data = data
+
+
+# --- reading ----------------------------------------------------------------------------------------
+
+cdef uint64_t track_read(const Streams* s, const Track* t, uint64_t offset, uint64_t n, uint8_t* out) noexcept nogil:
+    """Copy the bytes that are at hand from *offset* on without a break, *n* at most; returns how many."""
+    cdef Cursor cursor
+    cdef Stretch stretch
+    cdef uint64_t done = 0, length
+    cursor_begin(s, t, offset, UINT32_MAX, &cursor)
+    while done < n and next_stretch(s, t, &cursor, offset + done, &stretch) and stretch.start == offset + done:
+        length = min(stretch.end - stretch.start, n - done)
+        memcpy(out + done, stretch.data, length)
+        done += length
+    return done
+
+
+cdef const uint8_t* track_view(const Streams* s, const Track* t, uint64_t offset, uint64_t n,
+                               uint64_t* available) noexcept nogil:
+    """The bytes that track_read() would copy, if they lie together, else NULL; *available* is how many they are.
+
+    Valid until the batch is delivered or the track takes in another segment.
+    """
+    cdef Cursor cursor
+    cdef Stretch stretch
+    cdef const uint8_t* data = NULL
+    cdef uint64_t done = 0
+    cursor_begin(s, t, offset, UINT32_MAX, &cursor)
+    while done < n and next_stretch(s, t, &cursor, offset + done, &stretch) and stretch.start == offset + done:
+        data = stretch.data if done == 0 else NULL
+        done += min(stretch.end - stretch.start, n - done)
+    available[0] = done
+    return data
+
+
+cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t* starts, uint64_t* ends,
+                         size_t most) noexcept nogil:
+    """The ranges that track_read() can read, ascending and disjoint, *most* at most; returns how many."""
+    cdef Cursor cursor
+    cdef Stretch stretch
+    cdef uint64_t offset = 0
+    cdef size_t count = 0
+    cursor_begin(s, t, 0, UINT32_MAX, &cursor)
+    while next_stretch(s, t, &cursor, offset, &stretch):
+        if count and ends[count - 1] == stretch.start:
+            ends[count - 1] = stretch.end
+        elif count < most:
+            starts[count] = stretch.start
+            ends[count] = stretch.end
+            count += 1
+        else:
+            break
+        offset = stretch.end
+    return count
+
+
+# --- judging a segment before it is taken in ----------------------------------------------------------
+
+cdef uint64_t track_unseen(const Streams* s, const Track* t, uint64_t start, uint64_t end) noexcept nogil:
+    """How many bytes of a range were not seen before: not delivered, not held, or given up."""
+    cdef uint64_t beyond = max(start, t.edge), unseen = 0
+    cdef uint32_t at = t.missed
+    cdef const Piece* gap
+    if beyond < end:
+        unseen = end - beyond - bytes_held(&s.store, &t.held, beyond, end)
+    while at:
+        gap = piece_at(&s.store, at)
+        if gap.start < end and start < gap.end:
+            unseen += min(gap.end, end) - max(gap.start, start)
+        at = gap.next[0]
+    return unseen
+
+
+cdef bint track_conflict(const Streams* s, const Track* t, const Packet* packet, uint64_t* offset,
+                         uint64_t* length) noexcept nogil:
+    """Does a segment say something else than the bytes at hand? To be asked before it is taken in.
+
+    *offset* and *length* are set to the stretch from the first byte that differs to the last.
+    """
+    cdef Stretch where
+    if not t.flags & BASED or not differing(s, t, packet, UINT64_MAX, &where):
+        return False
+    offset[0] = where.start
+    length[0] = where.end - where.start
+    return True
+
+
+cdef bint differs_from_delivered(const Streams* s, const Track* t, const Packet* packet) noexcept nogil:
+    """Does a segment say something else than what was delivered, as far as that is at hand?"""
+    cdef Stretch where
+    return differing(s, t, packet, t.edge, &where)
+
+
+cdef bint differing(const Streams* s, const Track* t, const Packet* packet, uint64_t limit,
+                    Stretch* where) noexcept nogil:
+    """Compare a payload with what is at hand before *limit*; a batch's parts are looked at within a bound."""
+    cdef int64_t start = offset_of(t, data_seq(packet)), end = start + packet.payload_cap
+    cdef uint64_t at = <uint64_t> max(start, 0), stop
+    cdef Cursor cursor
+    cdef Stretch stretch
+    cdef bint found = False
+    if end <= 0:
+        return False
+    limit = min(limit, <uint64_t> end)
+    cursor_begin(s, t, at, MAX_COMPARED, &cursor)
+    while at < limit and next_stretch(s, t, &cursor, at, &stretch) and stretch.start < limit:
+        stop = min(stretch.end, limit)
+        if note_difference(packet.payload + (<int64_t> stretch.start - start), &stretch, stop, where, found):
+            found = True
+        at = stop
+    return found
+
+
+cdef bint note_difference(const uint8_t* data, const Stretch* stretch, uint64_t stop, Stretch* where,
+                          bint extend) noexcept nogil:
+    """Note from which byte to which *data* differs from a stretch, or extend what was noted; false if it does not."""
+    cdef uint64_t first = 0, after = stop - stretch.start
+    if memcmp(data, stretch.data, after) == 0:
+        return False
+    while data[first] == stretch.data[first]:
+        first += 1
+    while data[after - 1] == stretch.data[after - 1]:
+        after -= 1
+    if not extend:
+        where.start = stretch.start + first
+    where.end = stretch.start + after
+    return True

@@ -1,0 +1,281 @@
+"""Pieces: what is held of one half beyond a hole, in a skip list ordered by offset.
+
+Overlaps among pieces follow the policy of docs/reference/overlap.md. Bytes are copied into blocks of two sizes, which
+all halves share within a budget.
+"""
+
+from libc.string cimport memcmp, memcpy, memset
+
+from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
+
+cdef enum:
+    SKIP_LEVELS = 4
+    MAX_PIECES = 4096          # held in one half; reached only at level BYTES, where pieces hold no memory
+
+
+cdef bint store_open(Store* store, size_t flows, size_t held_bytes, size_t half_budget, uint32_t seed) noexcept nogil:
+    """Set up the pools for *flows* flows and *held_bytes* bytes behind holes; false without memory."""
+    cdef size_t small = held_bytes // SMALL_BLOCK + 1
+    memset(store, 0, sizeof(Store))
+    store.random = seed | 1
+    store.half_budget = <uint32_t> min(half_budget, <size_t> 1 << 31)
+    return (pool_open(&store.pieces, sizeof(Piece), small + flows + MAX_PIECES)
+            and pool_open(&store.small, SMALL_BLOCK, small)
+            and pool_open(&store.large, LARGE_BLOCK, held_bytes // LARGE_BLOCK + 1))
+
+
+cdef void store_close(Store* store) noexcept nogil:
+    pool_close(&store.pieces)
+    pool_close(&store.small)
+    pool_close(&store.large)
+
+
+# --- the skip list --------------------------------------------------------------------------------
+
+cdef int coin(Store* store) noexcept nogil:
+    """Levels of a new piece: one more with probability 1/8 each (xorshift32 from a secret seed)."""
+    cdef uint32_t x = store.random
+    cdef int levels = 1
+    x ^= x << 13
+    x ^= x >> 17
+    x ^= x << 5
+    store.random = x
+    while levels < SKIP_LEVELS and x & 7 == 0:
+        levels += 1
+        x >>= 3
+    return levels
+
+
+cdef void find_before(Store* store, Pieces* held, uint64_t offset, uint32_t** links) noexcept nogil:
+    """The links, level by level, that lead to the first piece starting at or after *offset*."""
+    cdef uint32_t* row = held.head
+    cdef int level = SKIP_LEVELS - 1
+    while level >= 0:
+        while row[level] and piece_at(store, row[level]).start < offset:
+            row = piece_at(store, row[level]).next
+        links[level] = row + level
+        level -= 1
+
+
+cdef uint32_t first_overlap(const Store* store, const Pieces* held, uint64_t offset) noexcept nogil:
+    """The first piece that ends after *offset*."""
+    cdef const uint32_t* row = &held.head[0]
+    cdef uint32_t before = 0
+    cdef int level = SKIP_LEVELS - 1
+    while level >= 0:
+        while row[level] and piece_at(store, row[level]).start <= offset:
+            before = row[level]
+            row = piece_at(store, before).next
+        level -= 1
+    if before and piece_at(store, before).end > offset:
+        return before
+    return piece_at(store, before).next[0] if before else held.head[0]
+
+
+cdef uint64_t bytes_held(const Store* store, const Pieces* held, uint64_t start, uint64_t end) noexcept nogil:
+    """How many bytes of a range the pieces cover."""
+    cdef uint32_t at = first_overlap(store, held, start)
+    cdef uint64_t total = 0
+    cdef const Piece* piece
+    while at:
+        piece = piece_at(store, at)
+        if piece.start >= end:
+            break
+        total += min(piece.end, end) - max(piece.start, start)
+        at = piece.next[0]
+    return total
+
+
+cdef void unlink_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil:
+    cdef uint32_t* links[SKIP_LEVELS]
+    cdef int level
+    find_before(store, held, piece_at(store, index).start, links)
+    for level in range(SKIP_LEVELS):
+        if links[level][0] == index:
+            links[level][0] = piece_at(store, index).next[level]
+    held.count -= 1
+
+
+cdef void drop_block(Store* store, Pieces* held, Piece* piece) noexcept nogil:
+    if piece.block:
+        pool_give(block_pool(store, piece.large), piece.block)
+        held.bytes -= block_size(piece.large)
+        piece.block = 0
+    piece.data = NULL
+
+
+cdef void drop_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil:
+    unlink_piece(store, held, index)
+    drop_block(store, held, piece_at(store, index))
+    pool_give(&store.pieces, index)
+
+
+cdef void drop_pieces(Store* store, Pieces* held) noexcept nogil:
+    while held.head[0]:
+        drop_piece(store, held, held.head[0])
+
+
+cdef void drop_blocks(Store* store, Pieces* held) noexcept nogil:
+    """Let the bytes go, and keep account of what is held."""
+    cdef uint32_t at = held.head[0]
+    while at:
+        drop_block(store, held, piece_at(store, at))
+        at = piece_at(store, at).next[0]
+
+
+cdef bint has_blocks(const Store* store, uint64_t length) noexcept nogil:
+    """Are there pieces and blocks for a segment of *length* bytes, and for what overlaps and cuts make of it?"""
+    cdef const Pool* blocks = &store.large if length > SMALL_BLOCK else &store.small
+    return (store.pieces.in_use + 3 <= store.pieces.capacity and blocks.in_use + 2 <= blocks.capacity
+            and store.small.in_use + 2 <= store.small.capacity)
+
+
+cdef bint has_room(const Store* store, const Pieces* held, uint64_t length, bint with_data) noexcept nogil:
+    """Is there a piece, and a block for its bytes, within every budget?"""
+    if held.count + 3 > MAX_PIECES:
+        return False
+    if not with_data:
+        return store.pieces.in_use + 3 <= store.pieces.capacity
+    return has_blocks(store, length) and held.bytes + block_size(length > SMALL_BLOCK) <= store.half_budget
+
+
+cdef bint add_piece(Store* store, Pieces* held, uint64_t start, uint64_t end, const uint8_t* data,
+                    const Piece* origin) noexcept nogil:
+    """Hold the bytes from *start* to *end*; *origin* gives the segment's edges and time."""
+    cdef uint32_t* links[SKIP_LEVELS]
+    cdef uint32_t index = pool_take(&store.pieces)
+    cdef Piece* piece
+    cdef int level, levels
+    if index == 0:
+        return False
+    piece = piece_at(store, index)
+    piece.start = start
+    piece.end = end
+    piece.seg_start = origin.seg_start
+    piece.seg_end = origin.seg_end
+    piece.time_ns = origin.time_ns
+    piece.data = NULL
+    piece.block = 0
+    piece.cut = data == NULL and origin.data != NULL
+    if data != NULL and not copy_bytes(store, held, piece, data):
+        pool_give(&store.pieces, index)
+        return False
+    find_before(store, held, start, links)
+    levels = coin(store)
+    for level in range(SKIP_LEVELS):
+        piece.next[level] = 0
+        if level < levels:
+            piece.next[level] = links[level][0]
+            links[level][0] = index
+    held.count += 1
+    return True
+
+
+cdef bint copy_bytes(Store* store, Pieces* held, Piece* piece, const uint8_t* data) noexcept nogil:
+    cdef uint64_t length = piece.end - piece.start
+    piece.large = length > SMALL_BLOCK
+    cdef Pool* pool = block_pool(store, piece.large)
+    piece.block = pool_take(pool)
+    if piece.block == 0:
+        return False
+    piece.data = <uint8_t*> pool_at(pool, piece.block)
+    memcpy(<uint8_t*> piece.data, data, length)
+    held.bytes += block_size(piece.large)
+    return True
+
+
+# --- overlaps --------------------------------------------------------------------------------------
+
+cdef bint new_wins(int policy, const Piece* old, const Piece* new, bint old_leads, uint64_t new_end) noexcept nogil:
+    """The table of docs/reference/overlap.md; *new_end* is its new.end'."""
+    if policy == OVERLAP_FIRST:
+        return False
+    if policy == OVERLAP_LAST:
+        return True
+    if policy == OVERLAP_LINUX:
+        return new.start < old.seg_start or (new.start == old.seg_start and new.end > old.seg_end)
+    if policy == OVERLAP_SOLARIS:
+        return new_end > old.end if old_leads else new.end >= old.end
+    return new.start < old.start
+
+
+cdef bint leads(const Pieces* held, uint32_t index, const Piece* old, const Piece* new) noexcept nogil:
+    return old.start < new.start or (old.start == new.start and held.head[0] == index)
+
+
+cdef uint64_t solaris_end(Store* store, Pieces* held, uint32_t at, const Piece* new) noexcept nogil:
+    """new.end': where a later piece that reaches beyond the new segment begins, else its end."""
+    cdef Piece* old
+    while at:
+        old = piece_at(store, at)
+        if old.start >= new.end:
+            break
+        if old.end > new.end and not leads(held, at, old, new):
+            return old.start
+        at = old.next[0]
+    return new.end
+
+
+cdef uint64_t hold_segment(Store* store, Pieces* held, const Piece* new, int policy, bint* differs) noexcept nogil:
+    """Hold a segment beyond the edge, settling overlaps; returns how many of its bytes are new.
+
+    *new* describes it: start, end, seg_start, seg_end, time and data (NULL at level BYTES). *differs* becomes true when
+    its bytes differ from those held.
+    """
+    cdef uint32_t at = first_overlap(store, held, new.start), after
+    cdef uint64_t cursor = new.start, kept = new.start, fresh = 0, new_end = new.end, start, end
+    cdef Piece* old
+    if policy == OVERLAP_SOLARIS:
+        new_end = solaris_end(store, held, at, new)
+    # `kept` to `cursor` is the stretch of the new segment that has won so far and is not stored yet.
+    while at:
+        old = piece_at(store, at)
+        if old.start >= new.end:
+            break
+        after = old.next[0]
+        start = old.start if old.start > cursor else cursor
+        end = old.end if old.end < new.end else new.end
+        fresh += start - cursor
+        if new.data != NULL and old.data != NULL and start < new.captured_end and memcmp(
+                new.data + (start - new.start), old.data + (start - old.start),
+                min(end, new.captured_end) - start) != 0:
+            differs[0] = True
+        if not new_wins(policy, old, new, leads(held, at, old, new), new_end):
+            store_bytes(store, held, new, kept, start)
+            kept = end
+        else:
+            yield_range(store, held, at, start, end)
+        cursor = end
+        at = after
+    fresh += new.end - cursor
+    store_bytes(store, held, new, kept, new.end)
+    return fresh
+
+
+cdef void store_bytes(Store* store, Pieces* held, const Piece* new, uint64_t start, uint64_t end) noexcept nogil:
+    """Hold a stretch of a segment; what the snap length cut off becomes a piece without data."""
+    cdef uint64_t captured = end
+    if start >= end:
+        return
+    if new.data != NULL and new.captured_end < end:
+        captured = new.captured_end if new.captured_end > start else start
+    if start < captured:
+        add_piece(store, held, start, captured, new.data + (start - new.start) if new.data != NULL else NULL, new)
+    if captured < end:
+        add_piece(store, held, captured, end, NULL, new)
+
+
+cdef void yield_range(Store* store, Pieces* held, uint32_t index, uint64_t start, uint64_t end) noexcept nogil:
+    """An old piece gives the bytes from *start* to *end* up."""
+    cdef Piece* old = piece_at(store, index)
+    cdef uint64_t old_end = old.end
+    if start == old.start and end == old.end:
+        drop_piece(store, held, index)
+    elif start == old.start:
+        if old.data != NULL:
+            old.data += end - old.start
+        old.start = end
+    else:
+        old.end = start
+        if end < old_end:
+            add_piece(store, held, end, old_end, old.data + (end - old.start) if old.data != NULL else NULL, old)

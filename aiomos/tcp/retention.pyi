@@ -1,0 +1,1 @@
+"""For other compiled modules only: retention has no Python face."""

@@ -1,0 +1,27 @@
+# Which segments were sent again, and why; duplicate acknowledgements.
+from libc.stdint cimport uint32_t, uint64_t
+
+from aiomos.tcp.flows cimport Half
+from aiomos.tcp.reassembly cimport Streams, Track, data_seq
+from aiomos.tcp.seq cimport seq_lt
+from aiomos.tcp.wire cimport FIN, SYN, Packet
+
+cdef enum RexmitKind:
+    REXMIT_NONE = 0
+    REXMIT_RTO = 1             # after a time-out, as far as can be told
+    REXMIT_FAST = 2            # duplicate acknowledgements had asked for it
+    REXMIT_SPURIOUS = 3        # all of it had been acknowledged
+    REXMIT_SYN = 4             # a SYN or SYN-ACK
+    REXMIT_FIN = 5             # a FIN without data
+    REXMIT_KINDS = 6
+
+cdef int track_judge(const Streams* s, const Track* t, const Half* half, const Packet* packet, bint payload_ok,
+                     uint32_t before_nxt) noexcept nogil
+cdef void track_acked_again(Track* t, const Half* half, const Packet* packet) noexcept nogil
+cdef bint overtaken(const Track* t, const Packet* packet, uint64_t fresh) noexcept nogil
+
+cdef inline bint comes_late(const Half* half, const Packet* packet, uint32_t before_nxt) noexcept nogil:
+    """Is a segment behind the highest one seen, *before_nxt* being half.nxt as it was before?"""
+    if packet.payload_len:
+        return seq_lt(data_seq(packet), before_nxt)
+    return packet.flags & (SYN | FIN) and not seq_lt(before_nxt, half.nxt)

@@ -1,0 +1,59 @@
+"""Flows made by hand, for predicates to look at."""
+
+from libc.string cimport memset
+
+from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport Half
+from aiomos.tcp.pool cimport pool_close, pool_open, pool_take
+from aiomos.tcp.reassembly cimport Streams, Track, track_at
+from aiomos.tcp.views cimport Flow, make_flow
+
+
+cdef class Box:
+    """A flow record with a byte context for each half.
+
+    Args:
+        key: low, high (128-bit numbers), low_port, high_port, vlan, ip_version, proto.
+        flow: flags, reason.
+        halves: for each: packets, iss, nxt, una, wnd, max_wnd, ts_recent, fin, mss, flags, wscale, facts, level.
+        tracks: for each, or None: bytes, stream_bytes, retransmits, out_of_order, conflicts, gaps, missed_bytes, edge,
+            edge_seq, late_bytes, dup_acks, flags.
+    """
+
+    cdef FlowRecord record
+    cdef Streams streams
+    cdef readonly Flow flow
+
+    def __cinit__(self, key, flow, halves, tracks):
+        cdef int side
+        memset(&self.record, 0, sizeof(FlowRecord))
+        memset(&self.streams, 0, sizeof(Streams))
+        if not pool_open(&self.streams.tracks, sizeof(Track), 2):
+            raise MemoryError
+        low, high, *rest = key
+        self.record.key.low.hi, self.record.key.low.lo = low >> 64, low & 0xFFFF_FFFF_FFFF_FFFF
+        self.record.key.high.hi, self.record.key.high.lo = high >> 64, high & 0xFFFF_FFFF_FFFF_FFFF
+        self.record.key.low_port, self.record.key.high_port = rest[0], rest[1]
+        self.record.key.vlan, self.record.key.ip_version, self.record.key.proto = rest[2], rest[3], rest[4]
+        self.record.flags, self.record.reason = flow
+        for side in range(2):
+            self.fill_half(side, halves[side], tracks[side])
+        self.flow = make_flow(&self.record, &self.streams, 0, None)
+
+    cdef int fill_half(self, int side, tuple half, object track) except -1:
+        cdef Half* h = &self.record.halves[side]
+        cdef Track* t
+        (h.packets, h.iss, h.nxt, h.una, h.wnd, h.max_wnd, h.ts_recent, h.fin, h.mss, h.flags, h.wscale, h.facts,
+         h.level) = half
+        if track is not None:
+            h.track = pool_take(&self.streams.tracks)
+            t = track_at(&self.streams, h.track)
+            memset(t, 0, sizeof(Track))
+            (t.bytes, t.stream_bytes, t.retransmits, t.out_of_order, t.conflicts, t.gaps, t.missed_bytes, t.edge,
+             t.edge_seq, t.late_bytes, t.dup_acks, t.flags) = track
+        return 0
+
+    def close(self):
+        """Give the memory back; the flow must not be looked at any more."""
+        self.flow = None
+        pool_close(&self.streams.tracks)

@@ -1,0 +1,554 @@
+"""Several apps on one engine: flows are tracked once, at what the apps need together, and no app pays for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from aiomos import (
+    CONN_NEW_DATA,
+    CONN_SETUP,
+    CONN_TEARDOWN,
+    PKT_IN,
+    PKT_OUT,
+    App,
+    Budgets,
+    Flow,
+    Hook,
+    Level,
+    MonitorConnection,
+    Packet,
+    RegistrationError,
+    Report,
+    Runtime,
+    Settings,
+)
+from aiomos.testing.scenario import START, Conversation, Frame, merge
+from tests.events import flags_of, play, source_of
+from tests.traffic import in_loop
+
+RAISE = Settings(on_error="raise")
+Step = Callable[[Runtime], Awaitable[None]]
+
+
+def opened(port: int = 40000, start: float = START) -> Conversation:
+    return Conversation(f"10.0.0.1:{port}", start=start).handshake()
+
+
+def drive(
+    frames: Sequence[Frame],
+    *apps: App[Any],
+    at: dict[int, Step] | None = None,
+    settings: Settings = RAISE,
+) -> Report:
+    """Run apps frame by frame; before the frames numbered in *at* something else is done."""
+    steps = at or {}
+
+    async def main() -> Report:
+        async with Runtime(source=source_of(frames, batch=1), settings=settings) as runtime:
+            clock: App[None] = App("clock")
+            seen = 0
+
+            @clock.on(PKT_IN, hook=Hook.RAW)
+            def count() -> None:
+                nonlocal seen
+                seen += 1
+
+            for app in (*apps, clock):
+                await runtime.attach(app)
+            running = asyncio.get_running_loop().create_task(runtime.run())
+            for number in sorted(steps):
+                while seen < number and not running.done():
+                    await asyncio.sleep(0)
+                await steps[number](runtime)
+            return await running
+
+    return in_loop(main(), "asyncio")
+
+
+def held(counters: dict[str, int]) -> dict[str, int]:
+    return {name: n for name, n in counters.items() if name.startswith("held.") and n}
+
+
+def reading(name: str, into: dict[str, bytes]) -> App[None]:
+    """An app that reads both halves."""
+    app: App[None] = App(name)
+
+    @app.monitor()
+    async def handle(conn: MonitorConnection) -> None:
+        async for side, data in conn:
+            into[f"{name} {side}"] = into.get(f"{name} {side}", b"") + data
+
+    return app
+
+
+def noting_levels(levels: list[tuple[Level, Level]]) -> App[None]:
+    """An app that only needs the state, and notes the level of both halves at each packet."""
+    app: App[None] = App("levels")
+    app.on(PKT_OUT)(lambda flow: levels.append((flow.client.level, flow.server.level)))
+    return app
+
+
+# --- once ------------------------------------------------------------------------------------------------
+
+
+def test_a_flow_is_tracked_once_whoever_watches_it() -> None:
+    bytes_seen: dict[str, bytes] = {}
+    frames = merge(*(opened(port).client("PA", b"hello") for port in range(1, 11)))
+    apps = [reading(str(number), bytes_seen) for number in range(5)]
+    counters: list[dict[str, int]] = []
+
+    async def count(runtime: Runtime) -> None:
+        counters.append(runtime.statistics())
+
+    report = drive(frames, *apps, at={len(frames): count})
+    assert (report.counters["flows"], report.counters["tcp"]) == (10, len(frames))
+    assert (counters[0]["held.flows"], counters[0]["held.tracks"]) == (10, 20)
+    assert set(bytes_seen.values()) == {b"hello" * 10}
+    assert len(bytes_seen) == 5
+    assert held(report.counters) == {}
+
+
+def test_a_flow_runs_at_the_highest_level_that_somebody_needs() -> None:
+    for callbacks, level in (
+        ([Level.STATE], Level.STATE),
+        ([Level.STATE, Level.BYTES], Level.BYTES),
+        ([Level.STREAM, Level.STATE], Level.STREAM),
+    ):
+        levels: list[tuple[Level, Level]] = []
+        apps = [noting_levels(levels)]
+        for number, needed in enumerate(callbacks):
+            app: App[None] = App(str(number))
+            app.on(CONN_SETUP, level=needed)(lambda: None)
+            apps.append(app)
+        play(opened().frames, *apps)
+        assert set(levels) == {(level, level)}
+
+
+def test_a_filter_says_whose_flows_run_at_a_level() -> None:
+    levels: dict[int, Level] = {}
+    app: App[None] = App("test")
+    app.on(PKT_OUT)(lambda flow: levels.update({flow.client.port: flow.client.level}))
+    app.track("client port 2", level=Level.BYTES)
+    app.track("client port 3")
+    play(merge(opened(1), opened(2), opened(3)), app)
+    assert levels == {1: Level.STATE, 2: Level.BYTES, 3: Level.STREAM}
+
+
+def test_each_half_has_its_own_level() -> None:
+    levels: list[tuple[Level, Level]] = []
+    app: App[None] = App("client only")
+
+    @app.monitor()
+    async def handle(conn: MonitorConnection) -> None:
+        conn.server.give_up()
+        await conn.client.read(1)
+        conn.leave()
+
+    c = opened().client("PA", b"a").server("A").server("A").client("PA", b"b").server("A")
+    play(c.frames, noting_levels(levels), app)
+    assert levels[:3] == [(Level.STREAM, Level.STREAM)] * 3
+    assert (Level.STREAM, Level.BYTES) in levels or levels[-1] == (Level.STATE, Level.STATE)
+    assert levels[-1] == (Level.STATE, Level.STATE)
+
+
+def test_bytes_are_kept_for_whoever_still_reads() -> None:
+    """One handler leaves early, the other one gets every byte."""
+    got: dict[str, bytes] = {}
+    early: App[None] = App("early")
+
+    @early.monitor()
+    async def leave(conn: MonitorConnection) -> None:
+        got["early"] = await conn.client.readexactly(3)
+
+    c = opened()
+    for turn in range(20):
+        c.client("PA", bytes([turn]) * 100).server("PA", bytes([turn]) * 10)
+    for apps in ([early, reading("late", got)], [reading("late", got), early]):
+        got.clear()
+        report = play(c.client("A").frames, *apps)
+        assert got["early"] == bytes(3)
+        assert got["late client"] == b"".join(bytes([turn]) * 100 for turn in range(20))
+        assert got["late server"] == b"".join(bytes([turn]) * 10 for turn in range(20))
+        assert held(report.counters) == {}
+
+
+# --- nobody pays for another -----------------------------------------------------------------------------
+
+SMALL = Settings(budgets=Budgets(stream_bytes=4096, stream_bytes_total=1 << 20), on_error="raise")
+
+
+def flood(size: int = 200) -> list[Frame]:
+    """Much more than may be unread."""
+    c = opened()
+    for turn in range(size):
+        c.server("PA", bytes([turn & 0xFF]) * 1400).client("A")
+    return c.client("PA", b"end").close().frames
+
+
+def test_a_slow_handler_costs_another_app_no_bytes() -> None:
+    """Offline the reader of frames waits."""
+    got: dict[str, bytes] = {}
+    slow: App[None] = App("slow")
+
+    @slow.monitor()
+    async def dawdle(conn: MonitorConnection) -> None:
+        got["slow"] = b""
+        async for data in conn.server:
+            got["slow"] += data
+            for _ in range(20):
+                await asyncio.sleep(0)
+
+    report = play(flood(), slow, reading("quick", got), settings=SMALL)
+    assert got["slow"] == got["quick server"]
+    assert len(got["slow"]) == 200 * 1400
+    assert report.counters["gap.unread"] == 0
+
+
+def test_a_handler_that_waits_for_the_engine_only_loses_its_own_bytes() -> None:
+    """It reads the client's half, which says nothing, while the server's floods: its loss, and nobody else's."""
+    got: dict[str, bytes] = {}
+    waiting: App[None] = App("waiting")
+
+    @waiting.monitor(gaps="mark")
+    async def wait(conn: MonitorConnection) -> None:
+        got["waiting client"] = await conn.client.read()
+        got["waiting server"] = await conn.server.read()
+
+    statistics: list[dict[str, dict[str, float]]] = []
+
+    async def note(runtime: Runtime) -> None:
+        statistics.append({app.name: values for app, values in runtime.app_statistics().items()})
+
+    frames = flood()
+    report = drive(frames, waiting, reading("quick", got), at={len(frames): note}, settings=SMALL)
+    assert got["waiting client"] == b"end"
+    assert 16 * 4096 <= len(got["waiting server"]) < 200 * 1400
+    assert len(got["quick server"]) == 200 * 1400
+    lost = 200 * 1400 - len(got["waiting server"])
+    assert report.counters["gap_bytes.unread"] == lost
+    assert statistics[0]["waiting"]["gap_bytes"] == lost
+    assert statistics[0]["quick"]["gap_bytes"] == 0
+
+
+def test_each_app_has_its_own_account() -> None:
+    got: dict[str, bytes] = {}
+    caller: App[None] = App("caller")
+    caller.on(PKT_IN, filter="client port 1")(lambda: None)
+    statistics: list[dict[str, dict[str, float]]] = []
+
+    async def note(runtime: Runtime) -> None:
+        statistics.append({app.name: values for app, values in runtime.app_statistics().items()})
+
+    frames = merge(opened(1).client("PA", b"hello"), opened(2).client("PA", b"you"))
+    drive(frames, caller, reading("reader", got), at={len(frames): note})
+    (told,) = statistics
+    assert (told["caller"]["flows"], told["reader"]["flows"]) == (1, 2)
+    assert (told["caller"]["callbacks"], told["reader"]["callbacks"]) == (4, 0)
+    assert (told["caller"]["bytes"], told["reader"]["bytes"]) == (0, 8)
+    assert (told["caller"]["handlers"], told["reader"]["handlers"]) == (0, 2)
+
+
+def test_a_mistake_of_one_app_is_not_another_apps() -> None:
+    got: dict[str, bytes] = {}
+    bad: App[None] = App("bad")
+    bad.on(PKT_IN)(lambda: 1 / 0)
+
+    @bad.monitor()
+    async def fail(_: MonitorConnection) -> None:
+        raise ValueError("on purpose")
+
+    with capture_logs():
+        report = play(
+            opened().client("PA", b"hello").close().frames, bad, reading("good", got), settings=Settings()
+        )
+    assert got == {"good client": b"hello"}
+    assert (report.counters["callback_errors"], report.counters["handler_errors"]) == (1, 1)
+    assert held(report.counters) == {}
+
+
+# --- coming while traffic runs ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("midstream", [True, False])
+def test_an_app_can_be_attached_while_traffic_runs(*, midstream: bool) -> None:
+    """It gets the flows that begin from then on; those that run, where it takes flows in mid-stream."""
+    seen: list[tuple[int, str]] = []
+    late: App[None] = App("late")
+
+    @late.on(PKT_IN, midstream=midstream)
+    def note(flow: Flow, pkt: Packet) -> None:
+        seen.append((flow.client.port, flags_of(pkt)))
+
+    running = opened(1).client("PA", b"a").server("A")
+    frames = [*running.frames, *opened(2, START + 1).frames]
+    drive(frames, reading("first", {}), at={3: lambda runtime: runtime.attach(late)})
+    earlier = [(1, "PA"), (1, "A")] if midstream else []
+    assert seen == [*earlier, (2, "S"), (2, "SA"), (2, "A")]
+
+
+def test_who_comes_late_reads_from_there_on() -> None:
+    """And what is still at hand of what went by; the rest of it is a gap. Whoever was there before gets all."""
+    got: dict[str, bytes] = {}
+    items: list[Any] = []
+    late: App[None] = App("late")
+
+    @late.monitor(midstream=True, gaps="mark")
+    async def read(conn: MonitorConnection) -> None:
+        items.extend([item async for item in conn.client])
+
+    c = opened().client("PA", b"long ago,").client("PA", b"before,").client("PA", b"after").close()
+    drive(c.frames, reading("first", got), at={5: lambda runtime: runtime.attach(late)})
+    assert got["first client"] == b"long ago,before,after"
+    gap, *rest = items
+    assert (gap.offset, gap.reason) == (0, "unread")
+    assert gap.length >= len(b"long ago,")
+    assert b"".join(rest) == b"long ago,before,after"[gap.length :]
+
+
+def test_who_comes_to_a_flow_of_which_only_the_state_was_followed() -> None:
+    items: list[Any] = []
+    levels: list[tuple[Level, Level]] = []
+    late: App[None] = App("late")
+
+    @late.monitor(midstream=True, gaps="mark")
+    async def read(conn: MonitorConnection) -> None:
+        items.extend([item async for item in conn.client])
+
+    frames = opened().client("PA", b"before").server("A").client("PA", b"after").close().frames
+    drive(frames, noting_levels(levels), at={5: lambda runtime: runtime.attach(late)})
+    assert levels[:5] == [(Level.STATE, Level.STATE)] * 5
+    assert levels[5] == (Level.STREAM, Level.STREAM)
+    gap, *rest = items
+    assert (gap.offset, gap.length) == (0, 6)
+    assert b"".join(rest) == b"after"
+
+
+def test_attach_and_detach_run_what_belongs_to_it() -> None:
+    log: list[str] = []
+    app: App[None] = App("late")
+    app.startup(lambda: log.append("start"))
+    app.shutdown(lambda: log.append("stop"))
+
+    @app.monitor(midstream=True, level=Level.STATE)
+    async def handle(conn: MonitorConnection) -> None:
+        log.append("handle")
+        try:
+            await conn.closed()
+        finally:
+            log.append("cancelled")
+
+    async def detach(runtime: Runtime) -> None:
+        assert app in runtime.apps
+        await runtime.detach(app)
+        assert app not in runtime.apps
+        log.append("detached")
+
+    c = opened().client("A").client("A").client("A").client("A")
+    drive(c.close().frames, at={2: lambda runtime: runtime.attach(app), 3: detach})
+    assert log == ["start", "stop", "detached"]
+    log.clear()
+    keeper: App[None] = App("keeper")
+    keeper.track()
+    drive(c.frames, keeper, at={3: lambda runtime: runtime.attach(app), 6: detach})
+    assert log == ["start", "handle", "cancelled", "stop", "detached"]
+
+
+def test_an_app_is_attached_once() -> None:
+    app: App[None] = App("test")
+
+    async def main() -> None:
+        async with Runtime(source=source_of(opened().frames)) as runtime:
+            await runtime.attach(app)
+            with pytest.raises(RegistrationError, match="attached already"):
+                await runtime.attach(app)
+            assert runtime.apps == [app]
+            await runtime.detach(app)
+            with pytest.raises(RegistrationError, match="not attached"):
+                await runtime.detach(app)
+            await runtime.attach(app)
+            await runtime.run()
+
+    in_loop(main(), "asyncio")
+
+
+def test_an_app_that_fails_to_start_is_not_attached() -> None:
+    """Others go on; its shut-down functions, which would undo what did not happen, are not called."""
+    seen: list[str] = []
+    bad, good = App[None]("bad"), App[None]("good")
+    bad.on(PKT_IN)(lambda: seen.append("bad"))
+    good.on(CONN_TEARDOWN)(lambda: seen.append("good"))
+    bad.shutdown(lambda: seen.append("bad stops"))
+
+    @bad.startup
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("on purpose")
+
+    async def attach(runtime: Runtime) -> None:
+        with pytest.raises(ValueError, match="on purpose"):
+            await runtime.attach(bad)
+        assert runtime.apps[0] is good
+        assert bad not in runtime.apps
+
+    drive(opened().close().frames, good, at={2: attach})
+    assert seen == ["good"]
+    with pytest.raises(ValueError, match="on purpose"):
+        play(opened().frames, bad)
+
+
+def test_an_app_with_too_many_registrations_is_not_attached() -> None:
+    app: App[None] = App("greedy")
+    for port in range(1, 200):
+        app.on(PKT_IN, filter=f"port {port}")(lambda: None)
+    seen: list[str] = []
+    good: App[None] = App("good")
+    good.on(CONN_TEARDOWN)(lambda: seen.append("good"))
+
+    async def attach(runtime: Runtime) -> None:
+        with pytest.raises(RegistrationError, match="64"):
+            await runtime.attach(app)
+        assert app not in runtime.apps
+
+    async def attach_less(runtime: Runtime) -> None:
+        app.callbacks[5:] = []
+        await runtime.attach(app)
+
+    drive(opened().close().frames, good, at={2: attach, 4: attach_less})
+    assert seen == ["good"]
+
+
+# --- going while traffic runs ----------------------------------------------------------------------------
+
+
+def test_who_goes_takes_levels_and_buffers_along() -> None:
+    """At once, while the flow runs and others watch it."""
+    got: dict[str, bytes] = {}
+    levels: list[tuple[Level, Level]] = []
+    reader = reading("reader", got)
+    counters: list[dict[str, int]] = []
+
+    async def detach(runtime: Runtime) -> None:
+        counters.append(runtime.statistics())
+        await runtime.detach(reader)
+
+    async def look(runtime: Runtime) -> None:
+        counters.append(runtime.statistics())
+
+    c = opened().client("PA", b"a").client("PA", b"lost", captured=False)
+    for _ in range(20):
+        c.client("PA", bytes(1000))
+    c.client("PA", b"later").client("A")
+    report = drive(c.frames, noting_levels(levels), reader, at={15: detach, 20: look})
+    before, after = counters
+    assert before["held.pieces"] > 0
+    assert (before["held.tracks"], after["held.tracks"]) == (2, 0)
+    assert set(held(after)) == {"held.flows"}
+    assert levels[0] == (Level.STREAM, Level.STREAM)
+    assert levels[-1] == (Level.STATE, Level.STATE)
+    assert held(report.counters) == {}
+
+
+def test_who_goes_is_called_no_more() -> None:
+    """Callbacks, timers, handlers that wait for their event: nothing of it runs once detach() has returned."""
+    log: list[str] = []
+    app: App[None] = App("goes")
+    app.on(PKT_IN)(lambda pkt: log.append(flags_of(pkt)))
+    app.on(CONN_TEARDOWN)(lambda: log.append("end"))
+    app.on(CONN_NEW_DATA)(lambda: log.append("data"))
+
+    @app.on(CONN_SETUP)
+    def set_timers(flow: Flow) -> None:
+        flow.timer(1)
+        flow.timer(1, lambda _: log.append("timer"))
+
+    @app.monitor(start=app.ude(PKT_IN)(lambda pkt: pkt.payload_len > 0))
+    async def handle(_: MonitorConnection) -> None:
+        log.append("handler")
+
+    stays: App[None] = App("stays")
+    stays.track()
+    c = opened().client("A").wait(5).client("PA", b"a").close()
+    report = drive(c.frames, app, stays, at={4: lambda runtime: runtime.detach(app)})
+    assert log == ["S", "SA", "A", "A"]
+    assert held(report.counters) == {}
+
+
+def test_an_app_can_come_and_go_any_number_of_times() -> None:
+    """Rules, accounts and events are used again."""
+    seen: list[str] = []
+    app: App[None] = App("often")
+    event = app.ude(PKT_IN)(lambda pkt: pkt.syn)
+    app.on(event)(lambda: seen.append("syn"))
+    app.on(PKT_IN, hook=Hook.RAW)(lambda: None)
+    app.on(CONN_NEW_DATA, filter="port 80")(lambda: None)
+
+    async def often(runtime: Runtime) -> None:
+        for _ in range(300):
+            await runtime.attach(app)
+            await asyncio.sleep(0)
+            await runtime.detach(app)
+        await runtime.attach(app)
+
+    frames = [*opened(1).frames, *opened(2, START + 1).frames]
+    c = opened(3)
+    for _ in range(1000):
+        c.client("A")
+    report = drive([*frames, *c.frames, *opened(4, START + 100).frames], at={1: often})
+    assert len(seen) >= 1
+    assert held(report.counters) == {}
+
+
+def test_the_other_way_round_after_one_has_gone() -> None:
+    """The chain closes."""
+    order: list[str] = []
+    apps: list[App[None]] = [App(name) for name in ("one", "two", "three")]
+    for app in apps:
+        app.on(PKT_IN)(_note(order, app.name))
+    drive(opened().client("A").server("A").frames, *apps, at={3: lambda runtime: runtime.detach(apps[1])})
+    assert order[-4:] == ["one", "three", "three", "one"]
+
+
+def _note(order: list[str], name: str) -> Callable[[], None]:
+    return lambda: order.append(name)
+
+
+def test_an_app_can_be_detached_by_its_own_handler() -> None:
+    """It is cancelled as all its handlers are, and the app is gone."""
+    log: list[str] = []
+    app: App[None] = App("suicidal")
+    runtimes: list[Runtime] = []
+    app.shutdown(lambda: log.append("stop"))
+
+    @app.monitor(level=Level.STATE)
+    async def handle(_: MonitorConnection) -> None:
+        await runtimes[0].detach(app)
+        log.append("goes on")
+
+    async def remember(runtime: Runtime) -> None:
+        runtimes.append(runtime)
+
+    stays: App[None] = App("stays")
+    stays.on(CONN_TEARDOWN)(lambda: log.append("end"))
+    report = drive(opened().client("A").client("A").close().frames, app, stays, at={0: remember})
+    assert "stop" in log
+    assert log[-1] == "end"
+    assert app not in runtimes[0].apps
+    assert held(report.counters) == {}
+
+
+def test_flows_can_be_listed_at_any_time() -> None:
+    seen: list[list[int]] = []
+
+    async def look(runtime: Runtime) -> None:
+        seen.append(sorted(flow.client.port for flow in runtime.flows()))
+
+    tracker: App[None] = App("tracker")
+    tracker.track(level=Level.STATE)
+    frames = [*opened(1).frames, *opened(2, START + 1).frames]
+    drive(frames, tracker, at={1: look, 3: look, 4: look, 6: look})
+    assert seen == [[1], [1], [1, 2], [1, 2]]
