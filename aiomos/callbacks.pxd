@@ -43,7 +43,6 @@ cdef bint is_open(Flow view) noexcept
 cdef int encode(object parameters, uint8_t* codes) except -1
 
 cdef class Account:
-    cdef readonly object engine        # weak reference
     cdef readonly str name
     cdef readonly uint32_t order       # among the apps of the engine, from client to server
     cdef readonly uint64_t callbacks   # calls made
@@ -135,6 +134,7 @@ cdef class Callbacks:
     cdef FlowRecord* record_of(self, Flow view) except NULL
     cdef Node node_of(self, object event, int slot)
     cdef int refresh(self) except -1
+    cdef int prune(self) except -1
     cdef int rebuild(self, int slot) except -1
     cdef bint is_watched(self, Flow view) except -1
     cdef int cancel_timers(self, Account account) except -1

@@ -1,14 +1,10 @@
 from collections.abc import Callable, Sequence
-from typing import Any
-from weakref import ReferenceType
 
 from aiomos.tcp.views import Flow
 from aiomos.ude.events import Event, Hook
 from aiomos.ude.user import UserEvent
 
 class Account:
-    @property
-    def engine(self) -> ReferenceType[Any]: ...
     @property
     def name(self) -> str: ...
     @property
@@ -61,5 +57,4 @@ class Callbacks:
     def emit(self, event: UserEvent, view: Flow) -> None: ...
     def set_timer(self, view: Flow, delay: float, function: Callable[[Flow], object] | None) -> Timer: ...
 
-def remove_event(engine: ReferenceType[Any], event: UserEvent) -> None: ...
 def backwards(call: Call) -> int: ...

@@ -53,8 +53,6 @@ from aiomos.ude.slots cimport (
 )
 
 import heapq
-from functools import partial
-from weakref import ref
 
 from aiomos.errors import FlowClosed, RegistrationError
 from aiomos.tcp.views import State
@@ -196,7 +194,6 @@ cdef class Callbacks:
             What add_rule() wants to be told.
         """
         cdef Account account = Account()
-        account.engine = ref(self)
         account.name = name
         account.order = (<Account> self.accounts[len(self.accounts) - 1]).order + 1 if self.accounts else 0
         account.calls = []
@@ -276,7 +273,7 @@ cdef class Callbacks:
             node.predicate = event.predicate
         parent.children = [*parent.children, node]
         self.nodes[event, slot] = node
-        event.on_undefine.append(partial(remove_event, ref(self), event))
+        event.engines.add(self)
         self.rebuild(slot)
         return node
 
@@ -287,14 +284,25 @@ cdef class Callbacks:
                 for call in (*(<Node> node).calls, ):
                     self.remove_call(call)
 
+    cdef int prune(self) except -1:
+        """Forget events that nobody waits for any more, so that others can have their bits."""
+        cdef Node node
+        cdef int slot
+        for slot in {slot for _, slot in self.nodes}:
+            if prune_below(self.roots[slot]):
+                self.nodes = {(event, at): node for (event, at), node in self.nodes.items()
+                              if at != slot or is_below(node, self.roots[slot])}
+                self.rebuild(slot)
+        return 0
+
     cdef int rebuild(self, int slot) except -1:
         """Join the predicates of a slot into one program."""
         cdef Predicates judge
         rows = []
         collect((<Node> self.roots[slot]).children, rows)
-        judge = combine(rows)
+        judge = combine(rows) if rows else None
         self.judges[slot] = judge
-        self.programs[slot] = &judge.c
+        self.programs[slot] = &judge.c if rows else NULL
         return 0
 
     cdef int refresh(self) except -1:
@@ -594,7 +602,7 @@ cdef class Callbacks:
         for view in self.passing:
             if view.account is account:
                 return view
-        view = make_flow(m.flow, &self.streams, 0, account)
+        view = make_flow(m.flow, &self.streams, 0, account, self)
         self.passing.append(view)
         return view
 
@@ -606,7 +614,7 @@ cdef class Callbacks:
             if view.account is account:
                 return view
             view = view.sibling
-        view = make_flow(flow, &self.streams, flow_index(&self.flows, flow), account)
+        view = make_flow(flow, &self.streams, flow_index(&self.flows, flow), account, self)
         if first is not None:
             view.sibling = first.sibling
             first.sibling = view
@@ -717,18 +725,33 @@ cdef bint is_open(Flow view) noexcept:
     return view.streams != NULL and view.index != 0 and not view.r.flags & ENDED
 
 
-def remove_event(engine, event):
-    """Remove an undefined event from an engine, if that is still there."""
-    if engine() is not None:
-        engine().remove_event(event)
-
-
 cdef bint descends(Node node, object event):
     while node is not None:
         if node.event is event:
             return True
         node = node.parent
     return False
+
+
+cdef bint prune_below(Node node) except -1:
+    """Take branches out of a tree that lead to no callback; whether there were any."""
+    cdef Node child
+    cdef bint pruned = False
+    for child in node.children:
+        pruned = prune_below(child) or pruned
+    kept = [child for child in node.children if child.calls or child.children]
+    pruned = pruned or len(kept) < len(node.children)
+    node.children = kept
+    return pruned
+
+
+cdef bint is_below(Node node, Node root):
+    """Is a node still in the tree of a slot?"""
+    while node.parent is not None:
+        if node not in node.parent.children:
+            return False
+        node = node.parent
+    return node is root
 
 
 cdef int collect(list nodes, list rows) except -1:

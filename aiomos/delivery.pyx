@@ -234,6 +234,7 @@ cdef class Delivery:
         cdef FlowRecord* flow
         cdef Flow view
         rules_forget(&self.rules)
+        self.prune()
         for key, shared in list(self.own_calls.items()):
             if retired & (<Call> shared).rule_bit:
                 del self.own_calls[key]

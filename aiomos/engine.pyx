@@ -838,7 +838,7 @@ cdef class Engine(Hooks):
         while index <= self.flows.pool.high_water:
             flow = flow_at(&self.flows, index)
             if in_table(flow) and flow.flags & ANNOUNCED:
-                view = make_flow(flow, &self.streams, 0, None)
+                view = make_flow(flow, &self.streams, 0, None, None)
                 view.detach()
                 yield view
             index += 1

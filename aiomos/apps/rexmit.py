@@ -82,7 +82,7 @@ class Report:
         self._options = options
         self._output = Output(options.path)
         self._connections = Counter({"connections": 0, "connections_with_any": 0})
-        self._total = Counter(dict.fromkeys(FIGURES, 0))
+        self._total: Counter[str] = Counter()
         self._worst: list[tuple[int, int, int, tuple[str, ...]]] = []
         self._serial = count()
 
@@ -104,6 +104,7 @@ class Report:
         """Count a retransmission."""
         counts = flow.ctx.setdefault(side, Counter())
         counts[event.kind] += 1
+        counts["retransmits"] += 1
         counts["rexmit_bytes"] += pkt.payload_len
 
     def probed(self, flow: "Flow", half: "Half", side: str) -> None:
@@ -113,31 +114,31 @@ class Report:
 
     def ended(self, flow: "Flow") -> None:
         """Report a connection that sent anything again, and add any to the sum."""
-        halves = {half.name: sums(half, flow.ctx.get(half.name, {})) for half in (flow.client, flow.server)}
-        for counted in halves.values():
-            self._total.update(counted)
         self._connections["connections"] += 1
+        for half in (flow.client, flow.server):
+            self._total["packets"] += half.packets
+            self._total["bytes"] += half.bytes
+        for counts in flow.ctx.values():
+            self._total.update(counts)
         self._connections["connections_with_any"] += bool(flow.ctx)
-        if not flow.ctx and not self._options.all:
-            return
-        if self._options.format == "jsonl":
-            self._output.write(connection_record(flow, halves))
-        else:
-            for half in map(flow.half, flow.ctx):
-                self._rank(half, halves[half.name])
+        if self._options.format == "table":
+            for side, counts in flow.ctx.items():
+                self._rank(flow.half(side), counts)
+        elif flow.ctx or self._options.all:
+            self._output.write(connection_record(flow))
 
     def close(self) -> None:
         """Write what is left: the sum, and the table."""
         if self._options.format == "jsonl":
-            self._output.write({"record": "total", **self._connections, **finished(self._total)})
+            self._output.write({"record": "total", **self._connections, **figures(self._total)})
         else:
             self._draw()
         self._output.close()
 
-    def _rank(self, half: "Half", counted: dict[str, int]) -> None:
-        row = (*(endpoint(end.address, end.port) for end in (half, half.peer)), *cells(counted))
+    def _rank(self, half: "Half", counts: Counter[str]) -> None:
+        row = (*(endpoint(end.address, end.port) for end in (half, half.peer)), *cells(of_half(half, counts)))
         # Of two that are alike the earlier is kept: the serial number never lets rows be compared.
-        ranked = (counted["retransmits"], counted["rexmit_bytes"], -next(self._serial), row)
+        ranked = (counts["retransmits"], counts["rexmit_bytes"], -next(self._serial), row)
         if len(self._worst) < self._options.top:
             heapq.heappush(self._worst, ranked)
         else:
@@ -152,23 +153,18 @@ class Report:
         print_table(title, HEADINGS, [*rows, ("in all", "", *cells(self._total))], file=self._output.file)
 
 
-def sums(half: "Half", counted: "Counter[str] | dict[str, int]") -> dict[str, int]:
-    """Sum up a half: packets and payload in all, retransmitted segments in all and by kind, and their payload."""
-    return {
-        "packets": half.packets,
-        "bytes": half.bytes,
-        "retransmits": sum(counted.get(kind, 0) for kind in RexmitKind),
-        **{kind: counted.get(kind, 0) for kind in KINDS},
-        "rexmit_bytes": counted.get("rexmit_bytes", 0),
-    }
+def of_half(half: "Half", counts: Counter[str]) -> Counter[str]:
+    """Add to what was counted of a half what the engine counts."""
+    return Counter({**counts, "packets": half.packets, "bytes": half.bytes})
 
 
-def finished(counted: "Counter[str] | dict[str, int]") -> dict[str, float]:
-    """Add the rate: which share of the payload bytes was sent again."""
-    return {**counted, "rexmit_rate": share(counted["rexmit_bytes"], counted["bytes"])}
+def figures(counted: Counter[str]) -> dict[str, float]:
+    """Write down all figures, and the rate: which share of the payload bytes was sent again."""
+    rate = share(counted["rexmit_bytes"], counted["bytes"])
+    return {**{name: counted[name] for name in FIGURES}, "rexmit_rate": rate}
 
 
-def connection_record(flow: "Flow", halves: dict[Any, dict[str, int]]) -> dict[str, Any]:
+def connection_record(flow: "Flow") -> dict[str, Any]:
     """Write down a connection and both its halves."""
     return {
         "record": "connection",
@@ -178,12 +174,14 @@ def connection_record(flow: "Flow", halves: dict[Any, dict[str, int]]) -> dict[s
         "end": flow.last,
         "reason": flow.reason,
         **{
-            f"{side}_{name}": value for side, half in halves.items() for name, value in finished(half).items()
+            f"{half.name}_{name}": value
+            for half in (flow.client, flow.server)
+            for name, value in figures(of_half(half, flow.ctx.get(half.name, Counter()))).items()
         },
     }
 
 
-def cells(counted: "Counter[str] | dict[str, int]") -> tuple[str, ...]:
+def cells(counted: Counter[str]) -> tuple[str, ...]:
     """Make a half's part of a row; zeros are left out."""
     numbers = (counted["packets"], *(counted[kind] for kind in KINDS), counted["rexmit_bytes"])
     rate = share(counted["rexmit_bytes"], counted["bytes"])

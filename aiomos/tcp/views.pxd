@@ -38,4 +38,4 @@ cdef class Half:
     cdef const Track* track(self) noexcept
     cdef void add_to(self, dict fields, tuple names)
 
-cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account)
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account, object engine)

@@ -80,14 +80,13 @@ cdef enum:
     FEW_RANGES = 32
 
 
-cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account):
+cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account, object engine):
     cdef Flow flow = Flow.__new__(Flow)
     flow.r = record
     flow.streams = streams
     flow.index = index
     flow.account = account
-    if account is not None:
-        flow.engine = account.engine()
+    flow.engine = engine
     return flow
 
 

@@ -1,7 +1,8 @@
 """User-defined events: predicates over a built-in event or over another user-defined event (paper, section 3.3)."""
 
 from collections.abc import Callable
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from weakref import WeakSet
 
 from aiomos.errors import RegistrationError
 from aiomos.tcp.levels import Level
@@ -9,6 +10,9 @@ from aiomos.ude.events import Event, Hook
 from aiomos.ude.filters import Filter
 from aiomos.ude.parameters import place, predicate_parameters
 from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
+
+if TYPE_CHECKING:
+    from aiomos.callbacks import Callbacks
 
 Predicate: TypeAlias = Callable[..., object]
 AnyEvent: TypeAlias = "Event | UserEvent"
@@ -37,6 +41,7 @@ class UserEvent:
         compiled: What the engine runs in the predicate's place; None where that is the predicate itself.
         why_not: Why the predicate is not compiled, naming line and construct; None where it is.
         active: False once it is undefined.
+        engines: Those that raise it.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class UserEvent:
         self.compiled: Compiled | None = None
         self.why_not: str | None = None
         self.active = True
-        self.on_undefine: list[Callable[[], None]] = []
+        self.engines: WeakSet[Callbacks] = WeakSet()
         self._check_depth()
         compiled = compile_predicate(predicate, self.parameters)
         if isinstance(compiled, NotNative):
@@ -92,9 +97,8 @@ class UserEvent:
         """Have it and all events upon it never be raised again, also while traffic runs."""
         if self.active:
             self.active = False
-            for undo in self.on_undefine:
-                undo()
-            self.on_undefine.clear()
+            for engine in list(self.engines):
+                engine.remove_event(self)
 
     def _check_depth(self) -> None:
         depth, event = 0, self.base

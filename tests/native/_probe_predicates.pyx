@@ -38,7 +38,7 @@ cdef class Box:
         self.record.flags, self.record.reason = flow
         for side in range(2):
             self.fill_half(side, halves[side], tracks[side])
-        self.flow = make_flow(&self.record, &self.streams, 0, None)
+        self.flow = make_flow(&self.record, &self.streams, 0, None, None)
 
     cdef int fill_half(self, int side, tuple half, object track) except -1:
         cdef Half* h = &self.record.halves[side]
