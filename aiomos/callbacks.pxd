@@ -3,13 +3,14 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.flows cimport FlowKey, Flows
+from aiomos.tcp.flows cimport Flows
 from aiomos.tcp.packets cimport Packet
 from aiomos.tcp.reassembly cimport Streams
 from aiomos.tcp.views cimport Flow
 from aiomos.tcp.wire cimport Packet as WirePacket
 from aiomos.ude.machine cimport PredicateSet
 from aiomos.ude.rules cimport Rules
+from aiomos.ude.scene cimport Scene
 
 cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
     WHAT_GAP = 16              # and its reason
@@ -19,18 +20,13 @@ cdef enum:                     # what an ERROR is about (Moment.what); before th
 
 # The moment of TCP processing at which an event is raised.
 ctypedef struct Moment:
+    Scene scene                # what predicates see: packet and ends, whose half it is about, and when
     FlowRecord* flow           # NULL where there is none
-    const FlowKey* key         # both ends
-    bint client_is_low
-    const WirePacket* packet   # NULL where there is none
-    int64_t time_ns
     uint64_t rules             # those that watch
     uint64_t only              # if there are any, only these are told
     uint64_t fired             # user-defined events to call for; those of `unsure` and in Python are asked first
     uint64_t unsure            # those that the machine could not judge
     int slot                   # ude/slots
-    int side                   # sender of the packet, or whose half it is about
-    int kind                   # of the packet: wire.Kind
     int what                   # of ERROR as above; of REXMIT a RexmitKind
     uint64_t offset            # stream bytes it is about
     uint64_t length
@@ -138,4 +134,4 @@ cdef class Callbacks:
     cdef int rebuild(self, int slot) except -1
     cdef bint is_watched(self, Flow view) except -1
     cdef int cancel_timers(self, Account account) except -1
-    cdef int run_timers(self, int64_t now_ns) except -1 with gil
+    cdef int run_timers(self) except -1 with gil

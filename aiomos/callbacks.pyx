@@ -29,7 +29,6 @@ from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.views cimport make_flow
 from aiomos.ude.machine cimport Predicates, predicates_fire, predicates_guard
-from aiomos.ude.scene cimport Scene
 from aiomos.ude.rules cimport (
     ANY_SET,
     MAX_SETS,
@@ -373,23 +372,23 @@ cdef class Callbacks:
                 and not predicates_guard(self.programs[slot], packet) & interest.udes[slot]):
             return 0
         memset(&m, 0, sizeof(m))
+        m.scene.packet = packet
+        m.scene.side = side
+        m.scene.now_ns = packet.time_ns if packet != NULL else self.now_ns
         m.flow = flow
-        m.packet = packet
         m.slot = slot
-        m.side = side
-        m.time_ns = packet.time_ns if packet != NULL else self.now_ns
         return self.happen(&m)
 
     cdef int happen(self, Moment* m) except -1 nogil:
         """Judge the user-defined events of a moment, and call whoever waits for what has happened."""
         cdef const Interest* interest = rules_interest(&self.rules, m.flow)
-        cdef uint64_t wanted = interest.udes[m.slot]
         if not interest.events >> m.slot & 1 or not m.flow.flags & ANNOUNCED:
             return 0
-        if wanted:
-            m.key = &m.flow.key
-            m.client_is_low = (m.flow.flags & CLIENT_IS_LOW) != 0
-            self.judge(m, wanted)
+        if interest.udes[m.slot]:
+            m.scene.flow = m.flow
+            m.scene.key = &m.flow.key
+            m.scene.client_is_low = (m.flow.flags & CLIENT_IS_LOW) != 0
+            self.judge(m, interest.udes[m.slot])
         if interest.plain >> m.slot & 1 or m.fired & interest.called[m.slot]:
             m.rules = rules_watching(&self.rules, m.flow)
             if m.only:
@@ -398,16 +397,8 @@ cdef class Callbacks:
         return 0
 
     cdef void judge(self, Moment* m, uint64_t wanted) noexcept nogil:
-        cdef Scene scene
-        scene.packet = m.packet
-        scene.flow = m.flow
-        scene.key = m.key
-        scene.client_is_low = m.client_is_low
-        scene.streams = &self.streams
-        scene.side = m.side
-        scene.now_ns = m.time_ns
-        scene.kind = <uint8_t> m.kind
-        m.fired = predicates_fire(self.programs[m.slot], &scene, wanted, &m.unsure) | m.unsure
+        m.scene.streams = &self.streams
+        m.fired = predicates_fire(self.programs[m.slot], &m.scene, wanted, &m.unsure) | m.unsure
 
     # --- the gate -------------------------------------------------------------------------------------
 
@@ -436,7 +427,7 @@ cdef class Callbacks:
     cdef int walk(self, Node node, Moment* m) except -1:
         cdef Call call
         cdef Node child
-        for call in (node.calls if m.side == CLIENT else node.back_calls):
+        for call in (node.calls if m.scene.side == CLIENT else node.back_calls):
             if call.active and m.rules & call.rule_bit:
                 self.invoke(call, m)
         for child in node.children:
@@ -515,19 +506,19 @@ cdef class Callbacks:
             return self.app_view(account, m)
         if code == ASKS_HALF:
             view = self.app_view(account, m)
-            return None if view is None else (view.server if m.side else view.client)
+            return None if view is None else (view.server if m.scene.side else view.client)
         if code == ASKS_SIDE:
-            return SIDES[m.side]
+            return SIDES[m.scene.side]
         if code == ASKS_TIME:
-            return seconds(m.time_ns)
+            return seconds(m.scene.now_ns)
         return self.occurrence(event, account, m, code != ASKS_EVENT)
 
     cdef Packet packet_view(self, Moment* m):
         """The packet of the moment, lent until the callbacks have returned."""
-        if m.packet == NULL:
+        if m.scene.packet == NULL:
             return None
-        if self.packet is None or self.packet.p != m.packet:
-            self.packet = make_packet(m.packet, m.kind)
+        if self.packet is None or self.packet.p != m.scene.packet:
+            self.packet = make_packet(m.scene.packet, m.scene.kind)
         return self.packet
 
     cdef object occurrence(self, object event, Account account, Moment* m, bint keep):
@@ -541,26 +532,26 @@ cdef class Callbacks:
             fields["before"], fields["after"] = STATES[m.before], STATES[m.after]
         if m.length:
             fields["offset"], fields["length"] = m.offset, m.length
-            if m.packet != NULL and (m.slot == SLOT_REXMIT or m.what == WHAT_CONFLICT):
+            if m.scene.packet != NULL and (m.slot == SLOT_REXMIT or m.what == WHAT_CONFLICT):
                 fields["old"], fields["new"] = self.evidence(m)
-        if keep and m.packet != NULL:
+        if keep and m.scene.packet != NULL:
             fields["packet"] = self.packet_view(m).copy()
-        return Occurrence(
-            event=event, flow=self.app_view(account, m), side=SIDES[m.side], time=seconds(m.time_ns), **fields)
+        return Occurrence(event=event, flow=self.app_view(account, m), side=SIDES[m.scene.side],
+                          time=seconds(m.scene.now_ns), **fields)
 
     cdef tuple evidence(self, Moment* m):
         """The bytes held where a segment stands, and those that it has; None where none are."""
         cdef uint8_t buffer[MOST_EVIDENCE]
         cdef uint64_t length = min(m.length, <uint64_t> MOST_EVIDENCE), held = 0
         cdef uint64_t skip = m.offset - m.segment_offset
-        cdef uint32_t track = m.flow.halves[m.side].track
+        cdef uint32_t track = m.flow.halves[m.scene.side].track
         if track:
             held = track_read(&self.streams, track_at(&self.streams, track), m.offset, length, buffer)
         old = (<char*> buffer)[:held] if held else None
-        if skip >= m.packet.payload_cap:
+        if skip >= m.scene.packet.payload_cap:
             return old, None
-        length = min(length, m.packet.payload_cap - skip)
-        return old, (<const char*> m.packet.payload)[skip:skip + length]
+        length = min(length, m.scene.packet.payload_cap - skip)
+        return old, (<const char*> m.scene.packet.payload)[skip:skip + length]
 
     cdef int failed(self, object key, object function, Account account, Moment* m, object error) except -1:
         """A function raised: it is not called again for this flow."""
@@ -655,9 +646,9 @@ cdef class Callbacks:
         memset(&m, 0, sizeof(m))
         m.flow = self.record_of(view)
         m.by_hand = True
-        m.time_ns = self.now_ns
+        m.scene.now_ns = self.now_ns
         if outer != NULL and outer.flow == m.flow:
-            m.packet, m.kind, m.side, m.time_ns = outer.packet, outer.kind, outer.side, outer.time_ns
+            m.scene = outer.scene
         m.rules = rules_watching(&self.rules, m.flow)
         self.current = &m
         self.depth += 1
@@ -695,18 +686,18 @@ cdef class Callbacks:
                 timer.active = False
         return 0
 
-    cdef int run_timers(self, int64_t now_ns) except -1 with gil:
-        """Let the timers run out that are due at a time."""
+    cdef int run_timers(self) except -1 with gil:
+        """Let the timers run out that are due now."""
         cdef Timer timer
         cdef Moment m
-        while self.timers and self.timers[0][0] <= now_ns:
+        while self.timers and self.timers[0][0] <= self.now_ns:
             timer = heapq.heappop(self.timers)[2]
             if not (timer.active and is_open(timer.view) and self.is_watched(timer.view)):
                 continue
             timer.active = False
             memset(&m, 0, sizeof(m))
             m.flow = <FlowRecord*> timer.view.r
-            m.time_ns = timer.due_ns
+            m.scene.now_ns = timer.due_ns
             m.slot = SLOT_TIMEOUT
             if timer.function is None:
                 m.only = (<Account> timer.view.account).rules

@@ -35,7 +35,9 @@ cdef class Delivery(Callbacks):
     cdef int raise_unread(self, FlowRecord* flow, int side, Account account, object chunk) except -1
     cdef object take_run(self, Track* track, bint both)
     cdef int connect(self, FlowRecord* flow) except -1
-    cdef int replay(self, FlowRecord* flow, int side, Stream stream) except -1
+    cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1
+    cdef int push(self, FlowRecord* flow, int side, Account account, Stream stream, object item,
+                  uint64_t order) except -1
     cdef int push_missed(self, Stream stream, uint64_t start, uint64_t end) except -1
     cdef int hand_over(self, FlowRecord* flow) except -1
     cdef int end_view(self, FlowRecord* flow) except -1

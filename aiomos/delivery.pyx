@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from aiomos.callbacks cimport WHAT_GAP, Account, Call, Moment, encode, is_open
-from aiomos.tcp.chunks cimport chunk_offset, new_chunk, new_gap
+from aiomos.tcp.chunks cimport Gap, chunk_offset, new_chunk, new_gap
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLIENT_IS_LOW,
@@ -138,8 +138,8 @@ cdef class Delivery:
             if m.length:
                 m.flow = flow
                 m.slot = SLOT_NEW_DATA
-                m.side = side
-                m.time_ns = self.now_ns
+                m.scene.side = side
+                m.scene.now_ns = self.now_ns
                 self.happen(&m)
         return 0
 
@@ -329,13 +329,14 @@ cdef class Delivery:
                 connection.rule = number
                 (<Flow> self.views[flow.hold]).connections.append(connection)
                 if flow.halves[0].track:
-                    self.replay(flow, 0, connection.client)
-                    self.replay(flow, 1, connection.server)
+                    self.replay(flow, 0, connection)
+                    self.replay(flow, 1, connection)
         if flow.halves[0].flags & KEEP or not flow.hold or not (<Flow> self.views[flow.hold]).connections:
             self.relevel(flow)                     # a handler has begun late, or whoever wanted the flow has gone
 
-    cdef int replay(self, FlowRecord* flow, int side, Stream stream) except -1:
+    cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
         """Give a stream that begins late what is kept of the bytes that went by, and a gap for what is not."""
+        cdef Stream stream = connection.server if side else connection.client
         cdef Track* track = track_at(&self.streams, flow.halves[side].track)
         cdef uint64_t starts[MOST_RANGES]
         cdef uint64_t ends[MOST_RANGES]
@@ -355,7 +356,7 @@ cdef class Delivery:
                 at = starts[i]
             chunk = new_chunk(at, self.now_ns, <Py_ssize_t> (end - at), &target)
             track_read(&self.streams, track, at, end - at, target)
-            stream.push(chunk, 0)
+            self.push(flow, side, self.rule_accounts[connection.rule], stream, chunk, 0)
             at = end
         if at < due:
             self.push_missed(stream, at, due)
@@ -416,13 +417,21 @@ cdef class Delivery:
             for connection in view.connections:
                 stream = connection.server if side else connection.client
                 if kind <= PART_GAP:
-                    if kind == PART_DATA and stream.wanted:
-                        (<Account> self.rule_accounts[connection.rule]).bytes += <uint64_t> PyBytes_GET_SIZE(item)
-                    if stream.push(item, order):
-                        self.raise_unread(flow, side, self.rule_accounts[connection.rule], item)
+                    self.push(flow, side, self.rule_accounts[connection.rule], stream, item, order)
                 else:
                     stream.end(item)
         track.out_tail = 0
+        return 0
+
+    cdef int push(self, FlowRecord* flow, int side, Account account, Stream stream, object item,
+                  uint64_t order) except -1:
+        """Give a chunk or gap to a stream, on its app's account."""
+        if not stream.wanted:
+            return 0
+        if type(item) is not Gap:
+            account.bytes += <uint64_t> PyBytes_GET_SIZE(item)
+        if stream.push(item, order):
+            self.raise_unread(flow, side, account, item)
         return 0
 
     cdef int raise_unread(self, FlowRecord* flow, int side, Account account, object chunk) except -1:
@@ -431,8 +440,8 @@ cdef class Delivery:
         memset(&m, 0, sizeof(m))
         m.flow = flow
         m.slot = SLOT_ERROR
-        m.side = side
-        m.time_ns = self.now_ns
+        m.scene.side = side
+        m.scene.now_ns = self.now_ns
         m.what = WHAT_GAP + GAP_UNREAD
         m.offset = chunk_offset(chunk)
         m.length = <uint64_t> PyBytes_GET_SIZE(chunk)

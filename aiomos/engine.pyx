@@ -723,11 +723,11 @@ cdef class Engine(Hooks):
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
         """Let time pass: timers run out, and flows end, in the order of their times."""
-        cdef int64_t due
         while self.timer_ns <= now_ns:
-            due = self.timer_ns
-            self.turn_wheel(due)
-            self.run_timers(due)
+            self.now_ns = self.timer_ns
+            self.turn_wheel(self.now_ns)
+            self.run_timers()
+        self.now_ns = now_ns
         self.turn_wheel(now_ns)
         self.next_tick_ns = min((self.flows.tick + 1) * SECOND, self.timer_ns)
         return 0

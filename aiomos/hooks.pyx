@@ -92,10 +92,10 @@ cdef class Hooks(Delivery):
         m.what = track_judge(&self.streams, track, half, packet, (outcome & PAYLOAD_OK) != 0, before_nxt)
         if m.what:
             m.flow = flow
-            m.packet = packet
+            m.scene.packet = packet
             m.slot = SLOT_REXMIT
-            m.side = side
-            m.time_ns = packet.time_ns
+            m.scene.side = side
+            m.scene.now_ns = packet.time_ns
             m.offset = <uint64_t> start if start > 0 else 0
             m.segment_offset = m.offset
             m.length = packet.payload_len
@@ -123,10 +123,10 @@ cdef class Hooks(Delivery):
         cdef Moment m
         memset(&m, 0, sizeof(m))
         m.flow = flow
-        m.packet = packet
+        m.scene.packet = packet
         m.slot = slot
-        m.side = side
-        m.time_ns = packet.time_ns
+        m.scene.side = side
+        m.scene.now_ns = packet.time_ns
         m.before = before.states[side]
         m.after = state_of(flow.halves[side].facts)
         return self.happen(&m)
@@ -136,17 +136,17 @@ cdef class Hooks(Delivery):
         cdef Moment m
         memset(&m, 0, sizeof(m))
         m.flow = flow
-        m.packet = packet
+        m.scene.packet = packet
         m.slot = SLOT_ERROR
-        m.side = side
-        m.time_ns = packet.time_ns if packet != NULL else self.now_ns
+        m.scene.side = side
+        m.scene.now_ns = packet.time_ns if packet != NULL else self.now_ns
         m.what = what
         m.offset = offset
         m.length = length
         if what == WHAT_CONFLICT:
             m.segment_offset = segment_offset(&self.streams, flow, side, packet)
         elif what >= WHAT_MALFORMED:
-            m.kind = what - WHAT_MALFORMED
+            m.scene.kind = what - WHAT_MALFORMED
         return self.happen(&m)
 
     cdef int raise_incidents(self, FlowRecord* flow, const Packet* packet) except -1 nogil:
@@ -170,15 +170,15 @@ cdef class Hooks(Delivery):
         memset(&m, 0, sizeof(m))
         if decoded.kind != WIRE_TCP:
             decoded.from_low = make_key(&decoded.packet, &decoded.key)
-        m.key = &decoded.key
-        m.client_is_low = decoded.from_low
-        m.rules = rules_match_packet(&self.rules, m.key, m.client_is_low, slot)
+        m.scene.key = &decoded.key
+        m.scene.client_is_low = decoded.from_low
+        m.rules = rules_match_packet(&self.rules, m.scene.key, m.scene.client_is_low, slot)
         if not m.rules:
             return 0
-        m.packet = &decoded.packet
-        m.kind = decoded.kind
+        m.scene.packet = &decoded.packet
+        m.scene.kind = decoded.kind
         m.slot = slot
-        m.time_ns = decoded.packet.time_ns
+        m.scene.now_ns = decoded.packet.time_ns
         if all_rules.udes[slot]:
             self.judge(&m, all_rules.udes[slot])
         if all_rules.plain >> slot & 1 or m.fired & all_rules.called[slot]:

@@ -359,9 +359,11 @@ def _table(snapshot: Snapshot) -> Table:
         f"{_rate(snapshot.client_bytes / snapshot.period)} from clients, "
         f"{_rate(snapshot.server_bytes / snapshot.period)} from servers"
     )
-    table = Table("client", "server", "states", title=title, title_justify="left", header_style="bold cyan")
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
+    for heading in ("client", "server", "states"):
+        table.add_column(heading, overflow="fold")
     for heading in ("sends", "receives", "sent", "received", "resent", "rtt", "age"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in snapshot.rows:
         table.add_row(*_cells(row))
     return table

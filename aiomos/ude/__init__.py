@@ -8,6 +8,7 @@ import importlib as _importlib
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
+    from aiomos.ude.networks import Network
     from aiomos.ude.stock import (
         BITTORRENT,
         FIN,
@@ -47,16 +48,20 @@ __all__ = [
     "SYNACK",
     "TLS",
     "ZERO_WINDOW",
+    "Network",
     "UserEvent",
     "event",
     "ude",
 ]
 
 
+_ELSEWHERE = {"Network": "networks", "UserEvent": "user", "event": "user", "ude": "user"}
+
+
 def __getattr__(name: str) -> _typing.Any:
     # The engine needs parts of this package that the stock is built upon.
     if name not in __all__:
         raise AttributeError(f"module 'aiomos.ude' has no attribute {name!r}")
-    module = "aiomos.ude.stock" if name.isupper() or name[-1].isdigit() else "aiomos.ude.user"
-    value = globals()[name] = getattr(_importlib.import_module(module), name)
+    module = _ELSEWHERE.get(name, "stock")
+    value = globals()[name] = getattr(_importlib.import_module(f"aiomos.ude.{module}"), name)
     return value

@@ -24,9 +24,7 @@ class Program:
 
 @final
 class Predicates:
-    def __new__(
-        cls, program: Program, guard: Sequence[int], native: int, asks_flow: bool
-    ) -> Predicates: ...
+    def __new__(cls, program: Program, guard: Sequence[int], native: int, asks_flow: bool) -> Predicates: ...
     @property
     def program(self) -> Program: ...
     @property

@@ -1,12 +1,13 @@
 """Flows made by hand, for predicates to look at."""
 
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.pool cimport pool_close, pool_open, pool_take
-from aiomos.tcp.reassembly cimport Streams, Track, track_at
-from aiomos.tcp.views cimport Flow, make_flow
+from aiomos.tcp.reassembly cimport PART_DATA, Part, Streams, Track, part_at, track_at
+from aiomos.tcp.views cimport Flow
 
 
 cdef class Box:
@@ -23,12 +24,14 @@ cdef class Box:
     cdef FlowRecord record
     cdef Streams streams
     cdef readonly Flow flow
+    cdef list held
 
     def __cinit__(self, key, flow, halves, tracks):
         cdef int side
         memset(&self.record, 0, sizeof(FlowRecord))
         memset(&self.streams, 0, sizeof(Streams))
-        if not pool_open(&self.streams.tracks, sizeof(Track), 2):
+        self.held = []
+        if not (pool_open(&self.streams.tracks, sizeof(Track), 2) and pool_open(&self.streams.parts, sizeof(Part), 2)):
             raise MemoryError
         low, high, *rest = key
         self.record.key.low.hi, self.record.key.low.lo = low >> 64, low & 0xFFFF_FFFF_FFFF_FFFF
@@ -38,7 +41,9 @@ cdef class Box:
         self.record.flags, self.record.reason = flow
         for side in range(2):
             self.fill_half(side, halves[side], tracks[side])
-        self.flow = make_flow(&self.record, &self.streams, 0, None, None)
+        self.flow = Flow.__new__(Flow)
+        self.flow.r = &self.record
+        self.flow.streams = &self.streams
 
     cdef int fill_half(self, int side, tuple half, object track) except -1:
         cdef Half* h = &self.record.halves[side]
@@ -53,7 +58,25 @@ cdef class Box:
              t.edge_seq, t.late_bytes, t.dup_acks, t.flags) = track
         return 0
 
+    def hold(self, int side, bytes past, uint64_t past_offset, bytes batch, uint64_t batch_offset):
+        """Put bytes at hand: some handed over before, and some of the running batch."""
+        cdef Track* t = track_at(&self.streams, self.record.halves[side].track)
+        cdef Part* part
+        self.held += [past, batch]
+        t.past = <const uint8_t*> <const char*> past
+        t.past_offset = past_offset
+        t.past_length = len(past)
+        t.out_head = t.out_tail = pool_take(&self.streams.parts)
+        part = part_at(&self.streams, t.out_head)
+        memset(part, 0, sizeof(Part))
+        part.kind = PART_DATA
+        part.data = <const uint8_t*> <const char*> batch
+        part.offset = batch_offset
+        part.length = len(batch)
+        t.edge = batch_offset + part.length
+
     def close(self):
         """Give the memory back; the flow must not be looked at any more."""
         self.flow = None
         pool_close(&self.streams.tracks)
+        pool_close(&self.streams.parts)

@@ -117,7 +117,13 @@ def flows(draw: st.DrawFn) -> Any:
     vlan = st.sampled_from([5, 0xFFFF])
     key = (low, high, draw(port), draw(port), draw(vlan), version, 6)
     flow = (draw(st.integers(0, 0xFFFF)), draw(st.integers(0, 5)))
-    return probe.Box(key, flow, (draw(HALVES), draw(HALVES)), (draw(TRACKS), draw(TRACKS)))
+    tracks = (draw(TRACKS), draw(TRACKS))
+    box = probe.Box(key, flow, (draw(HALVES), draw(HALVES)), tracks)
+    for side in (0, 1):
+        if tracks[side] is not None and draw(st.booleans()):
+            past = draw(st.sampled_from([b"", b"GE", b"HTTP/1.1 200", b"x" * 1500]))
+            box.hold(side, past, 0, b"T / HTTP", len(past) + draw(st.integers(0, 1)))
+    return box
 
 
 @attrs.frozen
@@ -207,6 +213,12 @@ def form(text: str, *parts: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 BYTES = st.deferred(
     lambda: st.one_of(
         one_of(["pkt.payload", "pkt.payload", "pkt.raw"]),
+        form(
+            "{}.peek({}, {})",
+            one_of(HALF),
+            one_of([*SMALL, "pkt.ttl"]),
+            one_of([*SMALL, "10", "2000", "pkt.vlan"]),
+        ),
         form("{}[{}:{}]", BYTES, one_of(["", *SMALL, "pkt.vlan"]), one_of(["", *SMALL, "pkt.ttl"])),
         form("({} or {})", BYTES, BYTES),
     )
@@ -356,7 +368,7 @@ def test_within_64_bits_the_machine_leaves_only_exceptions_to_python(body: str, 
         and native(compiled, scene) is None
         and answer(predicate, scene) is not None
     ):
-        assert any(hint in body for hint in ("from_bytes", "*", "<<", "+", "-", "FAR", "abs"))
+        assert any(hint in body for hint in ("from_bytes", "peek", "*", "<<", "+", "-", "FAR", "abs"))
 
 
 # --- several of them ------------------------------------------------------------------------------

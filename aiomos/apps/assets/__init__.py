@@ -9,11 +9,12 @@ After PRADS (Passive Real-time Asset Detection System), which mOS brought along 
 guessed from SYNs and SYN-ACKs, services and clients recognised by what they say first.
 """
 
+import sys
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import attrs
 
@@ -71,7 +72,9 @@ class Detection:
         self._networks = options.networks
         self._midstream = options.midstream
         self._is_ours = lru_cache(REMEMBERED)(self._contains)
-        self._writer = WRITERS[options.format](options.path)
+        self._owned = options.path is not None
+        self._output = options.path.open("wb") if options.path else sys.stdout.buffer
+        self._writer = WRITERS[options.format](self._output)
         self._inventory = Inventory(options.limit, self._writer)
 
     def register(self, options: Options) -> list[CallbackRegistration]:
@@ -141,13 +144,16 @@ class Detection:
     def close(self) -> None:
         """Write what is left, and tell what was left out."""
         self._writer.finish(self._inventory)
+        self._output.flush()
+        if self._owned:
+            self._output.close()
         if self._inventory.left_out:
             get_logger("assets").warning(
                 "limit_reached", assets=len(self._inventory), left_out=self._inventory.left_out
             )
 
 
-WRITERS: dict[str, Callable[[Path | None], Writer]] = {"jsonl": JsonLines, "table": Table}
+WRITERS: dict[str, Callable[[IO[bytes]], Writer]] = {"jsonl": JsonLines, "table": Table}
 
 
 def _filter(options: Options) -> str:

@@ -1,10 +1,8 @@
 """What has been found so far, in bounded memory, and the forms in which it is written."""
 
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 import attrs
 import orjson
@@ -101,9 +99,8 @@ class Writer(Protocol):
 class JsonLines:
     """One JSON object a line: each new and changed asset when it is found, and each once more at the end."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._output = path.open("wb") if path else sys.stdout.buffer
-        self._owned = path is not None
+    def __init__(self, output: IO[bytes]) -> None:
+        self._output = output
 
     def write(self, record: dict[str, Any]) -> None:
         """Tell of a new or changed asset."""
@@ -113,16 +110,13 @@ class JsonLines:
         """Tell of all there is at the end."""
         for asset in inventory:
             self.write(asset.record("end"))
-        self._output.flush()
-        if self._owned:
-            self._output.close()
 
 
 class Table:
     """A table of hosts for people, at the end."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
+    def __init__(self, output: IO[bytes]) -> None:
+        self._output = output
 
     def write(self, record: dict[str, Any]) -> None:
         """Nothing is told before the end."""
@@ -132,10 +126,7 @@ class Table:
         rows = [_row(assets) for assets in inventory.hosts().values()]
         title = f"{len(rows)} hosts, {len(inventory)} assets"
         headings = ("host", "hops", "system", "services", "clients", "first seen", "last seen")
-        with (
-            self._path.open("wb") if self._path else open(sys.stdout.fileno(), "wb", closefd=False) as output
-        ):
-            print_table(title, headings, rows, file=output)
+        print_table(title, headings, rows, file=self._output)
 
 
 def _row(assets: list[Asset]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiomos.tcp.levels import Level
 from aiomos.tcp.packets import Packet
 from aiomos.tcp.views import State
 from aiomos.testing.packets import ethernet, ipv4, mss, tcp_frame
+from aiomos.ude import attributes
 from aiomos.ude.filters import Filter
 from aiomos.ude.networks import Network
 from aiomos.ude.predicates import Compiled, NotNative, combine, compile_predicate
@@ -415,3 +417,9 @@ def test_combine_refuses_rows_that_are_no_tree(rows: list[Any]) -> None:
 
 def test_no_event_at_all_never_fires() -> None:
     assert combine([]).fire(REQUEST) == (0, 0)
+
+
+def test_reference_has_every_attribute() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "predicates.md").read_text()
+    names = {*attributes.PACKET, *attributes.FLOW, *attributes.HALVES, *attributes.HALF}
+    assert not {name for name in names if f"`{name}`" not in page}
