@@ -41,6 +41,7 @@ from aiomos.ude.events import (
     RexmitKind,
 )
 from aiomos.ude.filters import Filter
+from aiomos.ude.networks import Network
 from aiomos.ude.user import UserEvent
 
 if _typing.TYPE_CHECKING:
@@ -106,6 +107,7 @@ __all__ = [
     "Listener",
     "MonitorConnection",
     "MonitorRegistration",
+    "Network",
     "Occurrence",
     "OptionError",
     "Packet",

@@ -1,7 +1,7 @@
 # What Python is told of a batch.
 from libc.stdint cimport uint64_t
 
-from aiomos.callbacks cimport Account, Callbacks
+from aiomos.callbacks cimport Account, Callbacks, Moment
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.reassembly cimport Track
@@ -25,6 +25,7 @@ cdef class Delivery(Callbacks):
     cdef void release(self, FlowRecord* flow) noexcept nogil
     cdef int signal_data(self, FlowRecord* flow) except -1 nogil
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil
+    cdef bint find_run(self, const Track* track, uint64_t start, Moment* m) noexcept nogil
     cdef int sweep(self) except -1
     cdef void relevel(self, FlowRecord* flow)
     cdef void settle(self, Half* half, const Need* need) noexcept

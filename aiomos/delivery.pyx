@@ -118,30 +118,37 @@ cdef class Delivery:
         return 0
 
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil:
-        """Tell of each half to which this batch has added bytes."""
+        """Tell of each contiguous run of bytes that this batch has added to a half."""
         cdef Moment m
-        cdef const Part* part
-        cdef uint32_t index
         cdef int side
         if not rules_interest(&self.rules, flow).events >> SLOT_NEW_DATA & 1:
             return 0
         for side in range(2):
             memset(&m, 0, sizeof(m))
-            index = track_at(&self.streams, flow.halves[side].track).out_head if flow.halves[side].track else 0
-            while index:
-                part = part_at(&self.streams, index)
-                if part.kind == PART_DATA:
-                    if not m.length:
-                        m.offset = part.offset
-                    m.length = part.offset + part.length - m.offset
-                index = part.next
-            if m.length:
+            while flow.halves[side].track and self.find_run(
+                    track_at(&self.streams, flow.halves[side].track), m.offset + m.length, &m):
                 m.flow = flow
                 m.slot = SLOT_NEW_DATA
                 m.scene.side = side
                 m.scene.now_ns = self.now_ns
                 self.happen(&m)
         return 0
+
+    cdef bint find_run(self, const Track* track, uint64_t start, Moment* m) noexcept nogil:
+        """Put the first run of the batch's bytes from a stream offset on into a moment."""
+        cdef uint32_t index = track.out_head
+        cdef const Part* part
+        m.length = 0
+        while index:
+            part = part_at(&self.streams, index)
+            if part.kind == PART_DATA and part.offset >= start:
+                if m.length == 0:
+                    m.offset = part.offset
+                elif part.offset != m.offset + m.length:
+                    break
+                m.length += part.length
+            index = part.next
+        return m.length != 0
 
     # --- who watches a running flow -------------------------------------------------------------------
 

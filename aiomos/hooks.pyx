@@ -96,9 +96,9 @@ cdef class Hooks(Delivery):
             m.slot = SLOT_REXMIT
             m.scene.side = side
             m.scene.now_ns = packet.time_ns
-            m.offset = <uint64_t> start if start > 0 else 0
-            m.segment_offset = m.offset
-            m.length = packet.payload_len
+            m.offset = <uint64_t> max(start, 0)
+            m.segment_offset = <uint64_t> start    # modulo 2**64: it may lie before the first byte
+            m.length = <uint64_t> max(start + packet.payload_len - <int64_t> m.offset, 0)
             self.happen(&m)
         if half.track and outcome & PAYLOAD_OK and track_conflict(
                 &self.streams, track_at(&self.streams, half.track), packet, &offset, &length):
@@ -209,6 +209,5 @@ cdef void restore_half(Half* half, const Half* values) noexcept nogil:
 
 cdef uint64_t segment_offset(const Streams* streams, const FlowRecord* flow, int side,
                              const Packet* packet) noexcept nogil:
-    """Stream offset of a segment's first byte; 0 where it begins before the stream."""
-    cdef int64_t offset = offset_of(track_at(streams, flow.halves[side].track), data_seq(packet))
-    return <uint64_t> offset if offset > 0 else 0
+    """Stream offset of a segment's first byte, modulo 2**64: it may lie before the stream."""
+    return <uint64_t> offset_of(track_at(streams, flow.halves[side].track), data_seq(packet))

@@ -230,16 +230,14 @@ class Abacus:
                 tally.segments += 1
                 self._accuse(tally, flow, half, event, stretch)
 
-    def begun(self, flow: "Flow") -> None:
-        """Have a flow asked when the interval is over."""
-        now = flow.timer(0)
-        now.cancel()
-        flow.timer(self._options.interval - now.due % self._options.interval)
+    def begun(self, flow: "Flow", time: float) -> None:
+        """Have a flow asked when the interval is over, which begins on the clock."""
+        flow.timer(self._options.interval - time % self._options.interval)
 
     def passed(self, flow: "Flow", time: float) -> None:
         """Put on account what a flow sent in the interval that ends."""
         self._settle(flow, round(time / self._options.interval) - 1)
-        self.begun(flow)
+        flow.timer(self._options.interval)
 
     def ended(self, flow: "Flow", time: float) -> None:
         """Put on account what a flow has sent, and sum up what it was suspected of."""
@@ -313,6 +311,8 @@ class Abacus:
             self._interval = interval
         halves = (flow.client, flow.server)
         client, server = (tally_of(half, flow.ctx).take(half) for half in halves)
+        if not any(client + server) and flow.reason is None:
+            return
         subscribers = [self._subscriber(half.address) for half in halves]
         for subscriber, up, down in zip(subscribers, (client, server), (server, client), strict=True):
             if subscriber is not None:

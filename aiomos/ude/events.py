@@ -55,7 +55,8 @@ class Event(Enum):
     """Bytes were added to the contiguous part of a half.
 
     Raised once per half and batch of frames, after the batch, and before any handler sees the bytes; for a flow that
-    ends, before its `CONN_TEARDOWN`. No packet belongs to it. ``half.peek`` reads the bytes. From
+    ends, before its `CONN_TEARDOWN`. Where bytes are missing in between, it is raised for each run. No packet belongs
+    to it: ``event.offset`` and ``event.length`` say which bytes they are, and ``half.peek`` reads them. From
     `Level.STREAM` on.
     """
 

@@ -1,5 +1,4 @@
-from aiomos import CONN_NEW_DATA, PKT_IN, App, Flow, Half, Packet
-from aiomos.ude.networks import Network
+from aiomos import CONN_NEW_DATA, PKT_IN, App, Flow, Half, Network, Packet
 
 app = App("ude_native")
 INSIDE = Network("10.0.0.0/8", "192.168.0.0/16", "fc00::/7")

@@ -323,7 +323,9 @@ def test_new_data_is_what_peek_reads(batch: int | None) -> None:
     assert seen == sent
 
 
-def test_new_data_behind_a_gap_begins_there() -> None:
+@pytest.mark.parametrize("batch", [1, None])
+def test_new_data_before_and_behind_a_gap_are_two_events(batch: int | None) -> None:
+    """So that peek reads all of each."""
     c = (
         opened()
         .client("PA", b"ab")
@@ -336,6 +338,7 @@ def test_new_data_behind_a_gap_begins_there() -> None:
         c.client("A").frames,
         CONN_NEW_DATA,
         lambda m: (m.event.offset, m.half.peek(m.event.offset or 0, m.event.length or 0)),
+        batch=batch,
     )
     assert told == [(0, b"ab"), (6, b"cd")]
 
@@ -487,7 +490,7 @@ def test_each_error_says_what_it_is(mistake: Mistake) -> None:
 
 
 def test_every_kind_of_error_is_told_here() -> None:
-    """All but what a slow reader loses, which is told in test_callbacks.py."""
+    """All but what went by before anybody took it, which takes an app that comes late."""
     assert {mistake.kind for mistake in MISTAKES} == set(ErrorKind) - {ErrorKind.GAP_UNREAD}
 
 
