@@ -84,7 +84,7 @@ class CallbackRegistration:
         level: How much of each flow the callback needs followed.
         midstream: Whether flows whose handshake was not seen count too.
         active: False once it is cancelled.
-        on_cancel: Called when it is cancelled; the runtimes it is attached to add themselves.
+        on_cancel: Called when it is cancelled, by the runtime that it is attached to.
     """
 
     app: "App" = attrs.field(repr=False)
@@ -96,7 +96,7 @@ class CallbackRegistration:
     level: Level
     midstream: bool
     active: bool = True
-    on_cancel: list[Callable[[], None]] = attrs.field(factory=list, repr=False)
+    on_cancel: "dict[Runtime, Callable[[], None]]" = attrs.field(factory=dict, repr=False)
 
     @property
     def unbound(self) -> bool:
@@ -113,8 +113,9 @@ class CallbackRegistration:
         if self.active:
             self.active = False
             self.app.callbacks.remove(self)
-            for undo in self.on_cancel:
+            for undo in self.on_cancel.values():
                 undo()
+            self.on_cancel.clear()
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -273,7 +274,7 @@ class App(Generic[OptionsT]):
         hook: Hook = Hook.RECEIVER,
         level: Level | None = None,
         midstream: bool = False,
-    ) -> Callable[[Callback], CallbackRegistration]:
+    ) -> "Callable[[Callback | CallbackRegistration], CallbackRegistration]":
         """Register a plain function to be called inside TCP processing, at the moment of an event.
 
         The function receives what it names, in any order: ``pkt``, the `Packet`; ``flow``, the `Flow`; ``half``, that
@@ -305,7 +306,9 @@ class App(Generic[OptionsT]):
             raise RegistrationError(f"hook=Hook.{hook.name}: {event.name} is raised at {choices}")
         chosen = Filter(filter)
 
-        def register(function: Callback) -> CallbackRegistration:
+        def register(function: Callback | CallbackRegistration) -> CallbackRegistration:
+            if isinstance(function, CallbackRegistration):  # decorators can be stacked
+                function = function.function
             registration = CallbackRegistration(
                 app=self,
                 event=event,

@@ -8,8 +8,8 @@ from aiomos.tcp.packets cimport Packet
 from aiomos.tcp.reassembly cimport Streams
 from aiomos.tcp.views cimport Flow
 from aiomos.tcp.wire cimport Packet as WirePacket
-from aiomos.ude.machine cimport PredicateSet
-from aiomos.ude.rules cimport Rules
+from aiomos.ude.machine cimport PredicateSet, predicates_guard
+from aiomos.ude.rules cimport Interest, Rules, rules_interest
 from aiomos.ude.scene cimport Scene
 
 cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
@@ -135,3 +135,11 @@ cdef class Callbacks:
     cdef bint is_watched(self, Flow view) except -1
     cdef int cancel_timers(self, Account account) except -1
     cdef int run_timers(self) except -1 with gil
+
+cdef inline bint is_awaited(Callbacks engine, int slot, const FlowRecord* flow,
+                            const WirePacket* segment) noexcept nogil:
+    """Does anybody wait for an event of a segment, as far as its flags tell?"""
+    cdef const Interest* interest = rules_interest(&engine.rules, flow)
+    return (interest.events >> slot & 1
+            and (interest.plain >> slot & 1
+                 or predicates_guard(engine.programs[slot], segment) & interest.udes[slot] != 0))

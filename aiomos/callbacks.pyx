@@ -28,7 +28,7 @@ from aiomos.tcp.holdings cimport track_read
 from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.views cimport make_flow
-from aiomos.ude.machine cimport Predicates, predicates_fire, predicates_guard
+from aiomos.ude.machine cimport Predicates, predicates_fire
 from aiomos.ude.rules cimport (
     ANY_SET,
     MAX_SETS,
@@ -364,12 +364,8 @@ cdef class Callbacks:
 
     cdef int raise_event(self, int slot, FlowRecord* flow, int side, const WirePacket* packet) except -1 nogil:
         """Raise an event that has no facts of its own."""
-        cdef const Interest* interest = rules_interest(&self.rules, flow)
         cdef Moment m
-        if not interest.events >> slot & 1:
-            return 0
-        if (packet != NULL and not interest.plain >> slot & 1
-                and not predicates_guard(self.programs[slot], packet) & interest.udes[slot]):
+        if packet != NULL and not is_awaited(self, slot, flow, packet):
             return 0
         memset(&m, 0, sizeof(m))
         m.scene.packet = packet

@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MIN, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from aiomos.callbacks cimport WHAT_EVICTED, WHAT_MALFORMED, Account, Call
+from aiomos.callbacks cimport WHAT_EVICTED, WHAT_MALFORMED, Account, Call, is_awaited
 from aiomos.hooks cimport MERGE_EVENTS, NOTED_EVENTS, PACKET_EVENTS, START_EVENTS, Before
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
@@ -122,6 +122,7 @@ from aiomos.ude.slots cimport (
     SLOT_ERROR,
     SLOT_ORPHAN,
     SLOT_OUT,
+    SLOT_PKT,
     SLOT_RAW,
     SLOT_SETUP,
     SLOT_TEARDOWN,
@@ -479,14 +480,17 @@ cdef class Engine(Hooks):
             self.raise_merge(flow, side, packet, outcome, before_nxt)
         if flow.halves[0].track:
             self.follow_bytes(flow, side, packet, outcome, before_nxt)
-        if watched:
+        if watched == 1 << SLOT_PKT:
+            if is_awaited(self, SLOT_PKT, flow, packet):       # in line, as most often nobody does
+                self.raise_event(SLOT_PKT, flow, side, packet)
+        elif watched:
             self.raise_receiver(flow, side, packet, &before, watched)
         if outcome & SETUP:
             if flow.halves[0].track:
                 tracks_set_up(track_at(&self.streams, flow.halves[0].track),
                               track_at(&self.streams, flow.halves[1].track))
             self.raise_event(SLOT_SETUP, flow, side, packet)
-        if watched:
+        if watched >> SLOT_OUT & 1:
             self.raise_event(SLOT_OUT, flow, side, packet)
         if flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
             leave_half_open(&self.flows, flow)

@@ -272,6 +272,8 @@ class Runtime:
             raise RegistrationError(f"{app} is not attached")
         if self in app.runtimes:
             app.runtimes.remove(self)
+        for callback in app.callbacks:
+            callback.on_cancel.pop(self, None)
         self.engine.remove_account(attachment.account)
         for task in attachment.handlers:
             task.cancel()
@@ -358,7 +360,7 @@ class Runtime:
         call = self.engine.add_call(
             rule, registration.event, registration.hook, registration.function, registration.parameters
         )
-        registration.on_cancel.append(partial(self._forget_callback, registration.app, call, rule))
+        registration.on_cancel[self] = partial(self._forget_callback, registration.app, call, rule)
 
     def _forget_callback(self, app: App, call: Call, rule: int) -> None:
         """Call a callback no more; with the last that wanted them, its flows go as well."""

@@ -233,6 +233,8 @@ def _verify_parts(at: int, step: Step, count: int) -> None:
     for constant, held in ((form.low, step.low), (form.high, step.high)):
         if not constant.holds(held):
             raise ValueError(f"instruction {at}: {held!r} is no {constant.name.lower()} that fits")
+    if not (0 <= step.target < count and 0 <= step.otherwise < count):
+        raise ValueError(f"instruction {at}: no way leads to {step.target} or {step.otherwise} of {count}")
     exits = ([step.target] if form.jumps else []) + ([step.otherwise] if form.fails else [])
     for target in exits:
         if not at < target < count:

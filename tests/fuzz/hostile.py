@@ -1,8 +1,10 @@
 """What must hold whatever the input is: the engine's promises, checked over one run.
 
-Three rules watch all traffic. One is called back at each flow's beginning and end; one holds a connection to
-each flow and reads its halves when the run is over; one does the same in the merged order. No input may raise,
-crash, be missing from the counters, leave a record in use, or give two readers different bytes.
+Apps watch all traffic. One is called back at each flow's beginning and end; one holds a connection to each flow and
+reads its halves when the run is over; one does the same in the merged order, and one in connections that begin
+late. One is called back at every event at every hook, its own events included, and looks at all that it is given; one
+leaves flows at odd moments. No input may raise, crash, be missing from the counters, leave a record in use, or give
+two readers different bytes.
 """
 
 import os
@@ -12,22 +14,39 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 import attrs
 
 from aiomos import (
+    CONN_NEW_DATA,
     CONN_SETUP,
+    CONN_START,
     CONN_TEARDOWN,
+    ERROR,
+    ORPHAN,
+    PKT_IN,
+    REXMIT,
+    STATE_CHANGE,
+    TIMEOUT,
     Budgets,
     CaptureError,
+    ErrorKind,
+    Event,
     Filter,
     Flow,
     Gap,
+    Half,
     Hook,
     Level,
     MonitorConnection,
+    Occurrence,
+    Packet,
+    RexmitKind,
     Settings,
+    State,
     Stream,
 )
 from aiomos.engine import Engine
 from aiomos.tcp.streams import Pressure
 from aiomos.transport.captures import open_captures
+from aiomos.ude.parameters import CALLBACK_PARAMETERS
+from aiomos.ude.user import ude
 
 if TYPE_CHECKING:
     from aiomos.transport.source import FrameSource
@@ -37,8 +56,22 @@ OVERLAPS: tuple[Overlap, ...] = get_args(Overlap)
 Frame = tuple[int, bytes, int, int]
 """Time in nanoseconds, bytes captured, LINKTYPE_ number, length on the wire."""
 
+Halves = dict[str, list[tuple[int, bytes | int]]]
+"""What was read of each half: offset and bytes, or offset and length of a gap."""
+
 BOUNDLESS = 1 << 60
 TIGHT = Budgets(flows=4, half_open=2, held_bytes=8192, held_bytes_half=2048, fragment_bytes=4096)
+OF_A_PACKET = [
+    name for name in vars(Packet) if not name.startswith("_") and name not in ("copy", "decode", "dpkt")
+]
+OF_A_FLOW = [
+    name
+    for name in vars(Flow)
+    if not name.startswith("_") and name not in ("timer", "stop", "emit", "half", "record")
+]
+OF_A_HALF = [name for name in vars(Half) if not name.startswith("_") and name != "peek"]
+PEEKED = 4096
+"""Most bytes looked at in one stretch."""
 RESULTS = {"fin", "rst", "timeout", "evicted", "end_of_capture"}
 
 
@@ -80,13 +113,59 @@ class HostileRun:
         self._pressure = Pressure(BOUNDLESS, BOUNDLESS)
         self._apart: list[MonitorConnection] = []
         self._merged: list[MonitorConnection] = []
-        everything = Filter("").program
-        how: Any = {"midstream": choices.midstream, "overlap": choices.overlap}
-        rule = self.engine.add_rule(everything, Level.BYTES, **how)
+        self._late: list[MonitorConnection] = []
+        self._everything = Filter("").program
+        self._how: Any = {"midstream": choices.midstream, "overlap": choices.overlap}
+        rule = self.engine.add_rule(self._everything, Level.BYTES, **self._how)
         self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, check_flow, ("flow",))
         self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, check_ended_flow, ("flow",))
         for connections in (self._apart, self._merged):
-            self.engine.add_rule(everything, Level.STREAM, opener=self._opener(connections), **how)
+            self.engine.add_rule(
+                self._everything, Level.STREAM, opener=self._opener(connections), **self._how
+            )
+        self._start_late()
+        self._look_at_everything()
+        self._leave_at_odd_moments()
+
+    def _start_late(self) -> None:
+        """Give connections to whoever waits for an event, user-defined or not."""
+        found = ude(CONN_NEW_DATA)(lambda half: half.peek(0, 2) != b"GE")
+        for event in (found, CONN_SETUP):
+            rule = self.engine.add_rule(self._everything, Level.STREAM, keeps=True, **self._how)
+            self.engine.start_at(rule, event, self._opener(self._late))
+
+    def _look_at_everything(self) -> None:
+        """Wait for every event at every hook, and for some upon them."""
+        account = self.engine.add_account("looks")
+        kept = self.engine.add_rule(self._everything, Level.STREAM, account=account, keeps=True, **self._how)
+        unbound = self.engine.add_rule(
+            self._everything, Level.STATE, account=account, unbound=True, midstream=True
+        )
+        users = [
+            ude(PKT_IN)(lambda pkt, half: half is not None and pkt.payload_len > 0),
+            ude(PKT_IN)(lambda pkt: odd(pkt.length)),
+            ude(REXMIT)(lambda half, pkt: half.peek(0, 4) == pkt.payload[:4]),
+            ude(ERROR)(lambda: True),
+            ude(STATE_CHANGE)(lambda flow: flow.client.state == flow.server.state),
+            ude(CONN_TEARDOWN)(lambda flow: flow.reason == "fin"),
+        ]
+        users += [ude(user)(lambda side: side == "client") for user in users]
+        for event in (*Event, *users):
+            for hook in event.hooks:
+                free = hook is Hook.RAW or event is ORPHAN
+                self.engine.add_call(unbound if free else kept, event, hook, look, CALLBACK_PARAMETERS)
+        self.engine.add_call(kept, CONN_START, Hook.RECEIVER, set_timers, ("flow",))
+        self.engine.add_call(kept, TIMEOUT, Hook.RECEIVER, set_timers, ("flow",))
+
+    def _leave_at_odd_moments(self) -> None:
+        """Watch flows no more in the middle of any event."""
+        account = self.engine.add_account("leaves")
+        rule = self.engine.add_rule(self._everything, Level.STREAM, account=account, keeps=True, **self._how)
+        for number, event in enumerate(Event):
+            if event is not ORPHAN:
+                hook = event.hooks[number % len(event.hooks)]
+                hook = Hook.RECEIVER if hook is Hook.RAW else hook
+                self.engine.add_call(rule, event, hook, Leaver(number), ("flow",))
 
     def _opener(self, connections: list[MonitorConnection]) -> Any:
         def open_connection(flow: Flow) -> MonitorConnection:
@@ -104,9 +183,17 @@ class HostileRun:
         """
         while self.engine.finish():
             pass
+        known: dict[Any, list[Halves]] = {}
         for apart, merged in zip(self._apart, self._merged, strict=True):
-            read = {"client": read_half(apart.client), "server": read_half(apart.server)}
+            read = read_halves(apart)
             assert read_merged(merged) == read, f"{apart.flow}: the merged reader got other bytes"
+            known.setdefault((apart.flow.key, apart.flow.started), []).append(read)
+        for late in self._late:  # of two flows with the same ends and beginning, one must do
+            read = read_halves(late)
+            candidates = known[late.flow.key, late.flow.started]
+            assert any(agree(read, other) for other in candidates), (
+                f"{late.flow}: a late reader got other bytes"
+            )
         counters = self.engine.statistics()
         assert counters["frames"] == frames
         held = {name: n for name, n in counters.items() if name.startswith("held.") and n}
@@ -132,12 +219,101 @@ def check_ended_flow(flow: Flow) -> None:
     assert flow.reason in RESULTS
 
 
+def odd(number: int) -> bool:
+    """As its name says; what a predicate that needs the interpreter calls."""
+    return number % 2 == 1
+
+
+def set_timers(flow: Flow) -> None:
+    """Set two timers and give up one of them."""
+    flow.timer(1)
+    flow.timer(0.5, check_flow)
+    flow.timer(0.25).cancel()
+
+
+class Leaver:
+    """Stops to watch one flow in five."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __call__(self, flow: Flow) -> None:
+        """Stop, or not."""
+        if (flow.client.port + flow.client.packets + self.number) % 5 == 0:
+            flow.stop()
+
+
+def look(
+    pkt: Packet | None, flow: Flow | None, half: Half | None, side: str, time: float, event: Occurrence
+) -> None:
+    """Look at all that a callback is given, and check that it agrees."""
+    assert (event.side, event.time, event.flow, event.packet) == (side, time, flow, None)
+    assert event.kind is None or event.kind in (*ErrorKind, *RexmitKind)
+    assert (event.before is None) == (event.after is None)
+    assert event.before is None or (event.before is not event.after and event.after in set(State))
+    assert (event.offset is None) == (event.length is None)
+    if pkt is not None:
+        look_at_packet(pkt)
+    if flow is not None and half is not None:
+        assert half == flow.half(side) == event.half
+        check_flow(flow)
+        for name in OF_A_FLOW:
+            getattr(flow, name)
+        for one in (flow.client, flow.server):
+            look_at_half(one)
+        flow.ctx[event.name] = flow.ctx.get(event.name, 0) + 1
+        if event.event is CONN_NEW_DATA:
+            assert event.offset is not None
+            assert event.length is not None
+            assert event.length > 0
+            assert event.offset + event.length <= half.stream_offset
+
+
+def look_at_packet(pkt: Packet) -> None:
+    copy = pkt.copy()
+    for name in OF_A_PACKET:
+        assert getattr(pkt, name) == getattr(copy, name), name
+    repr(pkt)
+    if pkt.payload is not None:
+        assert len(pkt.payload) <= pkt.payload_len
+
+
+def look_at_half(half: Half) -> None:
+    for name in OF_A_HALF:
+        getattr(half, name)
+    before = -1
+    for start, end in half.held:
+        assert before < start < end
+        before = end
+        assert len(half.peek(start, PEEKED)) == min(end - start, PEEKED)
+
+
+def read_halves(connection: MonitorConnection) -> Halves:
+    """Read both halves of a connection that has ended."""
+    return {"client": read_half(connection.client), "server": read_half(connection.server)}
+
+
+def agree(some: Halves, others: Halves) -> bool:
+    """Whether two readers have the same bytes where both have any."""
+    for side, items in some.items():
+        for at, data in items:
+            for other_at, other in others[side]:
+                if isinstance(data, bytes) and isinstance(other, bytes):
+                    start, end = max(at, other_at), min(at + len(data), other_at + len(other))
+                    if (
+                        start < end
+                        and data[start - at : end - at] != other[start - other_at : end - other_at]
+                    ):
+                        return False
+    return True
+
+
 def read_half(stream: Stream) -> list[tuple[int, bytes | int]]:
     """Read a half that has ended: ``(offset, bytes)``, or ``(offset, length)`` of a gap; runs are joined."""
     return _joined(_items(stream))
 
 
-def read_merged(connection: MonitorConnection) -> dict[str, list[tuple[int, bytes | int]]]:
+def read_merged(connection: MonitorConnection) -> Halves:
     """Read both halves of a connection that has ended, in the order in which they became readable."""
     halves: dict[str, list[Any]] = {"client": [], "server": []}
     for side, item in _items(connection):

@@ -309,7 +309,7 @@ def test_a_segment_is_compared_with_what_is_held_of_it(run: Run) -> None:
 
 def test_what_came_batches_ago_is_held(run: Run) -> None:
     traffic = Traffic()
-    conn = long_connection(traffic, 20)
+    conn = long_connection(traffic, 10)
     conn.client(b"X" * 1000, at=0)
     (alert,) = of_kind(run(traffic), "alert")
     assert (alert["old"][:2], alert["new"][:2], alert["differing_share"]) == ("00", "58", 1.0)
