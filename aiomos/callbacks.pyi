@@ -1,9 +1,11 @@
 from collections.abc import Callable, Sequence
+from typing import final
 
 from aiomos.tcp.views import Flow
 from aiomos.ude.events import Event, Hook
 from aiomos.ude.user import UserEvent
 
+@final
 class Account:
     @property
     def name(self) -> str: ...
@@ -20,6 +22,7 @@ class Account:
     @property
     def seconds(self) -> float: ...
 
+@final
 class Call:
     @property
     def account(self) -> Account: ...
@@ -30,8 +33,10 @@ class Call:
     @property
     def active(self) -> bool: ...
 
+@final
 class Node: ...
 
+@final
 class Timer:
     @property
     def due_ns(self) -> int: ...

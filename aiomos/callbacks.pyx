@@ -478,11 +478,11 @@ cdef class Callbacks:
     cdef int start(self, Call call, Moment* m) except -1:
         """The event that a handler waits for has happened: the flow gets it now."""
         cdef FlowRecord* flow = m.flow
-        cdef uint64_t mask = m.rules & ~call.rule_bit | <uint64_t> 1 << call.starts
         if flow == NULL or flow.watchers == ANY_SET:
             return 0
-        m.rules = mask
-        flow.watchers = rules_intern(&self.rules, mask)
+        m.rules &= ~call.rule_bit
+        flow.watchers = rules_intern(
+            &self.rules, self.rules.sets[flow.watchers] & ~call.rule_bit | <uint64_t> 1 << call.starts)
         flow.flags |= TO_CONNECT
         return self.signal(flow)
 

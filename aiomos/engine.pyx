@@ -235,10 +235,11 @@ cdef class Engine(Hooks):
             RegistrationError: too many rules.
         """
         cdef uint32_t number = rules_take(&self.rules)
-        cdef uint64_t bit = <uint64_t> 1 << number
+        cdef uint64_t bit
         cdef Rule* rule
         if number == MAX_RULES:
             raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
+        bit = <uint64_t> 1 << number
         while len(self.filters) <= number:
             self.filters.append(None)
             self.openers.append(None)
@@ -457,7 +458,7 @@ cdef class Engine(Hooks):
             PACKET_EVENTS | (START_EVENTS if packet.flags & SYN else 0))
         cdef Before before
         cdef int outcome
-        if watched & NOTED_EVENTS or packet.flags & SYN:        # a SYN may yet bring watchers: see join()
+        if watched & NOTED_EVENTS or (packet.flags & SYN and flow.flags & MIDSTREAM):   # it may yet bring watchers
             outcome = self.monitor_watched(flow, side, packet, &before)
         else:
             outcome = monitor_segment(flow, side, packet, self.anomalies)
