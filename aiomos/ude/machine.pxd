@@ -20,16 +20,19 @@ ctypedef struct PredicateSet:
     uint64_t native            # those that have a program; of the others, only the filter has
     bint asks_flow             # one of them reads the flow: the guard takes for granted that there is one
 
+
 @cython.final
 cdef class Program:
     cdef Instruction* code     # owned, verified, never changed
     cdef size_t n              # >= 1
     cdef list literals         # bytes objects that instructions point into
 
+
 @cython.final
 cdef class Predicates:
     cdef PredicateSet c
     cdef readonly Program program
+
 
 # Run a verified program, as a Program holds it; true when the filter picks the flow.
 cdef bint run_filter(const Instruction* code, size_t n, const Scene* scene) noexcept nogil
