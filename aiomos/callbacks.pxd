@@ -1,15 +1,16 @@
-# Callbacks: what apps have asked to be called for, and the gate through which TCP processing calls them.
+# The gate through which TCP processing calls apps.
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from aiomos.registry cimport Account, Call, Node, Registry
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Flows
 from aiomos.tcp.packets cimport Packet
 from aiomos.tcp.reassembly cimport Streams
 from aiomos.tcp.views cimport Flow
 from aiomos.tcp.wire cimport Packet as WirePacket
-from aiomos.ude.machine cimport PredicateSet, predicates_guard
-from aiomos.ude.rules cimport Interest, Rules, rules_interest
+from aiomos.ude.machine cimport predicates_guard
+from aiomos.ude.rules cimport Interest, rules_interest
 from aiomos.ude.scene cimport Scene
 
 cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
@@ -36,42 +37,6 @@ ctypedef struct Moment:
     bint by_hand               # emitted by an app
 
 cdef bint is_open(Flow view) noexcept
-cdef int encode(object parameters, uint8_t* codes) except -1
-
-cdef class Account:
-    cdef readonly str name
-    cdef readonly uint32_t order       # among the apps of the engine, from client to server
-    cdef readonly uint64_t callbacks   # calls made
-    cdef readonly uint64_t errors      # exceptions in them
-    cdef readonly uint64_t bytes       # handed to its streams
-    cdef int64_t sampled_ns
-    cdef uint64_t rules                # its rules
-    cdef readonly list calls
-
-cdef class Call:
-    cdef readonly Account account
-    cdef readonly object event         # Event or UserEvent
-    cdef readonly object function      # None: starts a handler, or stands for the calls of single connections
-    cdef Node node
-    cdef uint64_t rule_bit
-    cdef uint32_t rule
-    cdef int starts                    # rule whose handlers it starts, or -1
-    cdef uint8_t codes[8]              # what it asks for
-    cdef int count
-    cdef readonly bint active
-
-cdef class Node:
-    cdef object event                  # UserEvent; None at the root
-    cdef Node parent
-    cdef int slot
-    cdef int bit                       # in Moment.fired; -1 at the root
-    cdef list children
-    cdef list calls                    # in the order of registration
-    cdef list back_calls               # apps the other way round, for packets from the server
-    cdef object predicate              # to be asked in Python; None where the machine judges
-    cdef uint8_t codes[8]
-    cdef int count
-    cdef Account account               # whose view of the flow the predicate sees
 
 cdef class Timer:
     cdef Flow view
@@ -79,11 +44,9 @@ cdef class Timer:
     cdef readonly int64_t due_ns
     cdef readonly bint active
 
-cdef class Callbacks:
-    cdef object __weakref__
+cdef class Callbacks(Registry):
     cdef Flows flows
     cdef Streams streams
-    cdef Rules rules
     cdef int64_t now_ns                # time of the latest frame
     cdef int64_t next_tick_ns          # when flows or timers are to be looked at again
     cdef int64_t timer_ns              # when the next timer is due
@@ -93,13 +56,6 @@ cdef class Callbacks:
     cdef list views                    # Python's Flow by Flow.hold of the record: that of one app, others behind it
     cdef list free_views
     cdef object on_callback_error
-    cdef list accounts
-    cdef list rule_accounts            # by rule: whose it is
-    cdef list roots                    # Node by slot
-    cdef list judges                   # Predicates by slot, or None
-    cdef const PredicateSet* programs[16]  # the same for TCP processing; NULL where there is none
-    cdef dict nodes                    # by (UserEvent, slot)
-    cdef bint chatty                   # callbacks are to be made for every packet
     cdef Packet packet                 # lent to the callbacks of the moment
     cdef list passing                  # views made for the last callbacks of flows that nobody knew
     cdef Moment* current               # of the callbacks that run now
@@ -128,10 +84,6 @@ cdef class Callbacks:
     cdef Flow app_view(self, Account account, Moment* m)
     cdef Flow view_of(self, FlowRecord* flow, Account account)
     cdef FlowRecord* record_of(self, Flow view) except NULL
-    cdef Node node_of(self, object event, int slot)
-    cdef int refresh(self) except -1
-    cdef int prune(self) except -1
-    cdef int rebuild(self, int slot) except -1
     cdef bint is_watched(self, Flow view) except -1
     cdef int cancel_timers(self, Account account) except -1
     cdef int run_timers(self) except -1 with gil

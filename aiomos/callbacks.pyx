@@ -1,8 +1,8 @@
-"""Callbacks: what apps have asked to be called for, and the gate through which TCP processing calls them.
+"""Callbacks: the gate through which TCP processing calls apps.
 
-The base of the engine: it owns the flow and stream records and knows the rules. Where the watchers of a flow wait for
-an event, its user-defined events are judged without the interpreter first; only if there is somebody to call does the
-gate open. Behind it the tree of the event is walked: callbacks of an event, then the events upon it that fired.
+It owns the flow and stream records. Where the watchers of a flow wait for an event, its user-defined events are judged
+without the interpreter first; only if there is somebody to call does the gate open. Behind it the tree of the event is
+walked: callbacks of an event, then the events upon it that fired.
 """
 
 cimport cython
@@ -12,6 +12,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+from aiomos.registry cimport ASKS_EVENT, ASKS_FLOW, ASKS_HALF, ASKS_PKT, ASKS_SIDE, ASKS_TIME, SAMPLED
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
@@ -28,61 +29,33 @@ from aiomos.tcp.holdings cimport track_read
 from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.views cimport make_flow
-from aiomos.ude.machine cimport Predicates, predicates_fire
+from aiomos.ude.machine cimport predicates_fire
 from aiomos.ude.rules cimport (
     ANY_SET,
-    MAX_SETS,
     Interest,
-    Rule,
-    rules_changed,
     rules_intern,
     rules_interest,
-    rules_open,
     rules_watching,
 )
 from aiomos.ude.slots cimport (
     SLOT_ERROR,
-    SLOT_OUT,
     SLOT_REXMIT,
     SLOT_STATE,
     SLOT_STATE_SENDER,
     SLOT_TEARDOWN,
     SLOT_TIMEOUT,
-    SLOTS,
 )
 
 import heapq
 
-from aiomos.errors import FlowClosed, RegistrationError
+from aiomos.errors import FlowClosed
 from aiomos.tcp.views import State
-from aiomos.ude.combining import combine
-from aiomos.ude.events import ErrorKind, Event, Hook, Occurrence, RexmitKind
-from aiomos.ude.parameters import CALLBACK_PARAMETERS
+from aiomos.ude.events import ErrorKind, Occurrence, RexmitKind
 
 cdef enum:
-    SAMPLED = 64               # one call in so many is timed
     MOST_DEPTH = 16            # of callbacks that emit events whose callbacks emit events
-    MOST_EVENTS = 64           # user-defined ones of one slot
     MOST_EVIDENCE = 65536      # bytes of old and new that an occurrence carries
 
-cdef enum:                     # what a function asks for, in the order of ASKED
-    ASKS_PKT = 0
-    ASKS_FLOW = 1
-    ASKS_HALF = 2
-    ASKS_SIDE = 3
-    ASKS_TIME = 4
-    ASKS_EVENT = 5
-
-cdef dict SLOT_OF = {
-    (Event.PKT_IN, Hook.RAW): 0, (Event.PKT_IN, Hook.SENDER): 1, (Event.PKT_IN, Hook.RECEIVER): 2,
-    (Event.PKT_OUT, Hook.RECEIVER): 3, (Event.CONN_START, Hook.SENDER): 4, (Event.CONN_START, Hook.RECEIVER): 5,
-    (Event.CONN_SETUP, Hook.RECEIVER): 6, (Event.CONN_NEW_DATA, Hook.RECEIVER): 7,
-    (Event.CONN_TEARDOWN, Hook.RECEIVER): 8, (Event.ERROR, Hook.RECEIVER): 9,
-    (Event.STATE_CHANGE, Hook.SENDER): 10, (Event.STATE_CHANGE, Hook.RECEIVER): 11,
-    (Event.ORPHAN, Hook.RECEIVER): 12, (Event.REXMIT, Hook.RECEIVER): 13, (Event.TIMEOUT, Hook.RECEIVER): 14,
-    (None, Hook.RECEIVER): 15}
-# What can be asked for; an occurrence is an event with a copy of the packet.
-cdef tuple ASKED = (*CALLBACK_PARAMETERS, "occurrence")
 cdef tuple SIDES = ("client", "server")
 cdef tuple STATES = (None, *State)
 # In the order of the anomalies of tcp/monitor; those that are no error have no name here.
@@ -97,55 +70,6 @@ cdef inline int64_t clock_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <int64_t> now.tv_sec * 1_000_000_000 + now.tv_nsec
-
-
-cdef int encode(object parameters, uint8_t* codes) except -1:
-    """Note what a function asks for, and how much that is."""
-    cdef int count = 0
-    for name in parameters:
-        codes[count] = ASKED.index(name)
-        count += 1
-    return count
-
-
-@cython.final
-cdef class Account:
-    """What an engine keeps of one app: its place among the others, and what it cost.
-
-    Attributes:
-        name: The app's name.
-        order: Its place, from client to server.
-        callbacks: How often its callbacks were called.
-        errors: How many of these raised.
-        bytes: Stream bytes handed to its handlers.
-        calls: Its callbacks.
-    """
-
-    @property
-    def seconds(self):
-        """Time spent in its callbacks, estimated from one call in 64."""
-        return self.sampled_ns * SAMPLED / 1e9
-
-
-@cython.final
-cdef class Call:
-    """One callback, as the engine calls it.
-
-    Attributes:
-        account: Whose it is.
-        event: What it waits for.
-        function: What is called; None where it starts a handler.
-        active: False once removed.
-    """
-
-
-@cython.final
-cdef class Node:
-    """An event in the tree of a slot: the built-in one at the root, user-defined ones upon it."""
-
-    def __cinit__(self):
-        self.children, self.calls, self.back_calls = [], [], []
-        self.bit = -1
 
 
 @cython.final
@@ -166,180 +90,20 @@ cdef class Timer:
         self.active = False
 
 
-cdef class Callbacks:
-    """The registry and the gate. Not to be made by itself: `aiomos.engine.Engine` is one."""
+cdef class Callbacks(Registry):
+    """The gate. Not to be made by itself: `aiomos.engine.Engine` is one."""
 
     def __cinit__(self):
-        rules_open(&self.rules)
-        self.views, self.free_views = [None], []
-        self.accounts, self.rule_accounts, self.nodes, self.timers = [], [], {}, []
-        self.roots = [Node() for _ in range(SLOTS)]
-        self.judges = [None] * SLOTS
+        self.views, self.free_views, self.timers = [None], [], []
         self.timer_ns = INT64_MAX
-        for slot in range(<int> SLOTS):
-            (<Node> self.roots[slot]).slot = slot
 
     def __dealloc__(self):
         flows_close(&self.flows)
         streams_close(&self.streams)
         free(self.signals)
 
-    # --- registrations --------------------------------------------------------------------------------
-
-    def add_account(self, name):
-        """Make the account of an app, behind those there are.
-
-        Returns:
-            What add_rule() wants to be told.
-        """
-        cdef Account account = Account()
-        account.name = name
-        account.order = (<Account> self.accounts[len(self.accounts) - 1]).order + 1 if self.accounts else 0
-        account.calls = []
-        self.accounts.append(account)
-        return account
-
-    def add_call(self, uint32_t rule, event, hook, function, parameters):
-        """Have a function called at an event for the flows of a rule.
-
-        Args:
-            rule: Number of the rule.
-            event: `Event` or `UserEvent`.
-            hook: Where in the processing of a packet.
-            function: The callback.
-            parameters: What it asks for.
-
-        Returns:
-            The call, for remove_call().
-
-        Raises:
-            RegistrationError: the event does not exist at that hook, or too many events build upon one.
-        """
-        cdef Call call = Call()
-        cdef int slot = self.slot_of(event, hook)
-        call.account = self.rule_accounts[rule]
-        call.event = event
-        call.function = function
-        call.count = encode(parameters, call.codes)
-        call.rule = rule
-        call.rule_bit = <uint64_t> 1 << rule
-        call.starts = -1
-        call.active = True
-        call.node = self.node_of(event, slot)
-        call.account.calls.append(call)
-        self.refresh()
-        return call
-
-    def slot_of(self, event, hook):
-        """The slot of an event at a hook.
-
-        Raises:
-            RegistrationError: the event is not raised there.
-        """
-        root = event if isinstance(event, Event) else event.root
-        slot = SLOT_OF.get((root, hook))
-        if slot is None:
-            name = event.value if isinstance(event, Event) else event.name
-            raise RegistrationError(f"{name} is not raised at hook {hook.value!r}")
-        return slot
-
-    def remove_call(self, Call call not None):
-        """Have a function called no more; also from inside a callback."""
-        if call.active:
-            call.active = False
-            call.account.calls.remove(call)
-            self.refresh()
-
-    cdef Node node_of(self, object event, int slot):
-        """The place of an event in the tree of a slot, made when first needed."""
-        cdef Node node, parent
-        if isinstance(event, Event):
-            return self.roots[slot]
-        node = self.nodes.get((event, slot))
-        if node is not None:
-            return node
-        if not event.active:
-            raise RegistrationError(f"the event {event.name} is undefined")
-        parent = self.roots[slot] if event.base is None else self.node_of(event.base, slot)
-        taken = {(<Node> other).bit for (_, at), other in self.nodes.items() if at == slot}
-        if len(taken) == MOST_EVENTS:
-            raise RegistrationError(f"at most {MOST_EVENTS} user-defined events can build upon one built-in event")
-        node = Node()
-        node.event, node.parent, node.slot = event, parent, slot
-        node.bit = next(bit for bit in range(MOST_EVENTS) if bit not in taken)
-        node.count = encode(event.parameters, node.codes)
-        if event.compiled is None:
-            node.predicate = event.predicate
-        parent.children = [*parent.children, node]
-        self.nodes[event, slot] = node
-        event.engines.add(self)
-        self.rebuild(slot)
-        return node
-
-    def remove_event(self, event):
-        """Have a user-defined event, and those upon it, never be raised again."""
-        for (_, slot), node in list(self.nodes.items()):
-            if descends(node, event):
-                for call in (*(<Node> node).calls, ):
-                    self.remove_call(call)
-
-    cdef int prune(self) except -1:
-        """Forget events that nobody waits for any more, so that others can have their bits."""
-        cdef Node node
-        cdef int slot
-        for slot in {slot for _, slot in self.nodes}:
-            if prune_below(self.roots[slot]):
-                self.nodes = {(event, at): node for (event, at), node in self.nodes.items()
-                              if at != slot or is_below(node, self.roots[slot])}
-                self.rebuild(slot)
-        return 0
-
-    cdef int rebuild(self, int slot) except -1:
-        """Join the predicates of a slot into one program."""
-        cdef Predicates judge
-        rows = []
-        collect((<Node> self.roots[slot]).children, rows)
-        judge = combine(rows) if rows else None
-        self.judges[slot] = judge
-        self.programs[slot] = &judge.c if rows else NULL
-        return 0
-
-    cdef int refresh(self) except -1:
-        """Work out anew who is to be called where."""
-        cdef Account account
-        cdef Call call
-        cdef Node node
-        cdef Rule* rule
-        cdef uint32_t number
-        for number in range(self.rules.count):
-            memset(&self.rules.rules[number].interest, 0, sizeof(Interest))
-        waiting = {}
-        self.chatty = False
-        for account in self.accounts:
-            for call in account.calls:
-                node = call.node
-                waiting.setdefault(node, []).append(call)
-                node.account = account
-                rule = &self.rules.rules[call.rule]
-                rule.interest.events |= 1 << node.slot
-                if node.slot <= SLOT_OUT and (node.parent is None or node.predicate is not None):
-                    self.chatty = True
-                if node.parent is None:
-                    rule.interest.plain |= 1 << node.slot
-                else:
-                    rule.interest.called[node.slot] |= <uint64_t> 1 << node.bit
-                while node.parent is not None:
-                    rule.interest.udes[node.slot] |= <uint64_t> 1 << node.bit
-                    if node.account is None:
-                        node.account = account
-                    node = node.parent
-        for node in (*self.roots, *self.nodes.values()):
-            calls = waiting.get(node, [])
-            node.calls = calls
-            node.back_calls = sorted(calls, key=backwards) if len(calls) > 1 else calls
-        rules_changed(&self.rules)
-        self.streams.log_incidents = (self.rules.interests[MAX_SETS].events >> SLOT_ERROR & 1) != 0
-        return 0
+    cdef void watch_errors(self, bint watched) noexcept:
+        self.streams.log_incidents = watched
 
     # --- raising --------------------------------------------------------------------------------------
 
@@ -710,47 +474,3 @@ cdef class Callbacks:
 cdef bint is_open(Flow view) noexcept:
     """Is the flow still followed?"""
     return view.streams != NULL and view.index != 0 and not view.r.flags & ENDED
-
-
-cdef bint descends(Node node, object event):
-    while node is not None:
-        if node.event is event:
-            return True
-        node = node.parent
-    return False
-
-
-cdef bint prune_below(Node node) except -1:
-    """Take branches out of a tree that lead to no callback; whether there were any."""
-    cdef Node child
-    cdef bint pruned = False
-    for child in node.children:
-        pruned = prune_below(child) or pruned
-    kept = [child for child in node.children if child.calls or child.children]
-    pruned = pruned or len(kept) < len(node.children)
-    node.children = kept
-    return pruned
-
-
-cdef bint is_below(Node node, Node root):
-    """Is a node still in the tree of a slot?"""
-    while node.parent is not None:
-        if node not in node.parent.children:
-            return False
-        node = node.parent
-    return node is root
-
-
-cdef int collect(list nodes, list rows) except -1:
-    """The events of a tree for the compiler, parents before children."""
-    cdef Node node
-    for node in nodes:
-        rows.append((node.bit, node.parent.bit if node.parent.parent is not None else None,
-                     node.event.compiled, node.event.filter.expression))
-        collect(node.children, rows)
-    return 0
-
-
-def backwards(Call call not None):
-    """Key by which calls are sorted for packets from the server: apps reversed, each app's in order."""
-    return -<int64_t> call.account.order

@@ -1,7 +1,8 @@
 # What Python is told of a batch.
 from libc.stdint cimport uint64_t
 
-from aiomos.callbacks cimport Account, Callbacks, Moment
+from aiomos.callbacks cimport Callbacks, Moment
+from aiomos.registry cimport Account
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.reassembly cimport Track

@@ -1,6 +1,7 @@
 from collections.abc import Callable, Iterable, Sequence
 
-from aiomos.callbacks import Account, Call, Callbacks
+from aiomos.callbacks import Callbacks
+from aiomos.registry import Account, Call
 from aiomos.tcp.views import Flow
 from aiomos.ude.events import Event, Hook
 from aiomos.ude.user import UserEvent

@@ -8,7 +8,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from aiomos.callbacks cimport WHAT_GAP, Account, Call, Moment, encode, is_open
+from aiomos.callbacks cimport WHAT_GAP, Moment, is_open
+from aiomos.registry cimport Account, Call, encode
 from aiomos.tcp.chunks cimport Gap, chunk_offset, new_chunk, new_gap
 from aiomos.tcp.flows cimport (
     ANNOUNCED,

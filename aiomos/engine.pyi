@@ -4,7 +4,7 @@ from typing import Any, Self
 from typing_extensions import Buffer
 
 from aiomos.app import Overlap
-from aiomos.callbacks import Account
+from aiomos.registry import Account
 from aiomos.hooks import Hooks
 from aiomos.settings import Settings
 from aiomos.tcp.levels import Level

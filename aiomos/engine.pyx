@@ -12,8 +12,9 @@ from libc.stdint cimport INT64_MIN, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
-from aiomos.callbacks cimport WHAT_EVICTED, WHAT_MALFORMED, Account, Call, is_awaited
+from aiomos.callbacks cimport WHAT_EVICTED, WHAT_MALFORMED, is_awaited
 from aiomos.hooks cimport MERGE_EVENTS, NOTED_EVENTS, PACKET_EVENTS, START_EVENTS, Before
+from aiomos.registry cimport Account, Call
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.flows cimport (

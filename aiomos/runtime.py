@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 import attrs
 
 from aiomos.app import App, Callback, CallbackRegistration, Gaps, MonitorRegistration, Overlap
-from aiomos.callbacks import Account, Call
+from aiomos.registry import Account, Call
 from aiomos.control import answering, bound
 from aiomos.engine import Engine
 from aiomos.errors import (

@@ -3,7 +3,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Literal, Protocol, Self, TypeVar, overload
 
 from aiomos.app import Gaps
-from aiomos.callbacks import Call
+from aiomos.registry import Call
 from aiomos.tcp.chunks import Chunk, Gap
 from aiomos.tcp.occurrences import Occurrences
 from aiomos.tcp.views import Flow, _Reason

@@ -12,7 +12,7 @@ from aiomos.ude.parameters import place, predicate_parameters
 from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
 
 if TYPE_CHECKING:
-    from aiomos.callbacks import Callbacks
+    from aiomos.registry import Registry
 
 Predicate: TypeAlias = Callable[..., object]
 AnyEvent: TypeAlias = "Event | UserEvent"
@@ -64,7 +64,7 @@ class UserEvent:
         self.compiled: Compiled | None = None
         self.why_not: str | None = None
         self.active = True
-        self.engines: WeakSet[Callbacks] = WeakSet()
+        self.engines: WeakSet[Registry] = WeakSet()
         self._check_depth()
         compiled = compile_predicate(predicate, self.parameters)
         if isinstance(compiled, NotNative):

@@ -24,20 +24,21 @@ ALLOWED = {
     "transport": BASE,
     "tcp": KERNEL,
     "ude": KERNEL,
-    "callbacks": KERNEL,
-    "delivery": {*KERNEL, "callbacks"},
-    "hooks": {*KERNEL, "callbacks", "delivery"},
+    "registry": KERNEL,
+    "callbacks": {*KERNEL, "registry"},
+    "delivery": {*KERNEL, "callbacks", "registry"},
+    "hooks": {*KERNEL, "callbacks", "delivery", "registry"},
     # It is fed from the abstract source of frames that every transport is.
-    "engine": {*KERNEL, "callbacks", "delivery", "hooks", "transport.source"},
+    "engine": {*KERNEL, "callbacks", "delivery", "hooks", "registry", "transport.source"},
     "app": KERNEL,
-    "runtime": {*KERNEL, "app", "callbacks", "control", "engine", "transport", "logging", "metrics"},
+    "runtime": {*KERNEL, "app", "control", "registry", "engine", "transport", "logging", "metrics"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging"},
     "control_client": {"errors"},
     "loader": {"app", "apps", "errors"},
 }
 # The engine does no I/O and reads no clock: time, like frames, is an argument.
 WORLD = {"asyncio", "socket", "time", "structlog", "uvloop", "selectors", "threading", "random"}
-NO_WORLD = {"tcp", "ude", "callbacks", "delivery", "hooks", "engine"}
+NO_WORLD = {"tcp", "ude", "registry", "callbacks", "delivery", "hooks", "engine"}
 ASYNC_FACE = {"tcp.streams", "tcp.occurrences"}
 
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w., ]+))", re.MULTILINE)
