@@ -4,8 +4,8 @@ from typing import Any, Self
 from typing_extensions import Buffer
 
 from aiomos.app import Overlap
-from aiomos.registry import Account
 from aiomos.hooks import Hooks
+from aiomos.registry import Account
 from aiomos.settings import Settings
 from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection

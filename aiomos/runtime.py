@@ -23,7 +23,6 @@ from typing import Any, Literal, Self
 import attrs
 
 from aiomos.app import App, Callback, CallbackRegistration, Gaps, MonitorRegistration, Overlap
-from aiomos.registry import Account, Call
 from aiomos.control import answering, bound
 from aiomos.engine import Engine
 from aiomos.errors import (
@@ -35,6 +34,7 @@ from aiomos.errors import (
     StreamGap,
 )
 from aiomos.logging import get_logger
+from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection, Pressure
