@@ -33,24 +33,25 @@ def source_of(function: Callable[..., object]) -> Definition:
     code = function.__code__
     try:
         lines, _ = inspect.findsource(code)
-        tree, meanings = _read("".join(lines))
+        candidates, meanings = _read("".join(lines))
     except (OSError, SyntaxError, ValueError):
         raise SourceUnknown("its source cannot be found") from None
     if _meaning(code) not in meanings:
         raise SourceUnknown("its source has changed since it was loaded")
-    definitions = [definition for definition in _definitions(tree) if _stands_at(definition, code)]
+    definitions = [definition for definition in candidates if _stands_at(definition, code)]
     if len(definitions) != 1:
         raise SourceUnknown("its source stands in one line with that of others")
     return definitions[0]
 
 
 @lru_cache(maxsize=8)
-def _read(text: str) -> tuple[ast.Module, frozenset[object]]:
-    """Parse a file, and compile it to see what its functions mean."""
+def _read(text: str) -> tuple[list[Definition], frozenset[object]]:
+    """Parse a file for its functions, and compile it to see what they mean."""
     with warnings.catch_warnings(action="ignore"):  # they were given when it was loaded
         tree = ast.parse(text)
         module = compile(text, "<source>", "exec", dont_inherit=True)
-    return tree, frozenset(map(_meaning, _codes(module)))
+    definitions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
+    return definitions, frozenset(map(_meaning, _codes(module)))
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -68,10 +69,6 @@ def _meaning(code: CodeType) -> object:
     )
     names = (code.co_names, code.co_varnames, code.co_freevars)
     return (code.co_name, code.co_firstlineno, code.co_code, constants, names)
-
-
-def _definitions(tree: ast.Module) -> Iterator[Definition]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda))
 
 
 def _stands_at(definition: Definition, code: CodeType) -> bool:
