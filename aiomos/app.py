@@ -383,9 +383,10 @@ class App(Generic[OptionsT]):
             RegistrationError: *level* is no level.
         """
         _check_argument("level", level, tuple(Level))
-        self.tracks.append(
-            TrackRegistration(app=self, filter=Filter(filter), level=level, midstream=midstream)
-        )
+        registration = TrackRegistration(app=self, filter=Filter(filter), level=level, midstream=midstream)
+        self.tracks.append(registration)
+        for runtime in self.runtimes:
+            runtime.add_track(registration)
 
     def startup(self, function: LifecycleT) -> LifecycleT:
         """Register a function without parameters, plain or async, to be called before the first frame."""

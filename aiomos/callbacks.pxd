@@ -9,7 +9,7 @@ from aiomos.tcp.packets cimport Packet
 from aiomos.tcp.reassembly cimport Streams
 from aiomos.tcp.views cimport Flow
 from aiomos.tcp.wire cimport Packet as WirePacket
-from aiomos.ude.machine cimport predicates_guard
+from aiomos.ude.machine cimport Program, predicates_guard
 from aiomos.ude.rules cimport Interest, rules_interest
 from aiomos.ude.scene cimport Scene
 
@@ -20,7 +20,8 @@ cdef enum:                     # what an ERROR is about (Moment.what); before th
     WHAT_MALFORMED = 24        # and the kind of tcp/wire
 
 # The moment of TCP processing at which an event is raised.
-ctypedef struct Moment:
+cdef struct Moment:
+    Moment* outer              # the moment whose callbacks brought this one about
     Scene scene                # what predicates see: packet and ends, whose half it is about, and when
     FlowRecord* flow           # NULL where there is none
     uint64_t rules             # those that watch
@@ -60,7 +61,9 @@ cdef class Callbacks(Registry):
     cdef list passing                  # views made for the last callbacks of flows that nobody knew
     cdef Moment* current               # of the callbacks that run now
     cdef int depth
+    cdef object fatal                  # what a callback has raised that is to end the run, once the batch is done
     cdef list timers                   # heap of (due_ns, ticket, Timer)
+    cdef Py_ssize_t most_timers        # beyond which those are let go that will not run out
     cdef uint64_t tickets
 
     cdef int signal(self, FlowRecord* flow) except -1 nogil
@@ -85,7 +88,11 @@ cdef class Callbacks(Registry):
     cdef Flow view_of(self, FlowRecord* flow, Account account)
     cdef FlowRecord* record_of(self, Flow view) except NULL
     cdef bint is_watched(self, Flow view) except -1
+    cdef int call_timer(self, Timer timer, Moment* m) except -1
+    cdef int drop_timers(self) except -1
     cdef int cancel_timers(self, Account account) except -1
+    cdef int raise_fatal(self) except -1
+    cdef bint picks(self, Program program, Moment* m)
     cdef int run_timers(self) except -1 with gil
 
 cdef inline bint is_awaited(Callbacks engine, int slot, const FlowRecord* flow,

@@ -29,7 +29,7 @@ from aiomos.tcp.holdings cimport track_read
 from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.views cimport make_flow
-from aiomos.ude.machine cimport predicates_fire
+from aiomos.ude.machine cimport Program, predicates_fire, run_filter
 from aiomos.ude.rules cimport (
     ANY_SET,
     Interest,
@@ -53,6 +53,7 @@ from aiomos.tcp.views import State
 from aiomos.ude.events import ErrorKind, Occurrence, RexmitKind
 
 cdef enum:
+    FEW_TIMERS = 64
     MOST_DEPTH = 16            # of callbacks that emit events whose callbacks emit events
     MOST_EVIDENCE = 65536      # bytes of old and new that an occurrence carries
 
@@ -88,6 +89,7 @@ cdef class Timer:
     def cancel(self):
         """Have it not run out; once it has, this does nothing."""
         self.active = False
+        self.view = self.function = None
 
 
 cdef class Callbacks(Registry):
@@ -96,6 +98,7 @@ cdef class Callbacks(Registry):
     def __cinit__(self):
         self.views, self.free_views, self.timers = [None], [], []
         self.timer_ns = INT64_MAX
+        self.most_timers = FEW_TIMERS
 
     def __dealloc__(self):
         flows_close(&self.flows)
@@ -166,10 +169,17 @@ cdef class Callbacks(Registry):
         """Call those who wait: for the event itself, then for the events upon it that fired, depth first."""
         cdef Moment* outer = self.current
         cdef Flow view
+        if self.fatal is not None:
+            return 0
+        m.outer = outer
         self.current = m
         self.depth += 1
         try:
             self.walk(self.roots[m.slot], m)
+        except BaseException as error:             # it must not leave TCP processing half done
+            if outer != NULL:
+                raise
+            self.fatal = error
         finally:
             self.depth -= 1
             self.current = outer
@@ -182,6 +192,13 @@ cdef class Callbacks(Registry):
                     view = views.pop()
                     if Py_REFCNT(view) > 1:
                         view.detach()              # a callback has kept it
+        return 0
+
+    cdef int raise_fatal(self) except -1:
+        """The batch is done: raise what a callback has raised to end the run."""
+        if self.fatal is not None:
+            error, self.fatal = self.fatal, None
+            raise error
         return 0
 
     cdef int walk(self, Node node, Moment* m) except -1:
@@ -200,6 +217,8 @@ cdef class Callbacks(Registry):
         if not node.event.active or (
                 m.flow != NULL and m.flow.flags & SILENCED and self.is_silenced(m.flow, node.event)):
             return False
+        if m.by_hand and not self.picks(node.event.filter.program, m):
+            return False
         if node.predicate is not None or m.by_hand or m.unsure >> node.bit & 1:
             try:
                 if not self.apply(node.event.predicate, node.codes, node.count, node.event, node.account, m):
@@ -210,6 +229,10 @@ cdef class Callbacks(Registry):
         if node.event.once:
             self.silence(node.event, node.account, m)
         return True
+
+    cdef bint picks(self, Program program, Moment* m):
+        """Does a filter pick the flow at hand?"""
+        return run_filter(program.code, program.n, &m.scene)
 
     cdef int invoke(self, Call call, Moment* m) except -1:
         cdef Account account = call.account
@@ -235,7 +258,7 @@ cdef class Callbacks(Registry):
         """Call what single connections of the app have registered."""
         cdef Call own
         for own in (self.app_view(call.account, m).own or {}).get(call, ()):
-            if own.active:
+            if own.active and m.rules & call.rule_bit:
                 self.invoke(own, m)
         return 0
 
@@ -409,6 +432,10 @@ cdef class Callbacks(Registry):
         m.scene.now_ns = self.now_ns
         if outer != NULL and outer.flow == m.flow:
             m.scene = outer.scene
+        m.scene.flow = m.flow
+        m.scene.key = &m.flow.key
+        m.scene.client_is_low = (m.flow.flags & CLIENT_IS_LOW) != 0
+        m.outer = outer
         m.rules = rules_watching(&self.rules, m.flow)
         self.current = &m
         self.depth += 1
@@ -426,31 +453,59 @@ cdef class Callbacks(Registry):
         """Have a timer of a flow run out after *delay* seconds of the engine's clock; see `Flow.timer`."""
         cdef Timer timer = Timer()
         self.record_of(view)
+        if (<Account> view.account).calls is None:
+            raise FlowClosed(flow=view)            # to an app that is detached
+        if len(self.timers) >= self.most_timers:
+            self.drop_timers()
         timer.view, timer.function, timer.active = view, function, True
         timer.due_ns = self.now_ns + nanoseconds(delay)
         self.tickets += 1
         heapq.heappush(self.timers, (timer.due_ns, self.tickets, timer))
+        if view.timers is None:
+            view.timers = []
+        elif len(view.timers) >= FEW_TIMERS:
+            view.timers = [other for other in view.timers if (<Timer> other).active]
+        view.timers.append(timer)
         self.timer_ns = self.timers[0][0]
         self.next_tick_ns = min(self.next_tick_ns, self.timer_ns)
         return timer
+
+    cdef int call_timer(self, Timer timer, Moment* m) except -1:
+        cdef Flow view = timer.view
+        function = timer.function
+        try:
+            try:
+                function(view)
+            except Exception as error:
+                self.failed(timer, function, view.account, m, error)
+        except BaseException as error:
+            self.fatal = error
+        return 0
 
     cdef bint is_watched(self, Flow view) except -1:
         """Does the app of a view still watch the flow?"""
         return (rules_watching(&self.rules, <FlowRecord*> view.r) & (<Account> view.account).rules) != 0
 
+    cdef int drop_timers(self) except -1:
+        """Let timers go that will not run out any more; done when there are twice as many as were left last time."""
+        self.timers = [entry for entry in self.timers if (<Timer> entry[2]).active and is_open((<Timer> entry[2]).view)]
+        heapq.heapify(self.timers)
+        self.most_timers = max(2 * len(self.timers), <Py_ssize_t> FEW_TIMERS)
+        return 0
+
     cdef int cancel_timers(self, Account account) except -1:
         """Have no timer of an app run out."""
         cdef Timer timer
         for _, _, timer in self.timers:
-            if timer.view.account is account:
-                timer.active = False
+            if timer.active and timer.view.account is account:
+                timer.cancel()
         return 0
 
     cdef int run_timers(self) except -1 with gil:
         """Let the timers run out that are due now."""
         cdef Timer timer
         cdef Moment m
-        while self.timers and self.timers[0][0] <= self.now_ns:
+        while self.fatal is None and self.timers and self.timers[0][0] <= self.now_ns:
             timer = heapq.heappop(self.timers)[2]
             if not (timer.active and is_open(timer.view) and self.is_watched(timer.view)):
                 continue
@@ -463,11 +518,8 @@ cdef class Callbacks(Registry):
                 m.only = (<Account> timer.view.account).rules
                 self.happen(&m)
             else:
-                try:
-                    timer.function(timer.view)
-                except Exception as error:
-                    self.failed(timer, timer.function, timer.view.account, &m, error)
-        self.timer_ns = self.timers[0][0] if self.timers else INT64_MAX
+                self.call_timer(timer, &m)
+        self.timer_ns = self.timers[0][0] if self.timers and self.fatal is None else INT64_MAX
         return 0
 
 

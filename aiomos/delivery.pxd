@@ -1,5 +1,5 @@
 # What Python is told of a batch.
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from aiomos.callbacks cimport Callbacks, Moment
 from aiomos.registry cimport Account
@@ -16,6 +16,8 @@ cdef class Past:
     cdef object chunk
 
 cdef class Delivery(Callbacks):
+    cdef uint64_t opened               # flows
+    cdef uint64_t picked_up            # of these, in mid-stream
     cdef list openers                  # by rule: makes its connections, or None
     cdef dict own_calls                # by (Account, event, slot): Call that stands for those of single connections
     cdef object history                # deque of Past: what streams were given last, oldest first
@@ -26,7 +28,8 @@ cdef class Delivery(Callbacks):
     cdef void release(self, FlowRecord* flow) noexcept nogil
     cdef int signal_data(self, FlowRecord* flow) except -1 nogil
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil
-    cdef bint find_run(self, const Track* track, uint64_t start, Moment* m) noexcept nogil
+    cdef uint32_t find_run(self, uint32_t index, Moment* m) noexcept nogil
+    cdef int watch(self, FlowRecord* flow, uint64_t mask) except -1 nogil
     cdef int sweep(self) except -1
     cdef void relevel(self, FlowRecord* flow)
     cdef void settle(self, Half* half, const Need* need) noexcept

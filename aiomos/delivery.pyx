@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
-from aiomos.callbacks cimport WHAT_GAP, Moment, is_open
+from aiomos.callbacks cimport WHAT_GAP, Callbacks, Moment, is_open
 from aiomos.registry cimport Account, Call, encode
 from aiomos.tcp.chunks cimport Gap, chunk_offset, new_chunk, new_gap
 from aiomos.tcp.flows cimport (
@@ -18,6 +18,7 @@ from aiomos.tcp.flows cimport (
     FIN_SEEN,
     ISS_KNOWN,
     KEEP,
+    MIDSTREAM,
     SEQ_KNOWN,
     SIGNALLED,
     SINK,
@@ -47,6 +48,7 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.retention cimport track_forget, track_keep
 from aiomos.ude.rules cimport (
     ANY_SET,
+    MAX_SETS,
     Need,
     Rule,
     rules_forget,
@@ -60,7 +62,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_NEW_DATA
 
 from collections import deque
 
-from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug
+from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug, RegistrationError
 
 cdef enum:
     STATE_LEVEL = 1
@@ -121,37 +123,61 @@ cdef class Delivery:
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil:
         """Tell of each contiguous run of bytes that this batch has added to a half."""
         cdef Moment m
+        cdef uint32_t index
         cdef int side
         if not rules_interest(&self.rules, flow).events >> SLOT_NEW_DATA & 1:
             return 0
         for side in range(2):
-            memset(&m, 0, sizeof(m))
-            while flow.halves[side].track and self.find_run(
-                    track_at(&self.streams, flow.halves[side].track), m.offset + m.length, &m):
+            index = track_at(&self.streams, flow.halves[side].track).out_head if flow.halves[side].track else 0
+            while index:
+                memset(&m, 0, sizeof(m))
+                index = self.find_run(index, &m)
+                if not m.length:
+                    break
                 m.flow = flow
                 m.slot = SLOT_NEW_DATA
                 m.scene.side = side
                 m.scene.now_ns = self.now_ns
                 self.happen(&m)
+                if not flow.halves[side].track or not track_at(&self.streams, flow.halves[side].track).out_head:
+                    break                          # those who were told want no more
         return 0
 
-    cdef bint find_run(self, const Track* track, uint64_t start, Moment* m) noexcept nogil:
-        """Put the first run of the batch's bytes from a stream offset on into a moment."""
-        cdef uint32_t index = track.out_head
+    cdef uint32_t find_run(self, uint32_t index, Moment* m) noexcept nogil:
+        """Put the first run of bytes from a part on into a moment; returns the part behind it."""
         cdef const Part* part
-        m.length = 0
         while index:
             part = part_at(&self.streams, index)
-            if part.kind == PART_DATA and part.offset >= start:
-                if m.length == 0:
-                    m.offset = part.offset
-                elif part.offset != m.offset + m.length:
+            if part.kind != PART_DATA:
+                if m.length:
                     break
+            elif m.length and part.offset != m.offset + m.length:
+                break
+            else:
+                if not m.length:
+                    m.offset = part.offset
                 m.length += part.length
             index = part.next
-        return m.length != 0
+        return index
 
     # --- who watches a running flow -------------------------------------------------------------------
+
+    cdef int watch(self, FlowRecord* flow, uint64_t mask) except -1 nogil:
+        """Fix who watches a flow; those who connect are told at the end of the batch."""
+        cdef uint64_t connecting = mask & self.rules.connecting
+        if flow.flags & ANNOUNCED:
+            connecting &= ~rules_watching(&self.rules, flow)
+        else:
+            flow.flags |= ANNOUNCED
+            self.opened += 1
+            if flow.flags & MIDSTREAM:
+                self.picked_up += 1
+        flow.watchers = rules_intern(&self.rules, mask)
+        if connecting:
+            flow.flags |= TO_CONNECT
+            if connecting & ~self.rules.reading:
+                self.signal(flow)                  # who reads bytes is told when there are some, or at the end
+        return 0
 
     def pick_up(self, rules):
         """Show running flows to rules that were added meanwhile and take flows in mid-stream.
@@ -159,7 +185,7 @@ cdef class Delivery:
         Args:
             rules: Their numbers.
         """
-        cdef uint64_t added = 0, mask, matching
+        cdef uint64_t added = 0, matching
         cdef uint32_t index
         cdef FlowRecord* flow
         for index in rules:
@@ -170,24 +196,21 @@ cdef class Delivery:
                 continue
             matching = added & rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, True)
             if matching:
-                mask = self.rules.sets[flow.watchers] | matching
-                flow.watchers = rules_intern(&self.rules, mask)
-                flow.flags |= ANNOUNCED
-                if matching & self.rules.connecting:
-                    flow.flags |= TO_CONNECT
-                    if matching & self.rules.connecting & ~self.rules.reading:
-                        self.signal(flow)
+                self.watch(flow, self.rules.sets[flow.watchers] | matching)
                 self.relevel(flow)
 
     def stop(self, Flow view not None):
         """Have an app watch a flow no more."""
         cdef FlowRecord* flow = <FlowRecord*> view.r
         cdef Account account = view.account
+        cdef Moment* moment = self.current
         cdef MonitorConnection connection
         if view.streams == NULL or view.index == 0:    # it is gone, or was made for the last callbacks of a flow
             return
-        if self.current != NULL and self.current.flow == flow:
-            self.current.rules &= ~account.rules
+        while moment != NULL:
+            if moment.flow == flow:
+                moment.rules &= ~account.rules
+            moment = moment.outer
         flow.watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) & ~account.rules)
         for connection in list((<Flow> self.views[flow.hold]).connections):
             if connection.wiring.flow is view:
@@ -206,26 +229,40 @@ cdef class Delivery:
         """
         cdef FlowRecord* flow = self.record_of(view)
         cdef Account account = view.account
+        cdef uint16_t watchers
         cdef Call own = Call(), shared = self.own_call(account, event, hook)
         own.account, own.event, own.function, own.node = account, event, function, shared.node
         own.count = encode(parameters, own.codes)
         own.rule, own.rule_bit, own.starts, own.active = shared.rule, shared.rule_bit, -1, True
+        watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) | own.rule_bit)
+        if watchers == ANY_SET:
+            raise RegistrationError("too many different sets of registrations watch the flows of this engine")
+        flow.watchers = watchers
         if view.own is None:
             view.own = {}
         view.own[shared] = [*view.own.get(shared, ()), own]
-        flow.watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) | own.rule_bit)
         self.relevel(flow)
         return own
 
     def own_call(self, Account account not None, event, hook):
         """The call that stands for those that single connections of an app have registered for an event."""
         cdef Call shared
+        if account.calls is None:
+            raise RegistrationError(f"the app {account.name} is detached")
         key = account, event, self.slot_of(event, hook)
         shared = self.own_calls.get(key)
         if shared is None:
             rule = self.add_rule(None, event.level, account=account, keeps=event.level == STREAM_LEVEL)
             shared = self.own_calls[key] = self.add_call(rule, event, hook, None, ())
         return shared
+
+    def remove_event(self, event):
+        """Have a user-defined event, and those upon it, never be raised again."""
+        Callbacks.remove_event(self, event)
+        for key, shared in list(self.own_calls.items()):
+            if not (<Call> shared).active:
+                del self.own_calls[key]
+                self.remove_rule((<Call> shared).rule)
 
     def ignore(self, Flow view not None, Call own not None):
         """Take back what listen() did."""
@@ -238,10 +275,13 @@ cdef class Delivery:
     cdef int sweep(self) except -1:
         """Rules were removed: have every flow do no more than those that are left need."""
         cdef uint64_t retired = self.rules.retired
+        cdef uint64_t sets[MAX_SETS]
         cdef uint32_t index
         cdef FlowRecord* flow
         cdef Flow view
         rules_forget(&self.rules)
+        memcpy(sets, self.rules.sets, sizeof(sets))
+        self.rules.set_count = 1                   # those that flows still have are made anew
         self.prune()
         for key, shared in list(self.own_calls.items()):
             if retired & (<Call> shared).rule_bit:
@@ -250,6 +290,8 @@ cdef class Delivery:
             flow = flow_at(&self.flows, index)
             if flow.flags & ENDED:
                 continue
+            flow.watchers = rules_intern(&self.rules, sets[flow.watchers] if flow.watchers != ANY_SET
+                                         else rules_watching(&self.rules, flow))
             view = self.views[flow.hold]
             if view is not None:
                 view.connections = [connection for connection in view.connections
@@ -276,6 +318,8 @@ cdef class Delivery:
             needs[side] = rules_need(&self.rules, mask & ~connected, mask & ~connected)
             for connection in (view.connections if view is not None else ()):
                 add_need(&needs[side], &self.rules.rules[connection.rule], connection, side)
+            if flow.flags & TO_CONNECT and flow.halves[side].flags & KEEP:
+                needs[side].keep = True            # until whoever begins late has been given it: replay()
         if max(needs[0].level, needs[1].level) == STATE_LEVEL:
             self.free_tracks(flow)
         elif not flow.halves[0].track:
@@ -310,6 +354,8 @@ cdef class Delivery:
                     self.connect(flow)
                 if flow.halves[0].track:
                     self.hand_over(flow)
+                if flow.flags & TO_CONNECT:        # what was handed over has had a handler start
+                    self.connect(flow)
                 flow.flags &= ~<uint16_t> SIGNALLED
                 if flow.flags & ENDED:
                     self.end_view(flow)
@@ -356,6 +402,8 @@ cdef class Delivery:
             return 0
         count = track_ranges(&self.streams, track, starts, ends, MOST_RANGES)
         for i in range(count):
+            if starts[i] >= due:                   # beyond a hole: not handed over yet
+                break
             end = min(ends[i], due)
             if end <= at:
                 continue
@@ -422,13 +470,14 @@ cdef class Delivery:
                     item = stream_error(kind, view)
                 track.out_head = part.next
                 part_release(&self.streams, index)
+            if not track.out_head:
+                track.out_tail = 0
             for connection in view.connections:
                 stream = connection.server if side else connection.client
                 if kind <= PART_GAP:
                     self.push(flow, side, self.rule_accounts[connection.rule], stream, item, order)
                 else:
                     stream.end(item)
-        track.out_tail = 0
         return 0
 
     cdef int push(self, FlowRecord* flow, int side, Account account, Stream stream, object item,
@@ -527,6 +576,9 @@ cdef class Delivery:
                 if past is not None:
                     self.forget(past)
             while view is not None:
+                for timer in view.timers or ():
+                    timer.cancel()                 # it holds what the app keeps on the flow
+                view.timers = None
                 view.detach()
                 view = view.sibling
             for connection in first.connections:

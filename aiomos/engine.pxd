@@ -27,8 +27,6 @@ cdef class Engine(Hooks):
     cdef size_t remaining_count
     cdef uint64_t kinds[15]
     cdef uint64_t frames
-    cdef uint64_t opened
-    cdef uint64_t picked_up
     cdef uint64_t orphans
     cdef uint64_t unwatched
     cdef uint64_t evicted
@@ -54,7 +52,6 @@ cdef class Engine(Hooks):
     cdef void recall_syn(self, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil
     cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil
     cdef int join(self, FlowRecord* flow) except -1 nogil
-    cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil
     cdef int advance(self, int64_t now_ns) except -1 nogil
     cdef int turn_wheel(self, int64_t now_ns) except -1 nogil
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil

@@ -112,7 +112,6 @@ from aiomos.ude.rules cimport (
     MAX_SETS,
     Need,
     Rule,
-    rules_intern,
     rules_interest,
     rules_match,
     rules_need,
@@ -302,6 +301,7 @@ cdef class Engine(Hooks):
             if account.rules >> number & 1:
                 self.remove_rule(number)
         self.accounts.remove(account)
+        account.calls = None                       # nothing can be registered on it any more
         if self.current == NULL:                   # else at the end of the batch
             self.sweep()
 
@@ -317,7 +317,8 @@ cdef class Engine(Hooks):
         else:
             with nogil:
                 self.run(frames, count)
-        return self.deliver()
+        self.deliver()
+        return self.raise_fatal()
 
     def feed_frames(self, frames):
         """Process ``(time_ns, data, linktype, wirelen)`` tuples as one batch; for tests and small tools."""
@@ -351,6 +352,7 @@ cdef class Engine(Hooks):
                 done += 1
                 self.end_flow(self.remaining[self.remaining_count], REASON_END_OF_CAPTURE)
         self.deliver()
+        self.raise_fatal()
         return self.remaining_count > 0
 
     cdef int list_remaining(self) except -1:
@@ -605,31 +607,20 @@ cdef class Engine(Hooks):
         queue_push(&self.flows, &self.flows.half_open, flow)
         wheel_link(&self.flows, flow, self.deadline(flow))
         if mask:
-            self.announce(flow, mask)
+            self.watch(flow, mask)
         self.apply_levels(flow, wanted, mask)      # counting begins now, whoever is told of the flow and when
         return flow
 
     cdef int join(self, FlowRecord* flow) except -1 nogil:
         """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
-        cdef uint64_t mask = rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, False)
-        if flow.flags & ANNOUNCED:
+        cdef bint client_is_low = (flow.flags & CLIENT_IS_LOW) != 0
+        cdef uint64_t mask = rules_match(&self.rules, &flow.key, client_is_low, False)
+        if flow.flags & ANNOUNCED:                 # those who have seen it may have left, or come to want more
             self.picked_up -= 1
-        self.announce(flow, mask)
+            mask &= ~rules_match(&self.rules, &flow.key, client_is_low, True)
+            mask |= rules_watching(&self.rules, flow)
+        self.watch(flow, mask)
         self.apply_levels(flow, mask, mask)
-        return 0
-
-    cdef int announce(self, FlowRecord* flow, uint64_t mask) except -1 nogil:
-        """Fix who watches a flow; those who connect are told at the end of the batch."""
-        if not flow.flags & ANNOUNCED:
-            flow.flags |= ANNOUNCED
-            self.opened += 1
-        if flow.flags & MIDSTREAM:
-            self.picked_up += 1
-        flow.watchers = rules_intern(&self.rules, mask)
-        if mask & self.rules.connecting:
-            flow.flags |= TO_CONNECT
-            if mask & self.rules.connecting & ~self.rules.reading:
-                self.signal(flow)                  # who reads bytes is told when there are some, or at the end
         return 0
 
     cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil:

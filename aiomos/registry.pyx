@@ -161,11 +161,11 @@ cdef class Registry:
         cdef Node node, parent
         if isinstance(event, Event):
             return self.roots[slot]
+        if not event.active:
+            raise RegistrationError(f"the event {event.name} is undefined")
         node = self.nodes.get((event, slot))
         if node is not None:
             return node
-        if not event.active:
-            raise RegistrationError(f"the event {event.name} is undefined")
         parent = self.roots[slot] if event.base is None else self.node_of(event.base, slot)
         taken = {(<Node> other).bit for (_, at), other in self.nodes.items() if at == slot}
         if len(taken) == MOST_EVENTS:
@@ -186,7 +186,7 @@ cdef class Registry:
         """Have a user-defined event, and those upon it, never be raised again."""
         for (_, slot), node in list(self.nodes.items()):
             if descends(node, event):
-                for call in (*(<Node> node).calls, ):
+                for call in list((<Node> node).calls):
                     self.remove_call(call)
 
     cdef int prune(self) except -1:
@@ -224,6 +224,8 @@ cdef class Registry:
             memset(&self.rules.rules[number].interest, 0, sizeof(Interest))
         waiting = {}
         self.chatty = False
+        for node in self.nodes.values():
+            node.account = None
         for account in self.accounts:
             for call in account.calls:
                 node = call.node

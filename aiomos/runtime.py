@@ -22,7 +22,15 @@ from typing import Any, Literal, Self
 
 import attrs
 
-from aiomos.app import App, Callback, CallbackRegistration, Gaps, MonitorRegistration, Overlap
+from aiomos.app import (
+    App,
+    Callback,
+    CallbackRegistration,
+    Gaps,
+    MonitorRegistration,
+    Overlap,
+    TrackRegistration,
+)
 from aiomos.control import answering, bound
 from aiomos.engine import Engine
 from aiomos.errors import (
@@ -122,17 +130,17 @@ class Listener:
     Made by `Runtime.monitor`. Leaving its ``async with`` block lets all its connections go.
     """
 
-    def __init__(self, runtime: "Runtime", rule: Callable[["Listener"], int]) -> None:
+    def __init__(self, runtime: "Runtime", register: Callable[["Listener"], Account]) -> None:
         self._runtime = runtime
-        self._register = rule
-        self._rule: int | None = None
+        self._register = register
+        self._account: Account | None = None
         self._waiting: deque[MonitorConnection] = deque()
         self._open: set[MonitorConnection] = set()
         self._future: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to listen."""
-        self._rule = self._register(self)
+        self._account = self._register(self)
         self._runtime._listeners.add(self)
         return self
 
@@ -143,8 +151,8 @@ class Listener:
         traceback: TracebackType | None,
     ) -> None:
         """Stop listening and let every connection go."""
-        assert self._rule is not None
-        self._runtime.engine.remove_rule(self._rule)
+        assert self._account is not None
+        self._runtime.engine.remove_account(self._account)
         self._runtime._listeners.discard(self)
         for connection in self._open:
             connection.leave()
@@ -255,7 +263,7 @@ class Runtime:
             for callback in app.callbacks:
                 self.add_callback(callback)
             for track in app.tracks:
-                self._rule(app, track.filter, track.level, track.midstream)
+                self.add_track(track)
         except BaseException:
             await self.detach(app)
             raise
@@ -275,11 +283,12 @@ class Runtime:
         for callback in app.callbacks:
             callback.on_cancel.pop(self, None)
         self.engine.remove_account(attachment.account)
-        for task in attachment.handlers:
+        others = attachment.handlers - {asyncio.current_task()}
+        for task in others:
             task.cancel()
         try:
-            if attachment.handlers:
-                await asyncio.wait(attachment.handlers)
+            if others:
+                await asyncio.wait(others)
         finally:
             self._pressures.remove(attachment.pressure)
             self._relieve()
@@ -362,6 +371,10 @@ class Runtime:
         )
         registration.on_cancel[self] = partial(self._forget_callback, registration.app, call, rule)
 
+    def add_track(self, registration: TrackRegistration) -> None:
+        """Follow the flows of a registration from now on."""
+        self._rule(registration.app, registration.filter, registration.level, registration.midstream)
+
     def _forget_callback(self, app: App, call: Call, rule: int) -> None:
         """Call a callback no more; with the last that wanted them, its flows go as well."""
         self.engine.remove_call(call)
@@ -425,7 +438,7 @@ class Runtime:
         """
         program = Filter(filter).program
 
-        def register(listener: Listener) -> int:
+        def register(listener: Listener) -> Account:
             connection = self._connection(gaps, level, self._own_pressure)
 
             def opener(flow: Flow) -> MonitorConnection:
@@ -433,7 +446,11 @@ class Runtime:
                 listener._accept(opened)
                 return opened
 
-            return self.engine.add_rule(program, level, midstream=midstream, overlap=overlap, opener=opener)
+            account = self.engine.add_account("listener")
+            self.engine.add_rule(
+                program, level, account=account, midstream=midstream, overlap=overlap, opener=opener
+            )
+            return account
 
         return Listener(self, register)
 
@@ -555,7 +572,8 @@ class Runtime:
         await asyncio.sleep(0)
         while self._fatal is None and any(pressure.holds_back() for pressure in self._pressures):
             try:
-                await asyncio.wait_for(self._relieved(), STALL_SECONDS)
+                async with asyncio.timeout(STALL_SECONDS):
+                    await self._relieved()
             except TimeoutError:
                 get_logger("aiomos").warning("handlers_slow", unread_bytes=self.unread_bytes)
         for pressure in self._pressures:

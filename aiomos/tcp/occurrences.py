@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Self
 
-from aiomos.ude.events import CONN_TEARDOWN, Event, Occurrence
+from aiomos.ude.events import Event, Occurrence
 
 if TYPE_CHECKING:
     from aiomos.tcp.streams import ConnectionCallback, MonitorConnection
@@ -33,11 +33,10 @@ class Occurrences:
         self._queue: deque[Occurrence] = deque()
         self._future: asyncio.Future[None] | None = None
         self._registrations: list[ConnectionCallback] = []
-        self._ended = connection.reason is not None or not events
+        self._ended = connection.reason is not None or connection.left or not events
         if not self._ended:
             for event in events:
                 self._registrations.append(connection.listen(event, self._note, ("occurrence",)))
-            self._registrations.append(connection.listen(CONN_TEARDOWN, self._end, ()))
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -63,7 +62,7 @@ class Occurrences:
         """Take note of no more; what was noted can still be taken."""
         for registration in self._registrations:
             registration.cancel()
-        self._end()
+        self.end()
 
     def needs_engine(self) -> bool:
         """Whether the handler waits for something that only the engine can bring."""
@@ -78,7 +77,8 @@ class Occurrences:
             self._connection.pressure.hold(self)
         self._wake()
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """The connection is over; called by it."""
         self._ended = True
         self._connection.pressure.let_go(self)
         self._wake()

@@ -73,6 +73,9 @@ cdef class MonitorConnection:
     cdef readonly bint left
     cdef uint32_t rule                     # the engine's number of the registration it came from
 
+    cdef list occurrences                  # those of events(), or None
+
+    cdef void end_occurrences(self)
     cdef void close(self, object reason)
     cdef object pop(self)
     cdef Stream earlier(self)

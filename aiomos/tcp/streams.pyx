@@ -621,6 +621,7 @@ cdef class MonitorConnection:
 
     cdef void close(self, object reason):
         self.reason = reason
+        self.end_occurrences()
         if self.wiring.closers is not None:
             for future in self.wiring.closers:
                 wake(future)
@@ -692,7 +693,17 @@ cdef class MonitorConnection:
         Raises:
             RegistrationError: one of them is no event.
         """
-        return Occurrences(self, events)
+        occurrences = Occurrences(self, events)
+        if self.occurrences is None:
+            self.occurrences = []
+        self.occurrences.append(occurrences)
+        return occurrences
+
+    cdef void end_occurrences(self):
+        if self.occurrences is not None:
+            for occurrences in self.occurrences:
+                occurrences.end()
+            self.occurrences = None                # they know the connection: no cycle is left behind
 
     @property
     def pressure(self):
@@ -737,6 +748,7 @@ cdef class MonitorConnection:
         if self.left:
             return
         self.left = True
+        self.end_occurrences()
         for half in (self.client, self.server):
             (<Stream> half).drop()
             (<Stream> half).ended = True

@@ -21,6 +21,7 @@ cdef class Flow:
     cdef Flow sibling                  # the next app's view of the same flow
     cdef object _ctx
     cdef dict own                      # callbacks of this connection only, by the engine's Call; or None
+    cdef list timers                   # set on it; or None
     cdef set silenced                  # callbacks and predicates that raised; or None
     # Of the first view of a flow only:
     cdef list connections              # the engine's: MonitorConnections, in order of registration; None once it ended

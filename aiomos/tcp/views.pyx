@@ -38,7 +38,6 @@ from aiomos.tcp.seq cimport seq_lt
 from aiomos.tcp.wire cimport NO_VLAN
 
 from enum import IntEnum
-from math import inf
 
 from aiomos.errors import FlowClosed
 from aiomos.tcp.levels import Level
@@ -228,10 +227,10 @@ cdef class Flow:
 
         Raises:
             FlowClosed: the flow has ended.
-            ValueError: *delay* is negative, or not finite.
+            ValueError: *delay* is negative, or more than 1e9.
         """
-        if not 0 <= delay < inf:
-            raise ValueError(f"a timer runs out after a number of seconds from 0 on, not {delay}")
+        if not 0 <= delay <= 1e9:
+            raise ValueError(f"a timer runs out after 0 to 1e9 seconds, not {delay}")
         return self._engine().set_timer(self, delay, function)
 
     def stop(self):
