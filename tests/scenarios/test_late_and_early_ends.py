@@ -1,0 +1,290 @@
+"""Handlers that begin late, apps that stop in the middle of something, errors that end a run."""
+
+import pytest
+
+import aiomos
+from aiomos import (
+    CONN_SETUP,
+    ERROR,
+    PKT_IN,
+    App,
+    Flow,
+    Gap,
+    Hook,
+    Level,
+    MonitorConnection,
+    Occurrence,
+    Packet,
+    Settings,
+)
+from aiomos.engine import Engine
+from aiomos.tcp.streams import Pressure
+from aiomos.testing.scenario import Frame
+from aiomos.ude.filters import Filter
+from tests.events import play
+from tests.traffic import Traffic
+
+
+def batches(*payloads: bytes) -> list[Frame]:
+    """A connection whose client sends these, a batch each."""
+    traffic = Traffic()
+    conn = traffic.connection()
+    for payload in payloads:
+        traffic.cut()
+        conn.client(payload)
+    conn.close()
+    return traffic.frames
+
+
+def test_a_late_reader_of_a_half_with_a_hole() -> None:
+    """What is held beyond the hole is not its turn yet."""
+    traffic = Traffic()
+    conn = traffic.connection()
+    conn.client(b"early")
+    traffic.cut()
+    conn.client(b"tail!", at=10)
+    traffic.cut()
+    conn.client(b"more!", at=15)
+    for _ in range(3):
+        traffic.cut()
+        conn.server(b"x")
+    conn.close()
+    app: App[None] = App("app")
+    got: list[bytes | tuple[int, int]] = []
+    app.track(level=Level.STREAM)
+
+    @app.on(PKT_IN)
+    def begin(pkt: Packet) -> None:
+        if pkt.payload == b"more!":
+            begin.cancel()
+
+            @app.monitor(midstream=True, gaps="mark")
+            async def read(conn: MonitorConnection) -> None:
+                items = [item async for item in conn.client]
+                got.extend((item.offset, item.length) if isinstance(item, Gap) else item for item in items)
+
+    play(traffic.frames, app, batch=1)
+    assert got == [(0, 5), (5, 5), b"tail!more!"]
+
+
+@pytest.mark.parametrize("disturbed", [True, False])
+def test_what_is_kept_for_a_late_handler_is_kept_until_it_has_it(*, disturbed: bool) -> None:
+    """Though another app leaves the flow in between."""
+    app, other = App[None]("app"), App[None]("other")
+    got: list[bytes] = []
+
+    @app.monitor(start=app.ude(PKT_IN)(lambda pkt: pkt.payload == b"go"))
+    async def read(conn: MonitorConnection) -> None:
+        got.append(await conn.client.read())
+
+    @other.on(PKT_IN)
+    def leave(pkt: Packet, flow: Flow) -> None:
+        if disturbed and pkt.payload == b"late":
+            flow.stop()
+
+    traffic = Traffic()
+    conn = traffic.connection()
+    for payload in (b"a", b"b", b"c", b"go", b"late"):
+        conn.client(payload)
+    conn.close()
+    play(traffic.frames, app, other, batch=4)
+    assert got == [b"abcgolate"]
+
+
+@pytest.mark.parametrize("how", ["stop", "leave"])
+def test_the_events_of_a_connection_end_when_it_is_left(how: str) -> None:
+    app: App[None] = App("app")
+    connections: list[MonitorConnection] = []
+    ended: list[int] = []
+
+    @app.monitor()
+    async def listen(conn: MonitorConnection) -> None:
+        connections.append(conn)
+        seen: list[Occurrence] = [occurrence async for occurrence in conn.events(PKT_IN)]
+        ended.append(len(seen))
+
+    @app.on(PKT_IN)
+    def go(pkt: Packet, flow: Flow) -> None:
+        if pkt.payload == b"stop":
+            flow.stop() if how == "stop" else connections[0].leave()
+
+    play(batches(b"a", b"b", b"stop", b"d"), app, batch=1)
+    assert len(ended) == 1
+
+
+def test_a_stop_inside_an_event_raised_by_hand_counts_outside() -> None:
+    app: App[None] = App("app")
+    log: list[str] = []
+    alarm = app.event("alarm")
+
+    @app.on(PKT_IN)
+    def first(pkt: Packet, flow: Flow) -> None:
+        if pkt.payload == b"x":
+            app.emit(alarm, flow)
+
+    app.on(alarm)(lambda flow: (log.append("stop"), flow.stop()))
+
+    @app.on(PKT_IN)
+    def second(pkt: Packet) -> None:
+        log.append(pkt.payload.decode())
+
+    play(batches(b"x", b"y"), app)
+    assert log == ["", "", "", "stop"]
+
+
+def test_a_stop_counts_for_the_other_callbacks_of_the_connection() -> None:
+    app: App[None] = App("app")
+    log: list[str] = []
+
+    @app.monitor()
+    async def listen(conn: MonitorConnection) -> None:
+        conn.on(PKT_IN, lambda flow: (log.append("first"), flow.stop()))
+        conn.on(PKT_IN, lambda: log.append("second"))
+        await conn.closed()
+
+    play(batches(b"1", b"2", b"3"), app, batch=1)
+    assert log == ["first"]
+
+
+def test_the_filter_of_an_event_upon_one_raised_by_hand() -> None:
+    app: App[None] = App("app")
+    log: list[str] = []
+    base = app.event("base")
+    child = app.ude(base, filter="port 9999")(lambda: True)
+    picked = app.ude(base, filter="port 80")(lambda: True)
+    app.on(child)(lambda: log.append("child"))
+    app.on(picked)(lambda: log.append("picked"))
+    app.on(CONN_SETUP)(lambda flow: app.emit(base, flow))
+    traffic = Traffic()
+    traffic.connection().close()
+    play(traffic.frames, app)
+    assert log == ["picked"]
+
+
+def synack_first() -> list[Frame]:
+    traffic = Traffic()
+    conn = traffic.connection(opened=False)
+    conn.segment("server", at=-1, flags="SA")
+    conn.sent["client"] = 0
+    traffic.cut()
+    conn.segment("client", at=-1, flags="S")
+    conn.segment("client")
+    conn.client(b"hello")
+    conn.close()
+    return traffic.frames
+
+
+def test_a_syn_that_comes_late_does_not_undo_a_stop() -> None:
+    app: App[None] = App("app")
+    seen: list[Packet] = []
+
+    @app.on(PKT_IN, midstream=True)
+    def once(pkt: Packet, flow: Flow) -> None:
+        seen.append(pkt.copy())
+        flow.stop()
+
+    report = play(synack_first(), app)
+    assert len(seen) == 1
+    assert report.counters["midstream"] == 0
+
+
+def test_a_syn_that_comes_late_leaves_the_callbacks_of_a_connection() -> None:
+    app: App[None] = App("app")
+    seen: list[int] = []
+
+    @app.monitor(level=Level.STATE, midstream=True)
+    async def listen(conn: MonitorConnection) -> None:
+        seen.append(len([occurrence async for occurrence in conn.events(PKT_IN)]))
+
+    play(synack_first(), app, batch=1)
+    assert seen[0] > 3
+
+
+def test_watch_sets_are_given_back() -> None:
+    """However often apps come and go, a flow can be watched by any set of them."""
+
+    def fail(_function: object, _flow: Flow | None, error: Exception) -> None:
+        raise error
+
+    engine = Engine(Settings(), bytes(16), fail)
+    everything = Filter("").program
+    engine.add_rule(everything, Level.STATE)
+    traffic = Traffic()
+    traffic.connection()
+    engine.feed_frames(traffic.frames)
+    for _ in range(4200):
+        account = engine.add_account("guest")
+        engine.pick_up([engine.add_rule(everything, Level.STATE, account=account, midstream=True)])
+        engine.remove_account(account)
+    opened: list[MonitorConnection] = []
+
+    def opener(flow: Flow) -> MonitorConnection:
+        opened.append(MonitorConnection(flow, Pressure(1, 1), engine.released, "mark", wanted=False))
+        return opened[-1]
+
+    waiting = engine.add_rule(everything, Level.STATE, account=engine.add_account("late"))
+    engine.start_at(waiting, CONN_SETUP, opener)
+    engine.add_rule(everything, Level.STATE, account=engine.add_account("early"), opener=opener)
+    traffic.frames.clear()
+    traffic.connection(port=2000)
+    engine.feed_frames(traffic.frames)
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize("hook", [Hook.SENDER, Hook.RECEIVER])
+def test_an_error_that_ends_the_run_leaves_the_engine_whole(hook: Hook) -> None:
+    """It is raised once the batch is done: no flow is left half way, and finish() ends all."""
+
+    def fail(_function: object, _flow: Flow | None, error: Exception) -> None:
+        raise error
+
+    engine = Engine(Settings(), bytes(16), fail)
+    rule = engine.add_rule(Filter("").program, Level.STATE)
+    states: list[tuple[str | None, bool]] = []
+
+    def refuse(pkt: Packet) -> None:
+        if pkt.rst:
+            raise ValueError("on purpose")
+
+    engine.add_call(rule, PKT_IN, hook, refuse, ("pkt",))
+    engine.add_call(
+        rule,
+        aiomos.CONN_TEARDOWN,
+        Hook.RECEIVER,
+        lambda flow: states.append((flow.reason, flow.closed)),
+        ("flow",),
+    )
+    traffic = Traffic()
+    conn = traffic.connection()
+    conn.segment("client", flags="RA")
+    with pytest.raises(ValueError, match="on purpose"):
+        engine.feed_frames(traffic.frames)
+    while engine.finish():
+        pass
+    assert states == [("rst", True)]
+    held = {name: n for name, n in engine.statistics().items() if name.startswith("held.") and n}
+    assert held == {}
+
+
+def test_a_handler_that_is_too_slow_is_told() -> None:
+    """Bytes that it did not take in time are an ERROR of its app."""
+    app: App[None] = App("app")
+    told: list[tuple[str | None, int | None]] = []
+
+    @app.monitor()
+    async def wait(conn: MonitorConnection) -> None:
+        await conn.client.read(1)
+        await conn.closed()
+
+    @app.on(ERROR)
+    def note(event: Occurrence) -> None:
+        told.append((event.kind, event.length))
+
+    budgets = aiomos.Budgets(stream_bytes=1000, stream_bytes_total=1 << 30)
+    play(
+        batches(*(bytes(1000) for _ in range(8))),
+        app,
+        batch=1,
+        settings=Settings(budgets=budgets, on_error="raise"),
+    )
+    assert ("gap.unread", 1000) in told
