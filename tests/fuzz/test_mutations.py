@@ -57,13 +57,14 @@ def all_choices(seed: random.Random) -> Iterator[Choices]:
             midstream=seed.random() < 0.7,
             overlap=seed.choice(OVERLAPS),
             batch=seed.choice((1, 7, 64)),
+            watched=seed.random() < 0.1,
         )
 
 
 @each_capture
 def test_a_whole_capture(path: Path) -> None:
     check_capture(path.read_bytes(), Choices())
-    check_frames(read_frames(path)[:MOST_FRAMES], Choices(tight=True))
+    check_frames(read_frames(path)[:MOST_FRAMES], Choices(tight=True, watched=False))
 
 
 @each_capture
@@ -105,7 +106,7 @@ def test_a_file_cut_at_every_length_class(path: Path) -> None:
     chosen = random.Random(path.name)
     lengths = [*FILE_LENGTHS, *(chosen.randrange(len(data) + 1) for _ in range(MUTATIONS))]
     for length in lengths:
-        check_capture(data[:length], Choices())
+        check_capture(data[:length], Choices(watched=chosen.random() < 0.1))
 
 
 @each_capture
