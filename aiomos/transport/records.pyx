@@ -50,6 +50,7 @@ cdef inline void emit(
     frame.time_ns = time_ns
     frame.linktype = interface.linktype
     frame.interface = interface.index
+    frame.offload = NULL
     parser.count += 1
     parser.unordered += time_ns < parser.last_ns
     parser.last_ns = time_ns

@@ -1,0 +1,17 @@
+# What every transport looks like that takes frames from a wire as they come, and sends some.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t
+
+from aiomos.transport.frame cimport Frame
+from aiomos.transport.source cimport FrameSource
+
+cdef class Transport(FrameSource):
+    cdef list held                     # bytes of a batch that was received as Python objects
+    cdef Frame* room                   # its frames
+    cdef size_t room_size
+
+    cdef uint16_t linktype_of(self, size_t interface) except? 0
+    cdef int reserve(self, size_t count) except -1
+
+    # Send frames in order, each by its `interface`; their bytes are borrowed until this returns.
+    cdef int send_frames(self, const Frame* frames, size_t count) except -1

@@ -1,0 +1,119 @@
+"""Transports: where frames come from as they arrive, and where they go to.
+
+A transport owns descriptors and knows nothing of flows; the runtime waits on it, the engine takes its batches and
+gives it frames to send. It is also all that another kind of wire has to be: `Transport` says how.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport free, realloc
+
+import time
+
+cdef enum:
+    LINKTYPE_ETHERNET = 1
+
+
+cdef class Transport(FrameSource):
+    """Take frames from a wire as they come, and send some.
+
+    To make one in Python, give a subclass `fileno`, `receive` and, where frames can be sent, `send`. The transports of
+    aiomos do the same natively: `read_batch` fills the batch, and frames are sent without a copy.
+
+    Attributes:
+        forwards: For each interface the one by which its frames go on, in line; empty for one that only watches.
+        virtual: Whether its time is its own, as that of a simulation: nobody waits for it, `pass_time` moves it on.
+        ended: Whether no frame will ever come again.
+    """
+
+    forwards = ()
+    virtual = False
+    ended = False
+
+    def __dealloc__(self):
+        free(self.room)
+
+    def fileno(self):
+        """Return the descriptor that is readable when frames wait; that of an epoll, where there are several."""
+        raise NotImplementedError(f"{type(self).__name__} has no fileno()")
+
+    def receive(self):
+        """Return the frames that wait now, some thousand at most, as ``(time_ns, data, interface)``; never block."""
+        raise NotImplementedError(f"{type(self).__name__} has neither receive() nor read_batch()")
+
+    def send(self, frame, interface=0):
+        """Send a frame now; one that the wire does not take is counted, not raised.
+
+        Args:
+            frame: Its bytes, from the link layer on.
+            interface: Index of the interface by which it is to leave.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot send")
+
+    def now(self):
+        """Return its time, in nanoseconds since the epoch."""
+        return time.time_ns()
+
+    def pass_time(self, until):
+        """Of a virtual transport: let time pass until the next frame arrives, yet not beyond *until*.
+
+        Args:
+            until: Nanoseconds since the epoch; None for no bound.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no time of its own")
+
+    def statistics(self):
+        """Return counters by name; those of the kernel, such as ``received`` and ``dropped``, among them."""
+        return {}
+
+    cpdef bint read_batch(self) except -1:
+        """Make the frames that wait the current batch, without blocking; the one before is void.
+
+        Returns:
+            False when none waits.
+
+        Raises:
+            TransportError: the wire is gone for good.
+        """
+        cdef bytes data
+        cdef size_t count = 0
+        cdef Frame* frame
+        self.count = 0
+        self.held = [(time_ns, bytes(data), interface) for time_ns, data, interface in self.receive()]
+        if not self.held:
+            return False
+        self.reserve(len(self.held))
+        for time_ns, data, interface in self.held:
+            frame = &self.room[count]
+            frame.data = <const uint8_t*> <const char*> data
+            frame.caplen = frame.wirelen = <uint32_t> len(data)
+            frame.time_ns = time_ns
+            frame.linktype = self.linktype_of(interface)
+            frame.interface = <uint16_t> interface
+            frame.offload = NULL
+            count += 1
+        return self.deliver(self.room, count)
+
+    cdef uint16_t linktype_of(self, size_t interface) except? 0:
+        if interface < <size_t> len(self.interfaces):
+            return self.interfaces[interface].linktype
+        return LINKTYPE_ETHERNET
+
+    cdef int reserve(self, size_t count) except -1:
+        cdef Frame* room
+        if count > self.room_size:
+            room = <Frame*> realloc(self.room, count * sizeof(Frame))
+            if room == NULL:
+                raise MemoryError(f"no memory for a batch of {count} frames")
+            self.room, self.room_size = room, count
+        return 0
+
+    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+        cdef size_t i
+        for i in range(count):
+            self.send(<bytes> frames[i].data[:frames[i].caplen], frames[i].interface)
+        return 0
+
+    cpdef close(self):
+        """Let go of descriptors and memory; the current batch is void. May be called again."""
+        FrameSource.close(self)
+        self.held = None
