@@ -1,6 +1,7 @@
 # The gate through which TCP processing calls apps.
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from aiomos.registry cimport Account, Call, Node, Registry
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -36,6 +37,15 @@ cdef struct Moment:
     uint8_t before             # of STATE_CHANGE
     uint8_t after
     bint by_hand               # emitted by an app
+
+cdef inline void moment_begin(Moment* m, int slot, FlowRecord* flow, int side, const WirePacket* packet,
+                              int64_t now_ns) noexcept nogil:
+    memset(m, 0, sizeof(Moment))
+    m.slot = slot
+    m.flow = flow
+    m.scene.side = side
+    m.scene.packet = packet
+    m.scene.now_ns = now_ns
 
 cdef bint is_open(Flow view) noexcept
 

@@ -28,7 +28,7 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.holdings cimport track_read
 from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
-from aiomos.tcp.views cimport make_flow
+from aiomos.tcp.views cimport make_flow, state_named
 from aiomos.ude.machine cimport Program, predicates_fire, run_filter
 from aiomos.ude.rules cimport (
     ANY_SET,
@@ -49,7 +49,6 @@ from aiomos.ude.slots cimport (
 import heapq
 
 from aiomos.errors import FlowClosed
-from aiomos.tcp.views import State
 from aiomos.ude.events import ErrorKind, Occurrence, RexmitKind
 
 cdef enum:
@@ -58,7 +57,6 @@ cdef enum:
     MOST_EVIDENCE = 65536      # bytes of old and new that an occurrence carries
 
 cdef tuple SIDES = ("client", "server")
-cdef tuple STATES = (None, *State)
 # In the order of the anomalies of tcp/monitor; those that are no error have no name here.
 cdef tuple ERROR_KINDS = (
     *list(ErrorKind)[:12], None, None, None, None, *list(ErrorKind)[12:20], None, None, None, None, None, None, None,
@@ -134,12 +132,7 @@ cdef class Callbacks(Registry):
         cdef Moment m
         if packet != NULL and not is_awaited(self, slot, flow, packet):
             return 0
-        memset(&m, 0, sizeof(m))
-        m.scene.packet = packet
-        m.scene.side = side
-        m.scene.now_ns = packet.time_ns if packet != NULL else self.now_ns
-        m.flow = flow
-        m.slot = slot
+        moment_begin(&m, slot, flow, side, packet, packet.time_ns if packet != NULL else self.now_ns)
         return self.happen(&m)
 
     cdef int happen(self, Moment* m) except -1 nogil:
@@ -312,7 +305,7 @@ cdef class Callbacks(Registry):
         elif m.slot == SLOT_REXMIT:
             fields["kind"] = REXMIT_KINDS[m.what]
         elif m.slot == SLOT_STATE or m.slot == SLOT_STATE_SENDER:
-            fields["before"], fields["after"] = STATES[m.before], STATES[m.after]
+            fields["before"], fields["after"] = state_named(m.before), state_named(m.after)
         if m.length:
             fields["offset"], fields["length"] = m.offset, m.length
             if m.scene.packet != NULL and (m.slot == SLOT_REXMIT or m.what == WHAT_CONFLICT):
@@ -510,10 +503,7 @@ cdef class Callbacks(Registry):
             if not (timer.active and is_open(timer.view) and self.is_watched(timer.view)):
                 continue
             timer.active = False
-            memset(&m, 0, sizeof(m))
-            m.flow = <FlowRecord*> timer.view.r
-            m.scene.now_ns = timer.due_ns
-            m.slot = SLOT_TIMEOUT
+            moment_begin(&m, SLOT_TIMEOUT, <FlowRecord*> timer.view.r, CLIENT, NULL, timer.due_ns)
             if timer.function is None:
                 m.only = (<Account> timer.view.account).rules
                 self.happen(&m)

@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from aiomos.callbacks cimport Callbacks, Moment
-from aiomos.registry cimport Account
+from aiomos.registry cimport Account, Call
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.reassembly cimport Track
@@ -30,6 +30,7 @@ cdef class Delivery(Callbacks):
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil
     cdef uint32_t find_run(self, uint32_t index, Moment* m) noexcept nogil
     cdef int watch(self, FlowRecord* flow, uint64_t mask) except -1 nogil
+    cdef int watch_less(self, Flow view, Call shared) except -1
     cdef int sweep(self) except -1
     cdef void relevel(self, FlowRecord* flow)
     cdef void settle(self, Half* half, const Need* need) noexcept

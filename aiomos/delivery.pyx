@@ -6,9 +6,9 @@ bytes for those who look at them later, pushes bytes and gaps to connections, an
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from aiomos.callbacks cimport WHAT_GAP, Callbacks, Moment, is_open
+from aiomos.callbacks cimport WHAT_GAP, Callbacks, Moment, is_open, moment_begin
 from aiomos.registry cimport Account, Call, encode
 from aiomos.tcp.chunks cimport Gap, chunk_offset, new_chunk, new_gap
 from aiomos.tcp.flows cimport (
@@ -46,6 +46,7 @@ from aiomos.tcp.reassembly cimport (
     track_open,
 )
 from aiomos.tcp.retention cimport track_forget, track_keep
+from aiomos.tcp.views cimport reason_named
 from aiomos.ude.rules cimport (
     ANY_SET,
     MAX_SETS,
@@ -63,6 +64,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_NEW_DATA
 from collections import deque
 
 from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug, RegistrationError
+from aiomos.tcp.chunks import GAP_NAMES
 
 cdef enum:
     STATE_LEVEL = 1
@@ -71,9 +73,6 @@ cdef enum:
     HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
     HISTORY_CHUNKS = 65536
     MOST_RANGES = 64           # stretches of kept bytes that a late reader is given
-
-cdef tuple GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
-cdef tuple REASON_NAMES = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
 
 
 cdef class Past:
@@ -130,14 +129,10 @@ cdef class Delivery:
         for side in range(2):
             index = track_at(&self.streams, flow.halves[side].track).out_head if flow.halves[side].track else 0
             while index:
-                memset(&m, 0, sizeof(m))
+                moment_begin(&m, SLOT_NEW_DATA, flow, side, NULL, self.now_ns)
                 index = self.find_run(index, &m)
                 if not m.length:
                     break
-                m.flow = flow
-                m.slot = SLOT_NEW_DATA
-                m.scene.side = side
-                m.scene.now_ns = self.now_ns
                 self.happen(&m)
                 if not flow.halves[side].track or not track_at(&self.streams, flow.halves[side].track).out_head:
                     break                          # those who were told want no more
@@ -266,11 +261,27 @@ cdef class Delivery:
 
     def ignore(self, Flow view not None, Call own not None):
         """Take back what listen() did."""
+        cdef Call shared
         own.active = False
         for shared, calls in (view.own or {}).items():
             if own in calls:
                 view.own[shared] = [call for call in calls if call is not own]
+                if not view.own[shared]:
+                    del view.own[shared]
+                    self.watch_less(view, shared)
                 return
+
+    cdef int watch_less(self, Flow view, Call shared) except -1:
+        """The last of an app's calls that one call stands for on a flow has gone."""
+        cdef FlowRecord* flow = <FlowRecord*> view.r
+        cdef uint16_t watchers
+        if not shared.active or not is_open(view):     # its rule's number may be another one's by now
+            return 0
+        watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) & ~shared.rule_bit)
+        if watchers != ANY_SET:                    # else what it costs stays as it is
+            flow.watchers = watchers
+            self.relevel(flow)
+        return 0
 
     cdef int sweep(self) except -1:
         """Rules were removed: have every flow do no more than those that are left need."""
@@ -391,14 +402,15 @@ cdef class Delivery:
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
         """Give a stream that begins late what is kept of the bytes that went by, and a gap for what is not."""
         cdef Stream stream = connection.server if side else connection.client
-        cdef Track* track = track_at(&self.streams, flow.halves[side].track)
+        cdef uint32_t index = flow.halves[side].track
+        cdef Track* track = track_at(&self.streams, index)
         cdef uint64_t starts[MOST_RANGES]
         cdef uint64_t ends[MOST_RANGES]
         cdef uint64_t due = part_at(&self.streams, track.out_head).offset if track.out_head else track.edge
         cdef uint64_t at = 0, end
         cdef size_t count, i
         cdef uint8_t* target = NULL
-        if due == 0 or not stream.wanted:
+        if not index or due == 0 or not stream.wanted:
             return 0
         count = track_ranges(&self.streams, track, starts, ends, MOST_RANGES)
         for i in range(count):
@@ -411,7 +423,9 @@ cdef class Delivery:
                 self.push_missed(stream, at, starts[i])
                 at = starts[i]
             chunk = new_chunk(at, self.now_ns, <Py_ssize_t> (end - at), &target)
-            track_read(&self.streams, track, at, end - at, target)
+            if (flow.halves[side].track != index
+                    or track_read(&self.streams, track, at, end - at, target) < end - at):
+                break                              # told of an unread chunk, the app has had them let go
             self.push(flow, side, self.rule_accounts[connection.rule], stream, chunk, 0)
             at = end
         if at < due:
@@ -419,6 +433,8 @@ cdef class Delivery:
         return 0
 
     cdef int push_missed(self, Stream stream, uint64_t start, uint64_t end) except -1:
+        if not stream.wanted:
+            return 0
         self.streams.gaps[GAP_UNREAD] += 1
         self.streams.gap_bytes[GAP_UNREAD] += end - start
         stream.push(new_gap(start, end - start, self.now_ns, "unread"), 0)
@@ -494,11 +510,7 @@ cdef class Delivery:
     cdef int raise_unread(self, FlowRecord* flow, int side, Account account, object chunk) except -1:
         """Tell an app that its handler has been too slow for a chunk."""
         cdef Moment m
-        memset(&m, 0, sizeof(m))
-        m.flow = flow
-        m.slot = SLOT_ERROR
-        m.scene.side = side
-        m.scene.now_ns = self.now_ns
+        moment_begin(&m, SLOT_ERROR, flow, side, NULL, self.now_ns)
         m.what = WHAT_GAP + GAP_UNREAD
         m.offset = chunk_offset(chunk)
         m.length = <uint64_t> PyBytes_GET_SIZE(chunk)
@@ -584,7 +596,7 @@ cdef class Delivery:
             for connection in first.connections:
                 connection.client.end(None)
                 connection.server.end(None)
-                connection.close(REASON_NAMES[flow.reason])
+                connection.close(reason_named(flow.reason))
             first.connections = None               # they know the flow: no cycle is left behind
             self.views[flow.hold] = None
             self.free_views.append(flow.hold)

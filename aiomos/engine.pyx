@@ -73,7 +73,6 @@ from aiomos.tcp.monitor cimport (
 from aiomos.tcp.pool cimport pool_at, pool_take
 from aiomos.tcp.reassembly cimport (
     BASED,
-    GAP_REASONS,
     HOLED,
     PART_CAPTURE_END,
     PART_END,
@@ -99,7 +98,6 @@ from aiomos.tcp.wire cimport (
     RST,
     SYN,
     WIRE_FRAGMENT,
-    WIRE_KINDS,
     WIRE_MALFORMED,
     WIRE_TCP,
     decode_frame,
@@ -129,6 +127,8 @@ from aiomos.ude.slots cimport (
 )
 
 from aiomos.errors import RegistrationError
+from aiomos.tcp.chunks import GAP_NAMES
+from aiomos.tcp.packets import KIND_NAMES
 from aiomos.ude.events import Hook
 
 
@@ -149,17 +149,12 @@ cdef enum:
     PROTO_TCP = 6
     MOST_IP_LENGTH = 1 << 20   # of a super-frame of segmentation offload, with room to spare
 
-cdef tuple KIND_NAMES = (
-    "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "malformed.link", "malformed.ip",
-    "malformed.ip_cut", "malformed.extension", "malformed.tcp", "malformed.tcp_cut", "malformed.checksum",
-    "malformed.tunnel")
 cdef tuple ANOMALY_NAMES = (
     "no_ack", "bad_flags", "out_of_window", "bad_ack", "bad_reset", "syn_in_connection", "bad_synack", "paws",
     "after_fin", "unsigned", "bad_options", "ack_unseen", "keep_alive", "zero_window_probe", "syn_retry",
     "urgent")
-cdef tuple GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
 OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
-assert len(KIND_NAMES) == WIRE_KINDS and len(ANOMALY_NAMES) == ANOMALIES and len(GAP_NAMES) == GAP_REASONS
+assert len(ANOMALY_NAMES) == ANOMALIES
 
 
 cdef class Engine(Hooks):
@@ -856,15 +851,16 @@ cdef class Engine(Hooks):
             ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
             believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``evicted``, ``released_early``
             (closed flows that made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked),
-            ``no_memory``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``defrag.*``; ``held.*``,
-            records in use.
+            ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
+            ``defrag.*``; ``held.*``, records in use.
         """
         counters = {"frames": self.frames}
         counters.update({name: self.kinds[i] for i, name in enumerate(KIND_NAMES)})
         counters.update({
             "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count, "evicted": self.evicted,
             "released_early": self.released_early, "orphans": self.orphans, "unwatched": self.unwatched,
-            "no_memory": self.no_memory, "conflicts": self.streams.conflicts,
+            "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
+            "conflicts": self.streams.conflicts,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
             "held.pieces": self.streams.store.pieces.in_use, "held.parts": self.streams.parts.in_use,
             "held.blocks": self.streams.store.small.in_use + self.streams.store.large.in_use,

@@ -7,8 +7,8 @@ between, those who watch are called. docs/reference/events.md has the order as a
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
-from aiomos.callbacks cimport WHAT_CONFLICT, WHAT_GAP, WHAT_MALFORMED, Moment
-from aiomos.tcp.flows cimport CLOSED, KEEP, MIDSTREAM, RESET_BY_SERVER, SINK, make_key
+from aiomos.callbacks cimport WHAT_CONFLICT, WHAT_GAP, WHAT_MALFORMED, Moment, moment_begin
+from aiomos.tcp.flows cimport CLIENT, CLOSED, KEEP, MIDSTREAM, RESET_BY_SERVER, SINK, make_key
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_conflict
 from aiomos.tcp.monitor cimport ANOMALIES, JOINED, PAYLOAD_OK, REBASED, RESTARTED, monitor_segment, state_of
@@ -84,18 +84,15 @@ cdef class Hooks(Delivery):
         cdef Moment m
         cdef uint64_t offset = 0, length = 0
         cdef int64_t start
+        cdef int what
         if (not track.flags & BASED or outcome & (JOINED | RESTARTED | REBASED)
                 or not (packet.payload_len or packet.flags & (SYN | FIN))):
             return 0
         start = offset_of(track, data_seq(packet))
-        memset(&m, 0, sizeof(m))
-        m.what = track_judge(&self.streams, track, half, packet, (outcome & PAYLOAD_OK) != 0, before_nxt)
-        if m.what:
-            m.flow = flow
-            m.scene.packet = packet
-            m.slot = SLOT_REXMIT
-            m.scene.side = side
-            m.scene.now_ns = packet.time_ns
+        what = track_judge(&self.streams, track, half, packet, (outcome & PAYLOAD_OK) != 0, before_nxt)
+        if what:
+            moment_begin(&m, SLOT_REXMIT, flow, side, packet, packet.time_ns)
+            m.what = what
             m.offset = <uint64_t> max(start, 0)
             m.segment_offset = <uint64_t> start    # modulo 2**64: it may lie before the first byte
             m.length = <uint64_t> max(start + packet.payload_len - <int64_t> m.offset, 0)
@@ -121,12 +118,7 @@ cdef class Hooks(Delivery):
     cdef int raise_change(self, int slot, FlowRecord* flow, int side, const Packet* packet,
                           const Before* before) except -1 nogil:
         cdef Moment m
-        memset(&m, 0, sizeof(m))
-        m.flow = flow
-        m.scene.packet = packet
-        m.slot = slot
-        m.scene.side = side
-        m.scene.now_ns = packet.time_ns
+        moment_begin(&m, slot, flow, side, packet, packet.time_ns)
         m.before = before.states[side]
         m.after = state_of(flow.halves[side].facts)
         return self.happen(&m)
@@ -134,12 +126,7 @@ cdef class Hooks(Delivery):
     cdef int raise_error(self, FlowRecord* flow, int side, const Packet* packet, int what, uint64_t offset,
                          uint64_t length) except -1 nogil:
         cdef Moment m
-        memset(&m, 0, sizeof(m))
-        m.flow = flow
-        m.scene.packet = packet
-        m.slot = SLOT_ERROR
-        m.scene.side = side
-        m.scene.now_ns = packet.time_ns if packet != NULL else self.now_ns
+        moment_begin(&m, SLOT_ERROR, flow, side, packet, packet.time_ns if packet != NULL else self.now_ns)
         m.what = what
         m.offset = offset
         m.length = length
@@ -165,20 +152,19 @@ cdef class Hooks(Delivery):
         """Raise an event of a packet that belongs to no flow, or not yet; its sender counts as the client."""
         cdef const Interest* all_rules = &self.rules.interests[MAX_SETS]
         cdef Moment m
+        cdef uint64_t rules
         if not all_rules.events >> slot & 1:
             return 0
-        memset(&m, 0, sizeof(m))
         if decoded.kind != WIRE_TCP:
             decoded.from_low = make_key(&decoded.packet, &decoded.key)
+        rules = rules_match_packet(&self.rules, &decoded.key, decoded.from_low, slot)
+        if not rules:
+            return 0
+        moment_begin(&m, slot, NULL, CLIENT, &decoded.packet, decoded.packet.time_ns)
         m.scene.key = &decoded.key
         m.scene.client_is_low = decoded.from_low
-        m.rules = rules_match_packet(&self.rules, m.scene.key, m.scene.client_is_low, slot)
-        if not m.rules:
-            return 0
-        m.scene.packet = &decoded.packet
         m.scene.kind = decoded.kind
-        m.slot = slot
-        m.scene.now_ns = decoded.packet.time_ns
+        m.rules = rules
         if all_rules.udes[slot]:
             self.judge(&m, all_rules.udes[slot])
         if all_rules.plain >> slot & 1 or m.fired & all_rules.called[slot]:

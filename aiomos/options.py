@@ -10,6 +10,7 @@ import inspect
 import re
 import types
 from collections.abc import Callable, Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,7 +26,17 @@ BOOLEANS = {
 }
 COLLECTIONS = (list, tuple, set, frozenset)
 UNIONS = (Union, types.UnionType)
-WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", Path: "a path"}
+WORDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    Path: "a path",
+    IPv4Address: "an IPv4 address such as 10.0.0.1",
+    IPv6Address: "an IPv6 address such as fd00::1",
+    IPv4Network: "an IPv4 network such as 10.0.0.0/8",
+    IPv6Network: "an IPv6 network such as fd00::/8",
+}
 
 
 @attrs.frozen

@@ -10,7 +10,25 @@ from libc.string cimport memset
 
 from aiomos.ude.machine cimport Predicates
 from aiomos.ude.rules cimport MAX_SETS, Interest, Rule, rules_changed, rules_open
-from aiomos.ude.slots cimport SLOT_ERROR, SLOT_OUT, SLOTS
+from aiomos.ude.slots cimport (
+    SLOT_EMITTED,
+    SLOT_ERROR,
+    SLOT_NEW_DATA,
+    SLOT_ORPHAN,
+    SLOT_OUT,
+    SLOT_PKT,
+    SLOT_PKT_SENDER,
+    SLOT_RAW,
+    SLOT_REXMIT,
+    SLOT_SETUP,
+    SLOT_START,
+    SLOT_START_SENDER,
+    SLOT_STATE,
+    SLOT_STATE_SENDER,
+    SLOT_TEARDOWN,
+    SLOT_TIMEOUT,
+    SLOTS,
+)
 
 from aiomos.errors import RegistrationError
 from aiomos.ude.combining import combine
@@ -21,13 +39,19 @@ cdef enum:
     MOST_EVENTS = 64           # user-defined ones of one slot
 
 cdef dict SLOT_OF = {
-    (Event.PKT_IN, Hook.RAW): 0, (Event.PKT_IN, Hook.SENDER): 1, (Event.PKT_IN, Hook.RECEIVER): 2,
-    (Event.PKT_OUT, Hook.RECEIVER): 3, (Event.CONN_START, Hook.SENDER): 4, (Event.CONN_START, Hook.RECEIVER): 5,
-    (Event.CONN_SETUP, Hook.RECEIVER): 6, (Event.CONN_NEW_DATA, Hook.RECEIVER): 7,
-    (Event.CONN_TEARDOWN, Hook.RECEIVER): 8, (Event.ERROR, Hook.RECEIVER): 9,
-    (Event.STATE_CHANGE, Hook.SENDER): 10, (Event.STATE_CHANGE, Hook.RECEIVER): 11,
-    (Event.ORPHAN, Hook.RECEIVER): 12, (Event.REXMIT, Hook.RECEIVER): 13, (Event.TIMEOUT, Hook.RECEIVER): 14,
-    (None, Hook.RECEIVER): 15}
+    (Event.PKT_IN, Hook.RAW): SLOT_RAW,
+    (Event.PKT_IN, Hook.SENDER): SLOT_PKT_SENDER, (Event.PKT_IN, Hook.RECEIVER): SLOT_PKT,
+    (Event.PKT_OUT, Hook.RECEIVER): SLOT_OUT,
+    (Event.CONN_START, Hook.SENDER): SLOT_START_SENDER, (Event.CONN_START, Hook.RECEIVER): SLOT_START,
+    (Event.CONN_SETUP, Hook.RECEIVER): SLOT_SETUP,
+    (Event.CONN_NEW_DATA, Hook.RECEIVER): SLOT_NEW_DATA,
+    (Event.CONN_TEARDOWN, Hook.RECEIVER): SLOT_TEARDOWN,
+    (Event.ERROR, Hook.RECEIVER): SLOT_ERROR,
+    (Event.STATE_CHANGE, Hook.SENDER): SLOT_STATE_SENDER, (Event.STATE_CHANGE, Hook.RECEIVER): SLOT_STATE,
+    (Event.ORPHAN, Hook.RECEIVER): SLOT_ORPHAN,
+    (Event.REXMIT, Hook.RECEIVER): SLOT_REXMIT,
+    (Event.TIMEOUT, Hook.RECEIVER): SLOT_TIMEOUT,
+    (None, Hook.RECEIVER): SLOT_EMITTED}
 # What can be asked for; an occurrence is an event with a copy of the packet.
 cdef tuple ASKED = (*CALLBACK_PARAMETERS, "occurrence")
 

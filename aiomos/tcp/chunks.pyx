@@ -5,6 +5,7 @@ from cpython.object cimport PyTypeObject
 from libc.string cimport memcpy
 
 from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.reassembly cimport GAP_REASONS
 
 
 cdef extern from *:
@@ -41,6 +42,10 @@ cdef extern from *:
     """
     object aiomos_chunk_type()
     object aiomos_new_chunk(PyTypeObject* type, Py_ssize_t length)
+
+# What apps and counters call the reasons of gaps, in the order of tcp/reassembly.
+GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
+assert len(GAP_NAMES) == GAP_REASONS
 
 # Offset and time of a chunk stand in the object's own memory behind the bytes, so that it is one allocation without
 # a dict. That is why every chunk is made by new_chunk().

@@ -432,7 +432,7 @@ cdef Packet decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, ui
     """A packet that owns the bytes of a frame; *vlan* is that of a tag which the frame has lost."""
     cdef WirePacket decoded
     cdef Frame frame = Frame(data=data, caplen=captured, wirelen=wire_len, time_ns=time_ns, linktype=linktype,
-                             interface=0)
+                             interface=0, offload=NULL)
     cdef DecodeOptions options = DecodeOptions(verify_checksums=False, decapsulate=False)
     cdef int kind = decode_frame(&frame, &options, &decoded)
     if kind > WIRE_FRAGMENT:

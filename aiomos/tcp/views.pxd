@@ -1,5 +1,5 @@
 # What Python sees of a flow record: read at the moment of asking, kept when the flow ends.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half as HalfRecord
@@ -39,4 +39,6 @@ cdef class Half:
     cdef const Track* track(self) noexcept
     cdef void add_to(self, dict fields, tuple names)
 
+cdef object state_named(uint8_t state)
+cdef object reason_named(uint8_t reason)
 cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account, object engine)

@@ -79,6 +79,16 @@ cdef enum:
     FEW_RANGES = 32
 
 
+cdef object state_named(uint8_t state):
+    """The `State` of a number; None for 0."""
+    return STATES[state]
+
+
+cdef object reason_named(uint8_t reason):
+    """What apps call the reason for which a flow has ended; None for 0."""
+    return REASONS[reason]
+
+
 cdef Flow make_flow(const FlowRecord* record, const Streams* streams, uint32_t index, object account, object engine):
     cdef Flow flow = Flow.__new__(Flow)
     flow.r = record

@@ -21,4 +21,4 @@ ctypedef struct Frame:
     int64_t time_ns        # since the epoch
     uint16_t linktype      # LINKTYPE_ number of the capture format
     uint16_t interface     # index of the interface it was captured on, or is to leave by
-    const Offload* offload # NULL: the frame is as it stands
+    const Offload* offload  # NULL: the frame is as it stands

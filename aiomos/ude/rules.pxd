@@ -39,6 +39,7 @@ ctypedef struct Rules:
     uint64_t retired           # removed; to be forgotten by all sets before their numbers are used again
     uint64_t sets[4096]        # watch sets that flows name by their index; the first is empty
     uint32_t set_count
+    uint64_t sets_full         # how often a set found no room
     Interest interests[4097]   # of each set; the last is that of all rules together, for ANY_SET
 
 # What the rules of a set need of a flow together.

@@ -124,6 +124,7 @@ cdef uint16_t rules_intern(Rules* rules, uint64_t mask) noexcept nogil:
         if rules.sets[at] == mask:
             return <uint16_t> at
     if rules.set_count == MAX_SETS:
+        rules.sets_full += 1
         return ANY_SET
     rules.sets[rules.set_count] = mask
     join_interests(rules, mask, &rules.interests[rules.set_count])

@@ -853,6 +853,42 @@ def test_a_callback_of_a_connection_can_be_cancelled(app: App[None]) -> None:
     assert held(report) == {}
 
 
+@pytest.mark.parametrize("how", ["callbacks", "events"])
+def test_the_last_callback_of_a_connection_takes_its_level_along(app: App[None], how: str) -> None:
+    """Not before: there are two of the same event."""
+    levels: list[Level] = []
+    told: list[bytes] = []
+
+    @app.monitor(level=Level.STATE)
+    async def handle(conn: MonitorConnection) -> None:
+        ends: list[Callable[[], object]]
+        if how == "callbacks":
+            ends = [
+                conn.on(CONN_NEW_DATA, lambda half: told.append(half.peek(0, 9))).cancel for _ in range(2)
+            ]
+        else:
+            ends = [conn.events(CONN_NEW_DATA).close for _ in range(2)]
+
+        def count(pkt: Packet) -> None:
+            if pkt.payload:
+                ends.pop()()
+
+        counting = conn.on(PKT_IN, count)
+        async for _ in conn.events(PKT_OUT):
+            if not ends:
+                counting.cancel()
+
+    other: App[None] = App("other")
+    other.on(PKT_OUT)(lambda half: levels.append(half.level))
+    c = opened()
+    for payload in (b"a", b"b"):
+        c.client("PA", payload).server("A")
+    report = play(c.close().frames, app, other)
+    raised = CONN_NEW_DATA.level
+    assert levels[:8] == [Level.STATE] + [raised] * 4 + [Level.STATE] * 3
+    assert held(report) == {}
+
+
 def test_what_cannot_be_listened_to_on_a_connection(app: App[None]) -> None:
     done: list[bool] = []
 

@@ -1,10 +1,13 @@
 """Handlers that begin late, apps that stop in the middle of something, errors that end a run."""
 
+from collections.abc import Callable
+
 import pytest
 
 import aiomos
 from aiomos import (
     CONN_SETUP,
+    CONN_START,
     ERROR,
     PKT_IN,
     App,
@@ -231,6 +234,27 @@ def test_watch_sets_are_given_back() -> None:
     assert len(opened) == 2
 
 
+def test_watch_sets_for_which_there_is_no_room_are_counted() -> None:
+    """Which of 13 watch a flow, the bits of its port say."""
+    engine = Engine(Settings(), bytes(16), lambda *_: None)
+
+    def stopper(bit: int) -> Callable[[Flow], None]:
+        return lambda flow: None if flow.client.port >> bit & 1 else flow.stop()
+
+    for bit in range(13):
+        rule = engine.add_rule(Filter("").program, Level.STATE)
+        engine.add_call(rule, CONN_START, Hook.RECEIVER, stopper(bit), ("flow",))
+    full: list[int] = []
+    for ports in (range(1, 1000), range(1000, 4200)):
+        traffic = Traffic()
+        for port in ports:
+            traffic.connection(port, opened=False).segment("client", at=-1, flags="S")
+        engine.feed_frames(traffic.frames)
+        full.append(engine.statistics()["watch_sets_full"])
+    assert full[0] == 0
+    assert full[1] > 0
+
+
 @pytest.mark.parametrize("hook", [Hook.SENDER, Hook.RECEIVER])
 def test_an_error_that_ends_the_run_leaves_the_engine_whole(hook: Hook) -> None:
     """It is raised once the batch is done: no flow is left half way, and finish() ends all."""
@@ -264,6 +288,45 @@ def test_an_error_that_ends_the_run_leaves_the_engine_whole(hook: Hook) -> None:
     assert states == [("rst", True)]
     held = {name: n for name, n in engine.statistics().items() if name.startswith("held.") and n}
     assert held == {}
+
+
+def test_what_is_let_go_while_a_late_handler_is_given_it_is_a_gap() -> None:
+    """Told that the first stretch is unread, the app does what has the kept bytes forgotten."""
+    traffic = Traffic()
+    conn = traffic.connection()
+    for _ in range(4):
+        conn.server(bytes(1000))
+    conn.client(b"early hole", captured=5)
+    conn.client(b"tail!")
+    conn.client(b"more!")  # what came last is remembered in any case
+    conn.server(b"go")
+    conn.close()
+    app: App[None] = App("app")
+    told: list[tuple[int | None, int | None]] = []
+    got: list[bytes | tuple[int, int]] = []
+    first: list[MonitorConnection] = []
+
+    @app.monitor(level=Level.STREAM)
+    async def wait(conn: MonitorConnection) -> None:
+        first.append(conn)
+        await conn.server.read(1)
+        await conn.closed()
+
+    @app.monitor(start=app.ude(PKT_IN)(lambda pkt: pkt.payload == b"go"), gaps="mark")
+    async def read(conn: MonitorConnection) -> None:
+        items = [item async for item in conn.client]
+        got.extend((item.offset, item.length) if isinstance(item, Gap) else item for item in items)
+
+    @app.on(ERROR)
+    def note(event: Occurrence) -> None:
+        if event.kind == "gap.unread" and event.side == "client":
+            told.append((event.offset, event.length))
+            first[0].on(PKT_IN, lambda: None)
+
+    budgets = aiomos.Budgets(stream_bytes=1 << 20, stream_bytes_total=1000)
+    play(traffic.frames, app, batch=1, settings=Settings(budgets=budgets, on_error="raise"))
+    assert told == [(0, 5)]
+    assert got == [(0, 5), (5, 5), (10, 10)]
 
 
 def test_a_handler_that_is_too_slow_is_told() -> None:

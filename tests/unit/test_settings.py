@@ -1,7 +1,7 @@
 """Settings and the records of options beneath them."""
 
 import enum
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal
 
@@ -148,6 +148,7 @@ def test_every_setting_is_described() -> None:
         ("7", int | None, 7),
         ("x", int | str, "x"),
         ("10.0.0.1", IPv4Address, IPv4Address("10.0.0.1")),
+        ("fd00::/8", IPv4Network | IPv6Network, IPv6Network("fd00::/8")),
     ],
 )
 def test_text_is_read_as_the_annotation_says(text: str, kind: Any, value: Any) -> None:
@@ -177,6 +178,18 @@ def test_a_description_gives_name_kind_default_and_help() -> None:
     assert (colour.default, colour.kind) == ("red", "one of red, blue")
     assert (depth.name, depth.default, depth.help) == ("inner.depth", "3", "How deep.")
     assert (hidden.default, hidden.help) == ("false", "")
+
+
+def test_addresses_and_networks_are_described_by_examples() -> None:
+    @attrs.frozen
+    class Addressed:
+        host: IPv4Address
+        networks: tuple[IPv4Network | IPv6Network, ...]
+
+    assert [info.kind for info in describe(Addressed)] == [
+        "an IPv4 address such as 10.0.0.1",
+        "an IPv4 network such as 10.0.0.0/8 or an IPv6 network such as fd00::/8, or several separated by commas",
+    ]
 
 
 def test_every_default_reads_back_as_itself() -> None:
