@@ -15,10 +15,12 @@ from aiomos.errors import (
     EngineBug,
     FilterSyntaxError,
     FlowClosed,
+    NotInLineError,
     OptionError,
     RegistrationError,
     StalePacketError,
     StreamGap,
+    TransportError,
 )
 from aiomos.settings import Budgets, Settings, Timeouts
 from aiomos.tcp.levels import Level
@@ -108,6 +110,7 @@ __all__ = [
     "MonitorConnection",
     "MonitorRegistration",
     "Network",
+    "NotInLineError",
     "Occurrence",
     "OptionError",
     "Packet",
@@ -122,6 +125,7 @@ __all__ = [
     "StreamGap",
     "Timeouts",
     "TrackRegistration",
+    "TransportError",
     "UserEvent",
     "__version__",
     "run",

@@ -6,6 +6,7 @@ from libc.string cimport memset
 from aiomos.registry cimport Account, Call, Node, Registry
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Flows
+from aiomos.tcp.outlet cimport Outlet
 from aiomos.tcp.packets cimport Packet
 from aiomos.tcp.reassembly cimport Streams
 from aiomos.tcp.views cimport Flow
@@ -67,6 +68,10 @@ cdef class Callbacks(Registry):
     cdef list views                    # Python's Flow by Flow.hold of the record: that of one app, others behind it
     cdef list free_views
     cdef object on_callback_error
+    cdef readonly Outlet outlet        # frames to be sent
+    cdef public object on_news         # called when something is to be sent, or due, that no batch has brought about; or None
+    cdef public object read_clock      # nanoseconds since the epoch, of a live transport; or None
+    cdef bint busy                     # a batch is being processed: what it brings about is looked at afterwards
     cdef Packet packet                 # lent to the callbacks of the moment
     cdef list passing                  # views made for the last callbacks of flows that nobody knew
     cdef Moment* current               # of the callbacks that run now
@@ -76,6 +81,8 @@ cdef class Callbacks(Registry):
     cdef Py_ssize_t most_timers        # beyond which those are let go that will not run out
     cdef uint64_t tickets
 
+    cdef int tell_news(self) except -1
+    cdef int64_t clock(self)
     cdef int signal(self, FlowRecord* flow) except -1 nogil
     cdef int raise_event(self, int slot, FlowRecord* flow, int side, const WirePacket* packet) except -1 nogil
     cdef int happen(self, Moment* m) except -1 nogil

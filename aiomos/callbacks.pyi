@@ -2,6 +2,7 @@ from collections.abc import Callable
 from typing import final
 
 from aiomos.registry import Registry
+from aiomos.tcp.outlet import Outlet
 from aiomos.tcp.views import Flow
 from aiomos.ude.user import UserEvent
 
@@ -16,5 +17,9 @@ class Timer:
     def cancel(self) -> None: ...
 
 class Callbacks(Registry):
+    on_news: Callable[[], None] | None
+    read_clock: Callable[[], int] | None
+    @property
+    def outlet(self) -> Outlet: ...
     def emit(self, event: UserEvent, view: Flow) -> None: ...
     def set_timer(self, view: Flow, delay: float, function: Callable[[Flow], object] | None) -> Timer: ...

@@ -95,6 +95,7 @@ cdef class Callbacks(Registry):
 
     def __cinit__(self):
         self.views, self.free_views, self.timers = [None], [], []
+        self.outlet = Outlet()
         self.timer_ns = INT64_MAX
         self.most_timers = FEW_TIMERS
 
@@ -105,6 +106,12 @@ cdef class Callbacks(Registry):
 
     cdef void watch_errors(self, bint watched) noexcept:
         self.streams.log_incidents = watched
+
+    cdef int tell_news(self) except -1:
+        """Something has been asked for between two batches."""
+        if not self.busy and self.on_news is not None:
+            self.on_news()
+        return 0
 
     # --- raising --------------------------------------------------------------------------------------
 
@@ -442,6 +449,12 @@ cdef class Callbacks(Registry):
 
     # --- timers ---------------------------------------------------------------------------------------
 
+    cdef int64_t clock(self):
+        """The time now: that of the frame in hand, or between batches that of the transport, if it has one."""
+        if not self.busy and self.read_clock is not None:
+            return max(<int64_t> self.read_clock(), self.now_ns)
+        return self.now_ns
+
     def set_timer(self, Flow view not None, delay, function):
         """Have a timer of a flow run out after *delay* seconds of the engine's clock; see `Flow.timer`."""
         cdef Timer timer = Timer()
@@ -451,7 +464,7 @@ cdef class Callbacks(Registry):
         if len(self.timers) >= self.most_timers:
             self.drop_timers()
         timer.view, timer.function, timer.active = view, function, True
-        timer.due_ns = self.now_ns + nanoseconds(delay)
+        timer.due_ns = self.clock() + nanoseconds(delay)
         self.tickets += 1
         heapq.heappush(self.timers, (timer.due_ns, self.tickets, timer))
         if view.timers is None:
@@ -460,7 +473,9 @@ cdef class Callbacks(Registry):
             view.timers = [other for other in view.timers if (<Timer> other).active]
         view.timers.append(timer)
         self.timer_ns = self.timers[0][0]
-        self.next_tick_ns = min(self.next_tick_ns, self.timer_ns)
+        if timer.due_ns == self.timer_ns:
+            self.next_tick_ns = min(self.next_tick_ns, self.timer_ns)
+            self.tell_news()
         return timer
 
     cdef int call_timer(self, Timer timer, Moment* m) except -1:

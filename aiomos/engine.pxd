@@ -38,6 +38,7 @@ cdef class Engine(Hooks):
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
+    cdef int on_packet(self, Decoded* decoded) except -1 nogil
     cdef int on_fragment(self, Decoded* decoded) except -1 nogil
     cdef int on_tcp(self, Decoded* decoded) except -1 nogil
     cdef int process(self, FlowRecord* flow, int side, const Packet* packet) except -1 nogil

@@ -8,7 +8,7 @@ which run at their very moment.
 The engine does no input or output and reads no clock: time is that of the frames.
 """
 
-from libc.stdint cimport INT64_MIN, uint8_t, uint16_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint8_t, uint16_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp, memcpy, memset
 
@@ -55,6 +55,7 @@ from aiomos.tcp.flows cimport (
     wheel_due,
     wheel_first,
     wheel_link,
+    wheel_next,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport (
@@ -104,6 +105,7 @@ from aiomos.tcp.wire cimport (
     decode_ip,
 )
 from aiomos.transport.source cimport FrameSource
+from aiomos.transport.transport cimport Transport
 from aiomos.ude.machine cimport Program
 from aiomos.ude.rules cimport (
     MAX_RULES,
@@ -307,13 +309,54 @@ cdef class Engine(Hooks):
         self.run_batch(source.frames, source.count)
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1:
-        if self.chatty:                            # the interpreter is needed at every packet: do not let it go
-            self.run(frames, count)
-        else:
-            with nogil:
+        self.busy = True
+        try:
+            if self.chatty:                        # the interpreter is needed at every packet: do not let it go
                 self.run(frames, count)
-        self.deliver()
+            else:
+                with nogil:
+                    self.run(frames, count)
+            self.deliver()
+        finally:
+            self.busy = False
         return self.raise_fatal()
+
+    def pass_time(self, int64_t now_ns):
+        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
+        if now_ns <= self.now_ns:
+            return
+        self.now_ns = now_ns
+        if now_ns < self.next_tick_ns:
+            return
+        self.busy = True
+        try:
+            with nogil:
+                self.advance(now_ns)
+            self.deliver()
+        finally:
+            self.busy = False
+        self.raise_fatal()
+
+    @property
+    def next_deadline(self):
+        """When pass_time() has something to do if no frame comes before, seconds since the epoch; None: never."""
+        cdef int64_t due = min(wheel_next(&self.flows), self.timer_ns)
+        return seconds(due) if due != INT64_MAX else None
+
+    # --- sending --------------------------------------------------------------------------------------
+
+    def flush(self, Transport transport not None):
+        """Have a transport send what is to be sent."""
+        if self.outlet.count:
+            try:
+                transport.send_frames(self.outlet.frames, self.outlet.count)
+            finally:
+                self.outlet.clear()
+
+    def send(self, frame, interface, linktype):
+        """Send a frame of an app's making: after those before it, when the batch is done, or at once between batches."""
+        self.outlet.send(frame, interface, linktype)
+        self.tell_news()
 
     def feed_frames(self, frames):
         """Process ``(time_ns, data, linktype, wirelen)`` tuples as one batch; for tests and small tools."""
@@ -341,12 +384,16 @@ cdef class Engine(Hooks):
         cdef size_t done = 0
         if self.remaining == NULL:
             self.list_remaining()
-        with nogil:
-            while self.remaining_count and done < FINISH_SLICE:
-                self.remaining_count -= 1
-                done += 1
-                self.end_flow(self.remaining[self.remaining_count], REASON_END_OF_CAPTURE)
-        self.deliver()
+        self.busy = True
+        try:
+            with nogil:
+                while self.remaining_count and done < FINISH_SLICE:
+                    self.remaining_count -= 1
+                    done += 1
+                    self.end_flow(self.remaining[self.remaining_count], REASON_END_OF_CAPTURE)
+            self.deliver()
+        finally:
+            self.busy = False
         self.raise_fatal()
         return self.remaining_count > 0
 
@@ -369,7 +416,7 @@ cdef class Engine(Hooks):
         cdef size_t done = 0, size, i
         cdef Decoded* decoded
         cdef int64_t time_ns
-        cdef uint32_t unbound = self.rules.interests[MAX_SETS].events
+        cdef bint in_line = self.outlet.in_line
         while done < count:
             size = count - done
             if size > GROUP:
@@ -383,16 +430,26 @@ cdef class Engine(Hooks):
                     if time_ns >= self.next_tick_ns:
                         self.advance(time_ns)
                 self.kinds[decoded.kind] += 1
-                if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
-                    self.raise_unbound(SLOT_RAW, decoded)
-                if decoded.kind == WIRE_TCP:
-                    self.on_tcp(decoded)
-                elif decoded.kind == WIRE_FRAGMENT:
-                    self.on_fragment(decoded)
-                elif decoded.kind >= WIRE_MALFORMED and unbound >> SLOT_ERROR & 1:
-                    self.on_malformed(decoded)
+                if in_line:
+                    self.outlet.enter(&frames[done + i], &decoded.packet)
+                    self.on_packet(decoded)
+                    self.outlet.leave()
+                else:
+                    self.on_packet(decoded)
             done += size
         self.frames += count
+        return 0
+
+    cdef int on_packet(self, Decoded* decoded) except -1 nogil:
+        cdef uint32_t unbound = self.rules.interests[MAX_SETS].events
+        if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
+            self.raise_unbound(SLOT_RAW, decoded)
+        if decoded.kind == WIRE_TCP:
+            return self.on_tcp(decoded)
+        if decoded.kind == WIRE_FRAGMENT:
+            return self.on_fragment(decoded)
+        if decoded.kind >= WIRE_MALFORMED and unbound >> SLOT_ERROR & 1:
+            return self.on_malformed(decoded)
         return 0
 
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil:
@@ -819,8 +876,9 @@ cdef class Engine(Hooks):
 
     @property
     def now(self):
-        """Time of the latest frame, seconds since the epoch; 0.0 before the first."""
-        return seconds(self.now_ns) if self.now_ns != INT64_MIN else 0.0
+        """Time of the latest frame, or live the time, seconds since the epoch; 0.0 before the first."""
+        cdef int64_t now_ns = self.clock()
+        return seconds(now_ns) if now_ns != INT64_MIN else 0.0
 
     def open_flows(self):
         """Yield what is known of each flow that has not ended, as a `Flow` that stays as it is."""
@@ -869,6 +927,7 @@ cdef class Engine(Hooks):
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
+        counters.update({f"in_line.{name}": value for name, value in self.outlet.statistics().items()})
         counters.update({f"defrag.{name}": value for name, value in self.defragmenter.statistics().items()})
         return counters
 

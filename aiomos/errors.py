@@ -10,14 +10,16 @@
     ├── AppLoadError        (ImportError)           name of an app on the command line
     ├── StalePacketError    (RuntimeError)          packet kept beyond its callback
     ├── FlowClosed          (RuntimeError)          flow that has ended
+    ├── NotInLineError      (RuntimeError)          packet that is only watched, not passed on
     ├── ControlError        (OSError)               control socket, or command sent to it
     │   the peer, the path or a budget did it: raised where the stream is read
     ├── StreamGap           (OSError)               bytes that will not come
     ├── ConnectionReset     (ConnectionResetError)  RST
     ├── ConnectionTimedOut  (TimeoutError)          silence
     ├── ConnectionEvicted   (ConnectionError)       budget
-    │   the input file did it: raised from the run
+    │   the input did it: raised from the run
     ├── CaptureError        (ValueError)            capture file
+    ├── TransportError      (OSError)               interface, or the right to use it
     │   aiomos did it
     └── EngineBug           (SystemError)           broken promise inside the engine
 
@@ -193,6 +195,26 @@ class FlowClosed(AiomosError, RuntimeError):
     """
 
     summary = "the flow has ended"
+
+
+class NotInLineError(AiomosError, RuntimeError):
+    """A packet was to be dropped, changed or sent where that is not possible.
+
+    When: a verdict such as `Packet.drop` where traffic is only watched; ``engine.send`` offline.
+
+    Remedy: run in line, ``aiomos run ... --bridge A B``.
+    """
+
+    summary = "packets can be dropped and changed only in line: aiomos run ... --bridge A B"
+
+
+class TransportError(AiomosError, OSError):
+    """A transport cannot be opened, or its wire is gone for good.
+
+    When: no such interface, no right to open it, or an interface that was removed while it was watched.
+
+    Remedy: the message says it; ``aiomos doctor`` looks at what a live run needs.
+    """
 
 
 class CaptureError(AiomosError, ValueError):

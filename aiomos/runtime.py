@@ -6,11 +6,11 @@ run. Offline nothing is dropped: when a handler is slow, the pump waits for it.
 
 import asyncio
 import gc
-import heapq
 import inspect
-import itertools
 import os
+import signal
 import socket
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
@@ -40,15 +40,19 @@ from aiomos.errors import (
     ConnectionTimedOut,
     RegistrationError,
     StreamGap,
+    TransportError,
 )
+from aiomos.live import LivePump
 from aiomos.logging import get_logger
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
+from aiomos.sleepers import Sleepers
 from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection, Pressure
 from aiomos.tcp.views import Flow
 from aiomos.transport.captures import open_captures
 from aiomos.transport.source import FrameSource
+from aiomos.transport.transport import Transport
 from aiomos.ude.filters import Filter
 from aiomos.ude.parameters import place
 
@@ -190,13 +194,14 @@ class Runtime:
     Args:
         pcap: Captures to read: files, patterns, ``-`` for standard input; merged by time.
         source: Frames from elsewhere, instead of *pcap*.
+        transport: Frames from a wire, as they come, instead of *pcap*.
         settings: Budgets, time-outs, how frames are read.
-        progress: Called now and then while frames are read.
+        progress: Called now and then while captures are read.
 
     Raises:
         CaptureError: a file is no capture.
         OSError: a file cannot be opened.
-        ValueError: neither or both of *pcap* and *source*.
+        ValueError: none or several of *pcap*, *source* and *transport*.
 
     Use it as an async context manager; leaving it cancels what still runs and closes the source::
 
@@ -211,14 +216,19 @@ class Runtime:
         *,
         pcap: Sequence[str | os.PathLike[str]] | None = None,
         source: FrameSource | None = None,
+        transport: Transport | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
     ) -> None:
-        if (pcap is None) == (source is None):
-            raise ValueError("a Runtime reads either pcap=[...] or source=...")
+        if [pcap, source, transport].count(None) != 2:
+            raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
         self.settings = settings or Settings()
-        self.source = source if source is not None else open_captures(pcap or [], block_size=BLOCK_SIZE)
+        self.transport = transport
+        self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed)
+        if transport is not None:
+            self.engine.outlet.open(transport.forwards)
+            self.engine.read_clock = transport.now
         self._attachments: dict[App, Attachment] = {}
         self._pressures: list[Pressure] = []
         self._own_pressure = self._new_pressure()  # of listeners, and of whoever belongs to no app
@@ -226,9 +236,10 @@ class Runtime:
         self._logged: Counter[object] = Counter()
         self._progress = progress
         self._listeners: set[Listener] = set()
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._ticket = itertools.count()
+        self._sleepers = Sleepers()
         self._pump_task: asyncio.Task[None] | None = None
+        self._live: LivePump | None = None
+        self._stopped = False
         self._finished = False
         self._out_of_frames = False
         self._fatal: BaseException | None = None
@@ -527,6 +538,8 @@ class Runtime:
     def statistics(self) -> dict[str, int]:
         """Return the engine's counters, and those of handlers, callbacks and readers."""
         counters: dict[str, int] = self.engine.statistics()
+        if self.transport is not None:
+            counters |= {f"transport.{name}": count for name, count in self.transport.statistics().items()}
         for pressure in self._pressures:
             counters["gap.unread"] += pressure.overflows
             counters["gap_bytes.unread"] += pressure.overflow_bytes
@@ -540,16 +553,23 @@ class Runtime:
         assert self._pump_task is not None
         await self._pump_task
 
+    def stop(self) -> None:
+        """Have a live run end: flows end where they stand, handlers come to their end, and `run` returns."""
+        self._stopped = True
+        if self._live is not None:
+            self._live.stop()
+
     async def _pump(self) -> None:
-        broken: CaptureError | None = None
+        broken: CaptureError | TransportError | None = None
         _current.set(self)
         try:
             try:
                 await self._read_all()
-            except CaptureError as error:
+            except (CaptureError, TransportError) as error:
                 broken = error
             while self.engine.finish():
                 await self._turn()
+            self._flush()
             await self._drain()
         finally:
             self._finished = True
@@ -559,6 +579,14 @@ class Runtime:
             raise broken
 
     async def _read_all(self) -> None:
+        if self.transport is None:
+            await self._read_source()
+        elif self.transport.virtual:
+            await self._read_virtual(self.transport)
+        else:
+            await self._read_live(self.transport)
+
+    async def _read_source(self) -> None:
         source, engine = self.source, self.engine
         while source.read_batch():
             engine.feed(source)
@@ -566,9 +594,37 @@ class Runtime:
             if self._progress is not None:
                 self._progress(source.position(), source.total(), source.frames_read)
 
+    async def _read_live(self, transport: Transport) -> None:
+        """Process frames as they come; slow handlers are not waited for, what does not fit is a gap."""
+        self._live = LivePump(self.engine, transport, self._sleepers, self._next_turn)
+        if not self._stopped:
+            names = [interface.name for interface in transport.interfaces]
+            get_logger("aiomos").info("ready", interfaces=names, apps=[app.name for app in self.apps])
+            await self._live.run()
+
+    async def _read_virtual(self, transport: Transport) -> None:
+        """Process frames at the pace of a simulation: its time stands still while handlers run."""
+        engine = self.engine
+        while not self._stopped:
+            if transport.read_batch():
+                engine.feed(transport)
+            else:
+                due = [at for at in (engine.next_deadline, self._sleepers.due) if at is not None]
+                if transport.ended and self._sleepers.due is None:
+                    return
+                transport.pass_time(round(min(due) * 1e9) if due else None)
+                engine.pass_time(transport.now())
+            self._flush()
+            await self._turn()
+            self._flush()
+
+    def _flush(self) -> None:
+        if self.transport is not None:
+            self.engine.flush(self.transport)
+
     async def _turn(self) -> None:
         """Let woken handlers run, and wait for those that have fallen behind."""
-        self._wake_sleepers(self.engine.now)
+        self._sleepers.wake(self.engine.now)
         await asyncio.sleep(0)
         while self._fatal is None and any(pressure.holds_back() for pressure in self._pressures):
             try:
@@ -576,6 +632,10 @@ class Runtime:
                     await self._relieved()
             except TimeoutError:
                 get_logger("aiomos").warning("handlers_slow", unread_bytes=self.unread_bytes)
+        self._next_turn()
+
+    def _next_turn(self) -> None:
+        """Readers have had their turn since the last batch."""
         for pressure in self._pressures:
             pressure.next_turn()
         if self._fatal is not None:
@@ -599,7 +659,8 @@ class Runtime:
 
     def _new_pressure(self) -> Pressure:
         budgets = self.settings.budgets
-        self._pressures.append(Pressure(budgets.stream_bytes, budgets.stream_bytes_total))
+        waits = self.transport is None or self.transport.virtual
+        self._pressures.append(Pressure(budgets.stream_bytes, budgets.stream_bytes_total, waits))
         return self._pressures[-1]
 
     @property
@@ -615,34 +676,34 @@ class Runtime:
     async def _drain(self) -> None:
         """No more frames: let sleepers and handlers come to their end."""
         self._out_of_frames = True
-        self._wake_sleepers(float("inf"))
+        self._sleepers.wake(float("inf"))
         while handlers := self.handlers:
             await asyncio.wait(handlers, return_when=asyncio.FIRST_COMPLETED)
-            self._wake_sleepers(float("inf"))
+            self._sleepers.wake(float("inf"))
             if self._fatal is not None:
                 raise self._fatal
 
     # --- the engine's clock ----------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """The time, in seconds since the epoch: that of the latest frame, or live the wall's; 0.0 before the first."""
+        return self.engine.now
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the engine's clock: packet time offline. When frames run out, all sleepers wake."""
         if seconds <= 0 or self._out_of_frames:
             await asyncio.sleep(0)
             return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self.engine.now + seconds, next(self._ticket), future))
+        future = self._sleepers.add(self.now + seconds)
+        if self._live is not None:
+            self._live.attend_soon()
         pressure = _pressure.get(self._pressures[0])
         pressure.sleeper(1)
         try:
             await future
         finally:
             pressure.sleeper(-1)
-
-    def _wake_sleepers(self, now: float) -> None:
-        while self._sleepers and self._sleepers[0][0] <= now:
-            future = heapq.heappop(self._sleepers)[2]
-            if not future.done():
-                future.set_result(None)
 
     # --- life ------------------------------------------------------------------------------------------
 
@@ -657,12 +718,16 @@ class Runtime:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what still runs and close the source."""
+        """Cancel what still runs, detach the apps and close the source."""
         tasks = [task for task in (*self.handlers, self._pump_task) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self.source.close()
+        try:
+            for app in reversed(self.apps):
+                await self.detach(app)
+        finally:
+            self.source.close()
 
 
 async def sleep(seconds: float) -> None:
@@ -682,18 +747,21 @@ async def serve(
     *apps: App,
     pcap: Sequence[str | os.PathLike[str]] | None = None,
     source: FrameSource | None = None,
+    transport: Transport | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
     control: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Run apps on one engine until frames and handlers have come to an end.
 
-    Start-up functions run first, in order; shut-down functions last, in reverse, however the run ends.
+    Start-up functions run first, in order; shut-down functions last, in reverse, however the run ends. On a live
+    transport SIGINT and SIGTERM end the run in good order; a second one cuts it short.
 
     Args:
         apps: The apps, in the order in which they are to see the traffic.
         pcap: Captures to read.
         source: Frames from elsewhere, instead of *pcap*.
+        transport: Frames from a wire, as they come, instead of *pcap*.
         settings: Budgets, time-outs, how frames are read.
         progress: Called now and then while frames are read.
         control: Path of a socket by which apps are attached and detached meanwhile (`aiomos.control`).
@@ -701,27 +769,52 @@ async def serve(
     Raises:
         CaptureError: a capture is broken; what could be read has been processed.
         OSError: a capture cannot be opened.
+        TransportError: the wire is gone.
     """
     # A socket that cannot be had is an error before an app has touched its files.
     with bound(control) if control is not None else nullcontext() as listener:
-        async with Runtime(pcap=pcap, source=source, settings=settings, progress=progress) as runtime:
+        async with Runtime(
+            pcap=pcap, source=source, transport=transport, settings=settings, progress=progress
+        ) as runtime:
             return await _run_apps(runtime, apps, listener)
 
 
 async def _run_apps(runtime: Runtime, apps: Sequence[App], listener: socket.socket | None) -> Report:
-    """Attach apps, run to the end, and detach those that are there then."""
-    try:
-        for app in apps:
-            await runtime.attach(app)
-        async with answering(listener, runtime) if listener is not None else nullcontext():
+    """Attach apps and run to the end."""
+    for app in apps:
+        await runtime.attach(app)
+    async with answering(listener, runtime) if listener is not None else nullcontext():
+        with _ended_by_signals(runtime):
             try:
                 return await runtime.run()
             except asyncio.CancelledError:
                 await _end_early(runtime)
                 raise
+
+
+@contextmanager
+def _ended_by_signals(runtime: Runtime) -> Iterator[None]:
+    """Have the usual signals end a live run in good order; a second one does what it always does."""
+    if runtime.transport is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def give_up() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+    def stop() -> None:
+        give_up()
+        runtime.stop()
+
+    for number in signals:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
     finally:
-        for app in reversed(runtime.apps):
-            await runtime.detach(app)
+        give_up()
 
 
 async def _end_early(runtime: Runtime) -> None:
@@ -761,6 +854,7 @@ def run(
     *apps: App,
     pcap: Sequence[str | os.PathLike[str]] | None = None,
     source: FrameSource | None = None,
+    transport: Transport | None = None,
     settings: Settings | None = None,
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     progress: Progress | None = None,
@@ -772,6 +866,7 @@ def run(
         apps: The apps.
         pcap: Captures to read.
         source: Frames from elsewhere, instead of *pcap*.
+        transport: Frames from a wire, as they come, instead of *pcap*.
         settings: Budgets, time-outs, how frames are read.
         loop: The event loop: ``uvloop``, or Python's own ``asyncio``.
         progress: Called now and then while frames are read.
@@ -781,7 +876,13 @@ def run(
         KeyboardInterrupt: Ctrl-C; apps have given the results so far.
     """
     main: Coroutine[Any, Any, Report] = serve(
-        *apps, pcap=pcap, source=source, settings=settings, progress=progress, control=control
+        *apps,
+        pcap=pcap,
+        source=source,
+        transport=transport,
+        settings=settings,
+        progress=progress,
+        control=control,
     )
     with _patient_collector(), asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
         return runner.run(main)

@@ -154,6 +154,7 @@ cdef void wheel_link(Flows* flows, Flow* flow, int64_t deadline_ns) noexcept nog
 cdef void wheel_unlink(Flows* flows, Flow* flow) noexcept nogil
 cdef uint32_t wheel_due(Flows* flows, int64_t now_ns) noexcept nogil
 cdef uint32_t wheel_first(const Flows* flows) noexcept nogil
+cdef int64_t wheel_next(const Flows* flows) noexcept nogil
 cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil

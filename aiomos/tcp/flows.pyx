@@ -8,7 +8,7 @@ The wheel has one-second slots and is lazy: a packet does not move its flow. Whe
 in it is asked for its real deadline and linked again where that lies ahead.
 """
 
-from libc.stdint cimport INT64_MIN
+from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -235,6 +235,15 @@ cdef uint32_t wheel_first(const Flows* flows) noexcept nogil:
     """A flow of the slot that comes due next, still linked; 0 when no flow is linked."""
     cdef int64_t due = next_occupied(flows, flows.tick, flows.tick + WHEEL_SLOTS)
     return flows.wheel[due & (WHEEL_SLOTS - 1)]
+
+
+cdef int64_t wheel_next(const Flows* flows) noexcept nogil:
+    """When the next flow is to be looked at, nanoseconds since the epoch; INT64_MAX without flows."""
+    if flows.count == 0:
+        return INT64_MAX
+    if flows.tick == INT64_MIN:
+        return 0
+    return next_occupied(flows, flows.tick, flows.tick + WHEEL_SLOTS) * SECOND
 
 
 # --- eviction queues ------------------------------------------------------------------------------

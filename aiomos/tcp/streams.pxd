@@ -12,6 +12,7 @@ cdef class Pressure:
     cdef readonly uint64_t overflow_bytes
     cdef uint64_t turn                     # how often readers have had their turn
     cdef int64_t sleepers                  # tasks that wait for the engine's clock
+    cdef public bint waits                 # the engine waits for slow readers; live it cannot
     cdef set slow                          # streams beyond half_limit
     cdef public object waiter              # future of the pump while it is held back
 

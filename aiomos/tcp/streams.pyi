@@ -17,7 +17,8 @@ GAPS: tuple[Gaps, ...]
 
 class Pressure:
     HARD: int
-    def __init__(self, half_limit: int, total_limit: int) -> None: ...
+    def __init__(self, half_limit: int, total_limit: int, waits: bool = True) -> None: ...
+    waits: bool
     @property
     def half_limit(self) -> int: ...
     @property

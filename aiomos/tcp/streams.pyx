@@ -34,18 +34,21 @@ cdef class Pressure:
     A stream beyond its limit holds the pump back as long as its handler is busy elsewhere. A handler that itself waits
     for the engine (for the other half, for the end, for the engine's clock) could never catch up if the
     engine waited for it; its unread bytes may grow to ``HARD`` limits. A half that was beyond them when readers
-    last had their turn gets no more until it is read: what comes is a gap.
+    last had their turn gets no more until it is read: what comes is a gap. Where the engine waits for nobody, as live
+    it cannot, that is so beyond one limit.
 
     Args:
         half_limit: Unread bytes of one half at which its reader is slow.
         total_limit: Unread bytes of all halves at which readers are slow.
+        waits: Whether the engine waits for slow readers.
     """
 
     HARD = 16
 
-    def __init__(self, half_limit, total_limit):
+    def __init__(self, half_limit, total_limit, waits=True):
         self.half_limit = half_limit
         self.total_limit = total_limit
+        self.waits = waits
         self.slow = set()
 
     cpdef bint holds_back(self):
@@ -325,6 +328,9 @@ cdef class Stream:
             self.turn = pressure.turn
             self.left_over = self.unread
             self.awaited = self.waiting()
+        if not pressure.waits:
+            return self.left_over > pressure.half_limit or (
+                pressure.left_over > pressure.total_limit and self.left_over > 0)
         if pressure.left_over > 2 * pressure.total_limit and (self.left_over or not self.awaited):
             return True
         if self.left_over <= pressure.half_limit:

@@ -1,0 +1,120 @@
+"""The live pump: what a transport brings is fed to the engine as it comes, inside a running event loop.
+
+The loop calls when the transport's descriptor is readable. One bounded batch is processed then and there, so that a frame
+waits for no task switch, and the loop goes on to the app's own tasks before the next batch. Between frames the loop
+sleeps until the engine or a sleeper is due: idle costs no processor time.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from aiomos.engine import Engine
+from aiomos.sleepers import Sleepers
+from aiomos.transport.transport import Transport
+
+NANOSECOND = 1e-9
+
+
+class LivePump:
+    """Feed an engine from a transport until it is stopped, or the transport has ended.
+
+    Args:
+        engine: The engine.
+        transport: Where frames come from, and go to.
+        sleepers: Tasks to be woken by the engine's clock.
+        next_turn: Called before each batch; what it raises ends the pump.
+    """
+
+    def __init__(
+        self, engine: Engine, transport: Transport, sleepers: Sleepers, next_turn: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._transport = transport
+        self._sleepers = sleepers
+        self._next_turn = next_turn
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._called = False
+
+    async def run(self) -> None:
+        """Run to the end.
+
+        Raises:
+            TransportError: the wire is gone for good.
+        """
+        descriptor = self._transport.fileno()
+        self._engine.on_news = self.attend_soon
+        self._loop.add_reader(descriptor, self._read)
+        try:
+            self._look_at_clock()
+            await self._ended
+        finally:
+            self._loop.remove_reader(descriptor)
+            self._engine.on_news = None
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def stop(self) -> None:
+        """Have `run` return."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def attend_soon(self) -> None:
+        """Look, in the loop's next turn, at what has been asked of the engine between two batches."""
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self._look_soon)
+
+    def _read(self) -> None:
+        """Process the frames that wait, a batch of them."""
+        if self._ended.done():
+            return
+        try:
+            self._next_turn()
+            if self._transport.read_batch():
+                self._engine.feed(self._transport)
+            elif self._transport.ended:
+                self.stop()
+            self._settle()
+        except BaseException as error:
+            self._fail(error)
+
+    def _look_soon(self) -> None:
+        self._called = False
+        self._look_at_clock()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """Let what is due happen."""
+        if self._ended.done():
+            return
+        try:
+            self._next_turn()
+            self._engine.pass_time(self._transport.now())
+            self._settle()
+        except BaseException as error:
+            self._fail(error)
+
+    def _settle(self) -> None:
+        """Send what the engine has to send, wake sleepers, and see that the loop calls when something is due."""
+        self._engine.flush(self._transport)
+        self._sleepers.wake(self._engine.now)
+        due = self._engine.next_deadline
+        sleeper = self._sleepers.due
+        if sleeper is not None:
+            due = sleeper if due is None else min(due, sleeper)
+        if due is None:
+            return
+        when = self._loop.time() + max(due - self._transport.now() * NANOSECOND, 0.0)
+        if self._timer is None or when < self._timer.when():
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)

@@ -1,0 +1,133 @@
+"""The way out: what becomes of the frame in hand, and the frames that a transport is to send after a batch.
+
+In line every frame goes on, in the order in which they came, by the interface that its transport names; unless an app
+drops it. A frame that nobody changes is passed on by its pointer. What apps and the engine send themselves lies in an arena
+that is emptied once the transport has sent it.
+"""
+
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from aiomos.errors import NotInLineError
+
+cdef enum:
+    FEW_FRAMES = 1024
+    ALIGNMENT = 16
+
+
+cdef class Outlet:
+    """Frames to be sent after a batch; in line, the fate of the frame in hand. Made by the engine."""
+
+    def __cinit__(self):
+        memset(self.peers, 0xFF, sizeof(self.peers))
+
+    def __dealloc__(self):
+        cdef size_t i
+        for i in range(self.arena.count):
+            free(self.arena.blocks[i])
+        free(self.frames)
+
+    def open(self, forwards):
+        """Have frames sent.
+
+        Args:
+            forwards: For each interface that by which its frames go on; empty for a transport that only watches.
+        """
+        cdef size_t interface
+        if len(forwards) > MOST_INTERFACES:
+            raise ValueError(f"at most {MOST_INTERFACES} interfaces are in line, not {len(forwards)}")
+        for interface, peer in enumerate(forwards):
+            self.peers[interface] = NOWHERE if peer is None else peer
+        self.in_line, self.is_open = len(forwards) > 0, True
+
+    # --- the frame in hand ----------------------------------------------------------------------------
+
+    cdef void enter(self, const Frame* frame, Packet* packet) noexcept nogil:
+        """Take the next frame in hand."""
+        self.frame = frame[0]
+        self.packet = packet
+        self.dropped = False
+
+    cdef void leave(self) noexcept nogil:
+        """Pass the frame in hand on, unless it was dropped."""
+        cdef uint16_t interface = self.frame.interface
+        self.packet = NULL
+        if self.dropped:
+            self.drops += 1
+            return
+        self.frame.interface = self.peers[interface] if interface < MOST_INTERFACES else NOWHERE
+        if self.frame.interface != NOWHERE and self.emit(&self.frame):
+            self.forwarded += 1
+            self.forwarded_bytes += self.frame.caplen
+
+    # --- what is sent ---------------------------------------------------------------------------------
+
+    cdef bint emit(self, const Frame* frame) noexcept nogil:
+        """Have a frame sent after those that are waiting; false, and counted, without memory."""
+        cdef size_t capacity
+        cdef Frame* frames
+        if self.count == self.capacity:
+            capacity = 2 * self.capacity + FEW_FRAMES
+            frames = <Frame*> realloc(self.frames, capacity * sizeof(Frame))
+            if frames == NULL:
+                self.no_room += 1
+                return False
+            self.frames, self.capacity = frames, capacity
+        self.frames[self.count] = frame[0]
+        self.count += 1
+        return True
+
+    cdef uint8_t* take(self, size_t size) noexcept nogil:
+        """Memory until the frames have been sent; NULL, and counted, if a batch has brought about too much."""
+        cdef Arena* arena = &self.arena
+        cdef uint8_t* found
+        size = (size + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1)
+        while arena.at < arena.count and arena.sizes[arena.at] - arena.used < size:
+            arena.at += 1
+            arena.used = 0
+        if arena.at == arena.count:
+            found = <uint8_t*> malloc(max(size, <size_t> BLOCK_BYTES)) if arena.count < MOST_BLOCKS else NULL
+            if found == NULL:
+                self.no_room += 1
+                return NULL
+            arena.blocks[arena.at] = found
+            arena.sizes[arena.at] = max(size, <size_t> BLOCK_BYTES)
+            arena.count += 1
+        found = arena.blocks[arena.at] + arena.used
+        arena.used += size
+        return found
+
+    cdef void clear(self) noexcept nogil:
+        """The frames have been sent: forget them, and what they lay in, but for one block."""
+        self.count = 0
+        while self.arena.count > 1:
+            self.arena.count -= 1
+            free(self.arena.blocks[self.arena.count])
+        self.arena.at = self.arena.used = 0
+
+    def send(self, const uint8_t[::1] data not None, interface, linktype):
+        """Have a frame sent that an app has made.
+
+        Raises:
+            NotInLineError: there is no wire to send to.
+        """
+        cdef Frame frame
+        cdef uint8_t* copy
+        if not self.is_open:
+            raise NotInLineError("there is no wire to send to: frames come from a capture")
+        if data.shape[0] == 0:
+            raise ValueError("an empty frame cannot be sent")
+        copy = self.take(<size_t> data.shape[0])
+        if copy != NULL:
+            memcpy(copy, &data[0], <size_t> data.shape[0])
+            memset(&frame, 0, sizeof(frame))
+            frame.data, frame.interface, frame.linktype = copy, interface, linktype
+            frame.caplen = frame.wirelen = <unsigned int> data.shape[0]
+            self.originated += self.emit(&frame)
+
+    def statistics(self):
+        """Return counters of frames by name."""
+        return {
+            "forwarded": self.forwarded, "forwarded_bytes": self.forwarded_bytes, "dropped": self.drops,
+            "originated": self.originated, "no_room": self.no_room,
+        }
