@@ -119,6 +119,10 @@ ctypedef struct Packet:
     uint8_t proto              # upper-layer protocol number after extension headers
     uint8_t ttl
     uint8_t tos                # TOS or traffic class, DSCP and ECN
+    const uint8_t* link        # first byte of the frame; NULL for a packet that was put together from fragments
+    uint16_t linktype
+    uint16_t interface         # of the frame
+    bint known                 # came as part of a session (tcp/sessions), or tells of an error of one
     bint transient             # bytes are not from the frame (defragmented): copy what must last beyond this packet
     uint32_t seq
     uint32_t ack

@@ -709,6 +709,10 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     # A capture that states fewer bytes on the wire than it holds is believed in what it holds.
     cdef size_t wire_len = max(frame.wirelen, frame.caplen)
     out.time_ns = frame.time_ns
+    out.link = frame.data
+    out.linktype = frame.linktype
+    out.interface = frame.interface
+    out.known = False
     out.vlan = NO_VLAN
     out.link_layers = 0
     out.transient = False
