@@ -18,9 +18,11 @@ from aiomos.errors import (
     NotInLineError,
     OptionError,
     RegistrationError,
+    SessionError,
     StalePacketError,
     StreamGap,
     TransportError,
+    WorkerError,
 )
 from aiomos.settings import Budgets, Settings, Timeouts
 from aiomos.tcp.levels import Level
@@ -30,6 +32,7 @@ from aiomos.ude.events import (
     CONN_START,
     CONN_TEARDOWN,
     ERROR,
+    FRAME,
     ORPHAN,
     PKT_IN,
     PKT_OUT,
@@ -78,6 +81,7 @@ __all__ = [
     "CONN_START",
     "CONN_TEARDOWN",
     "ERROR",
+    "FRAME",
     "ORPHAN",
     "PKT_IN",
     "PKT_OUT",
@@ -118,6 +122,7 @@ __all__ = [
     "Report",
     "RexmitKind",
     "Runtime",
+    "SessionError",
     "Settings",
     "StalePacketError",
     "State",
@@ -127,6 +132,7 @@ __all__ = [
     "TrackRegistration",
     "TransportError",
     "UserEvent",
+    "WorkerError",
     "__version__",
     "run",
     "serve",

@@ -18,7 +18,7 @@ from aiomos.tcp.levels import Level
 from aiomos.ude.events import ORPHAN, Event, Hook
 from aiomos.ude.filters import Filter
 from aiomos.ude.parameters import callback_parameters, place
-from aiomos.ude.user import AnyEvent, Predicate, UserEvent
+from aiomos.ude.user import AnyEvent, Predicate, UserEvent, check_filter
 from aiomos.ude.user import event as free_event
 from aiomos.ude.user import ude as free_ude
 
@@ -37,7 +37,7 @@ else:
 
 Handler: TypeAlias = "Callable[[MonitorConnection], Coroutine[Any, Any, None]]"
 Callback: TypeAlias = Callable[..., None]
-Lifecycle: TypeAlias = Callable[[], Awaitable[None]] | Callable[[], None]
+Lifecycle: TypeAlias = "Callable[[], Awaitable[None]] | Callable[[], None] | Callable[[Runtime], Awaitable[None]] | Callable[[Runtime], None]"
 Overlap: TypeAlias = Literal["first", "last", "bsd", "linux", "windows", "solaris"]
 Gaps: TypeAlias = Literal["raise", "mark", "skip", "zero"]
 
@@ -279,8 +279,8 @@ class App(Generic[OptionsT]):
 
         The function receives what it names, in any order: ``pkt``, the `Packet`; ``flow``, the `Flow`; ``half``, that
         of the packet's sender or which the event is about; ``side``, its name; ``time``, that of the packet at hand,
-        in seconds; ``event``, the `Occurrence` with the facts of the event. Once it has raised, it is not called again
-        for that flow.
+        in seconds; ``event``, the `Occurrence` with the facts of the event; ``engine``, the `Runtime` that runs the app.
+        Once it has raised, it is not called again for that flow.
 
         Args:
             event: A built-in or user-defined event.
@@ -295,7 +295,8 @@ class App(Generic[OptionsT]):
 
         Raises:
             FilterSyntaxError: the filter cannot be read.
-            RegistrationError: *event* is no event or not raised at *hook*, or the function cannot be a callback.
+            RegistrationError: *event* is no event or not raised at *hook*, the function cannot be a callback, or the
+                filter asks for what that event does not have.
         """
         _check_event("event", event)
         _check_argument("hook", hook, tuple(Hook))
@@ -305,6 +306,7 @@ class App(Generic[OptionsT]):
             choices = ", ".join(f"Hook.{choice.name}" for choice in event.hooks)
             raise RegistrationError(f"hook=Hook.{hook.name}: {event.name} is raised at {choices}")
         chosen = Filter(filter)
+        check_filter(event.root if isinstance(event, UserEvent) else event, chosen)
 
         def register(function: Callback | CallbackRegistration) -> CallbackRegistration:
             if isinstance(function, CallbackRegistration):  # decorators can be stacked
@@ -389,14 +391,18 @@ class App(Generic[OptionsT]):
             runtime.add_track(registration)
 
     def startup(self, function: LifecycleT) -> LifecycleT:
-        """Register a function without parameters, plain or async, to be called before the first frame."""
+        """Register a function, plain or async, to be called before the first frame.
+
+        If it names a parameter ``engine``, it receives the `Runtime` that the app is attached to; it has no others.
+        """
         self.startup_functions.append(_check_lifecycle(function))
         return function
 
     def shutdown(self, function: LifecycleT) -> LifecycleT:
-        """Register a function without parameters, plain or async, to be called after the last handler ended.
+        """Register a function, plain or async, to be called after the last handler ended.
 
-        It is called on every way out of a run once all start-up functions have returned.
+        It is called on every way out of a run once all start-up functions have returned. It may name ``engine``, as
+        `startup` says.
         """
         self.shutdown_functions.append(_check_lifecycle(function))
         return function
@@ -418,7 +424,7 @@ def _check_handler(handler: object) -> None:
         raise RegistrationError(f"{where}: a handler must not yield")
     if not inspect.iscoroutinefunction(handler):
         raise RegistrationError(f"{where}: a handler must be an async function (async def)")
-    if not _takes(handler, 1):
+    if not _takes(handler, object()):
         raise RegistrationError(f"{where}: a handler must take one positional argument, the connection")
 
 
@@ -430,15 +436,23 @@ def _check_event(name: str, event: object) -> None:
 
 
 def _check_lifecycle(function: LifecycleT) -> LifecycleT:
-    if not callable(function) or not _takes(function, 0):
-        raise RegistrationError(f"{place(function)}: must be a function that can be called without arguments")
+    asked = {"engine": None} if callable(function) and asks_for_engine(function) else {}
+    if not callable(function) or not _takes(function, **asked):
+        raise RegistrationError(
+            f"{place(function)}: must be a function that can be called without arguments, or with one named 'engine'"
+        )
     return function
 
 
-def _takes(function: Callable[..., object], count: int) -> bool:
-    """Whether a function can be called with so many positional arguments."""
+def asks_for_engine(function: Callable[..., object]) -> bool:
+    """Tell whether a start-up or shut-down function is to be called with ``engine=``, the runtime."""
+    return "engine" in inspect.signature(function).parameters
+
+
+def _takes(function: Callable[..., object], *arguments: object, **named: object) -> bool:
+    """Whether a function can be called with such arguments."""
     try:
-        inspect.signature(function).bind(*range(count))
+        inspect.signature(function).bind(*arguments, **named)
     except TypeError:
         return False
     return True

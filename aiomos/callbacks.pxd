@@ -1,14 +1,14 @@
 # The gate through which TCP processing calls apps.
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from aiomos.registry cimport Account, Call, Node, Registry
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Flows
-from aiomos.tcp.outlet cimport Outlet
 from aiomos.tcp.packets cimport Packet
 from aiomos.tcp.reassembly cimport Streams
+from aiomos.tcp.verdicts cimport Verdicts
 from aiomos.tcp.views cimport Flow
 from aiomos.tcp.wire cimport Packet as WirePacket
 from aiomos.ude.machine cimport Program, predicates_guard
@@ -68,7 +68,9 @@ cdef class Callbacks(Registry):
     cdef list views                    # Python's Flow by Flow.hold of the record: that of one app, others behind it
     cdef list free_views
     cdef object on_callback_error
-    cdef readonly Outlet outlet        # frames to be sent
+    cdef readonly Verdicts outlet      # frames to be sent, and what becomes of the one in hand
+    cdef bint fail_closed              # what a callback has raised on does not pass
+    cdef public object face            # what callbacks get that ask for ``engine``: the `Runtime`; None without one
     cdef public object on_news         # called when something is to be sent, or due, that no batch has brought about; or None
     cdef public object read_clock      # nanoseconds since the epoch, of a live transport; or None
     cdef bint busy                     # a batch is being processed: what it brings about is looked at afterwards
@@ -82,6 +84,7 @@ cdef class Callbacks(Registry):
     cdef uint64_t tickets
 
     cdef int tell_news(self) except -1
+    cdef int cut(self, FlowRecord* flow, uint16_t flags) except -1 nogil
     cdef int64_t clock(self)
     cdef int signal(self, FlowRecord* flow) except -1 nogil
     cdef int raise_event(self, int slot, FlowRecord* flow, int side, const WirePacket* packet) except -1 nogil

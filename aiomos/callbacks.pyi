@@ -2,7 +2,8 @@ from collections.abc import Callable
 from typing import final
 
 from aiomos.registry import Registry
-from aiomos.tcp.outlet import Outlet
+from aiomos.runtime import Runtime
+from aiomos.tcp.verdicts import Verdicts
 from aiomos.tcp.views import Flow
 from aiomos.ude.user import UserEvent
 
@@ -17,9 +18,10 @@ class Timer:
     def cancel(self) -> None: ...
 
 class Callbacks(Registry):
+    face: Runtime | None
     on_news: Callable[[], None] | None
     read_clock: Callable[[], int] | None
     @property
-    def outlet(self) -> Outlet: ...
+    def outlet(self) -> Verdicts: ...
     def emit(self, event: UserEvent, view: Flow) -> None: ...
     def set_timer(self, view: Flow, delay: float, function: Callable[[Flow], object] | None) -> Timer: ...

@@ -12,12 +12,13 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from aiomos.registry cimport ASKS_EVENT, ASKS_FLOW, ASKS_HALF, ASKS_PKT, ASKS_SIDE, ASKS_TIME, SAMPLED
+from aiomos.registry cimport ASKS_ENGINE, ASKS_EVENT, ASKS_FLOW, ASKS_HALF, ASKS_PKT, ASKS_SIDE, ASKS_TIME, SAMPLED
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLIENT,
     CLIENT_IS_LOW,
+    DROPPED,
     ENDED,
     SIGNALLED,
     SILENCED,
@@ -95,7 +96,6 @@ cdef class Callbacks(Registry):
 
     def __cinit__(self):
         self.views, self.free_views, self.timers = [None], [], []
-        self.outlet = Outlet()
         self.timer_ns = INT64_MAX
         self.most_timers = FEW_TIMERS
 
@@ -111,6 +111,10 @@ cdef class Callbacks(Registry):
         """Something has been asked for between two batches."""
         if not self.busy and self.on_news is not None:
             self.on_news()
+        return 0
+
+    cdef int cut(self, FlowRecord* flow, uint16_t flags) except -1 nogil:
+        """Let no more of a flow pass; `aiomos.engine.Engine` knows how."""
         return 0
 
     # --- raising --------------------------------------------------------------------------------------
@@ -294,6 +298,8 @@ cdef class Callbacks(Registry):
             return SIDES[m.scene.side]
         if code == ASKS_TIME:
             return seconds(m.scene.now_ns)
+        if code == ASKS_ENGINE:
+            return self.face
         return self.occurrence(event, account, m, code != ASKS_EVENT)
 
     cdef Packet packet_view(self, Moment* m):
@@ -302,6 +308,7 @@ cdef class Callbacks(Registry):
             return None
         if self.packet is None or self.packet.p != m.scene.packet:
             self.packet = make_packet(m.scene.packet, m.scene.kind)
+            self.packet.outlet = self.outlet
         return self.packet
 
     cdef object occurrence(self, object event, Account account, Moment* m, bint keep):
@@ -341,6 +348,10 @@ cdef class Callbacks(Registry):
         account.errors += 1
         self.silence(key, account, m)
         self.on_callback_error(function, self.app_view(account, m), error)
+        if self.fail_closed and self.outlet.in_line:
+            self.outlet.dropped = True             # nothing, if no packet is in hand
+            if m.flow != NULL and not m.flow.flags & ENDED:
+                self.cut(m.flow, DROPPED)
         return 0
 
     cdef int silence(self, object key, Account account, Moment* m) except -1:

@@ -17,8 +17,9 @@ import socket
 import stat
 import struct
 import traceback
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -182,6 +183,115 @@ class Names:
         return free
 
 
+# --- the commands ---------------------------------------------------------------------------------
+
+Answer = dict[str, Any]
+Send = Callable[[Answer], Awaitable[None]]
+"""Sends a line of an answer, as fast as the client takes it."""
+
+
+class Commands(Protocol):
+    """Carries out requests: those about one runtime, or about all workers."""
+
+    async def carry_out(self, request: Request, send: Send, /) -> Answer:
+        """Carry out a request.
+
+        Args:
+            request: The request. No two that attach or detach are carried out at once.
+            send: For the lines before the last.
+
+        Returns:
+            The fields of the last line.
+
+        Raises:
+            AiomosError: it is refused; the client is told why.
+            OSError: as well.
+        """
+
+
+class RuntimeCommands:
+    """Commands about a runtime in this process.
+
+    Args:
+        runtime: The runtime.
+    """
+
+    def __init__(self, runtime: ControlledRuntime) -> None:
+        self._runtime = runtime
+        self._names = Names()
+
+    async def carry_out(self, request: Request, send: Send) -> Answer:
+        """Carry out a request; see `Commands`."""
+        match request:
+            case Attach():
+                return await self._attach(request)
+            case Detach():
+                return await self._detach(request)
+            case Apps():
+                return {"apps": self._apps()}
+            case Flows():
+                return await self._flows(request, send)
+            case Stats():
+                return {"counters": self._runtime.statistics(), "apps": self._app_statistics()}
+
+    async def _attach(self, request: Attach) -> Answer:
+        app = _load(request.app)
+        if app in self._runtime.apps:
+            raise ControlError(f"{request.app} is attached already, as {self._name(app)}")
+        app.configure(request.set)
+        await self._runtime.attach(app)
+        name = self._name(app)
+        get_logger("aiomos.control").info("app_attached", app=name)
+        return {"name": name}
+
+    def _name(self, app: App) -> str:
+        return next(name for name, attached in self._attached().items() if attached is app)
+
+    def _attached(self) -> dict[str, App]:
+        return self._names.of(self._runtime.apps)
+
+    async def _detach(self, request: Detach) -> Answer:
+        attached = self._attached()
+        if request.name not in attached:
+            listed = f"attached are {', '.join(attached)}" if attached else "none is attached"
+            raise ControlError(f"no app goes by {request.name!r}; {listed}")
+        await self._runtime.detach(attached[request.name])
+        get_logger("aiomos.control").info("app_detached", app=request.name)
+        return {"name": request.name}
+
+    def _apps(self) -> list[Answer]:
+        statistics = self._app_statistics()
+        return [
+            {
+                "name": name,
+                "module": app.module,
+                "handlers": len(app.monitors),
+                "callbacks": len(app.callbacks),
+                "events": len(app.udes),
+                "flows": statistics[name].get("flows", 0),
+            }
+            for name, app in self._attached().items()
+        ]
+
+    def _app_statistics(self) -> dict[str, dict[str, float]]:
+        statistics = self._runtime.app_statistics()
+        return {name: dict(statistics.get(app, {})) for name, app in self._attached().items()}
+
+    async def _flows(self, request: Flows, send: Send) -> Answer:
+        """Send the flows little by little: the engine runs in between, and no more is held than a slow client takes."""
+        chosen = Filter(request.filter)
+        sent = 0
+        for looked_at, flow in enumerate(self._runtime.flows(), 1):
+            if _picks(chosen, flow):
+                await send({"flow": flow.record()})
+                sent += 1
+                if sent == request.limit:
+                    break
+            if looked_at % FLOWS_A_TURN == 0:
+                await asyncio.sleep(0)
+        return {"flows": sent}
+
+
 # --- the server -----------------------------------------------------------------------------------
 
 
@@ -194,15 +304,14 @@ class ControlServer:
 
     Args:
         listener: The socket; it listens and does not block.
-        runtime: What the requests are about.
+        commands: What carries out the requests.
     """
 
     # asyncio's own server loses connections that come while it is closed: their clients would wait for ever.
 
-    def __init__(self, listener: socket.socket, runtime: ControlledRuntime) -> None:
+    def __init__(self, listener: socket.socket, commands: Commands) -> None:
         self._listener = listener
-        self._runtime = runtime
-        self._names = Names()
+        self._commands = commands
         self._changing = asyncio.Lock()  # of the list of apps: one attach or detach at a time
         self._clients: set[asyncio.Task[None]] = set()
         self._over = False
@@ -262,12 +371,12 @@ class ControlServer:
                 return
             await _send(writer, await self._answer(line, writer))
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> dict[str, Any]:
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> Answer:
         """Carry out a request and return the last line of its answer."""
         try:
             if _peer_user(writer) not in (os.geteuid(), ROOT):
                 raise ControlError("this run is controlled by the user who started it, and by root")
-            return {"ok": True, **await self._carry_out(read_request(line), writer)}
+            return {"ok": True, **await self._carry_out(read_request(line), partial(_send, writer))}
         except HungUp:
             raise
         except (AiomosError, OSError) as error:
@@ -276,20 +385,11 @@ class ControlServer:
             get_logger("aiomos.control").error("command_failed", exc_info=error)
             return _refusal(_describe(error))
 
-    async def _carry_out(self, request: Request, writer: asyncio.StreamWriter) -> dict[str, Any]:
-        match request:
-            case Attach():
-                async with self._change():
-                    return await self._attach(request)
-            case Detach():
-                async with self._change():
-                    return await self._detach(request)
-            case Apps():
-                return {"apps": self._apps()}
-            case Flows():
-                return await self._flows(request, writer)
-            case Stats():
-                return {"counters": self._runtime.statistics(), "apps": self._app_statistics()}
+    async def _carry_out(self, request: Request, send: Send) -> Answer:
+        if isinstance(request, Attach | Detach):
+            async with self._change():
+                return await self._commands.carry_out(request, send)
+        return await self._commands.carry_out(request, send)
 
     @asynccontextmanager
     async def _change(self) -> AsyncIterator[None]:
@@ -297,64 +397,6 @@ class ControlServer:
             if self._over:
                 raise ControlError("the run has ended")
             yield
-
-    async def _attach(self, request: Attach) -> dict[str, Any]:
-        app = _load(request.app)
-        if app in self._runtime.apps:
-            raise ControlError(f"{request.app} is attached already, as {self._name(app)}")
-        app.configure(request.set)
-        await self._runtime.attach(app)
-        name = self._name(app)
-        get_logger("aiomos.control").info("app_attached", app=name)
-        return {"name": name}
-
-    def _name(self, app: App) -> str:
-        return next(name for name, attached in self._attached().items() if attached is app)
-
-    def _attached(self) -> dict[str, App]:
-        return self._names.of(self._runtime.apps)
-
-    async def _detach(self, request: Detach) -> dict[str, Any]:
-        attached = self._attached()
-        if request.name not in attached:
-            listed = f"attached are {', '.join(attached)}" if attached else "none is attached"
-            raise ControlError(f"no app goes by {request.name!r}; {listed}")
-        await self._runtime.detach(attached[request.name])
-        get_logger("aiomos.control").info("app_detached", app=request.name)
-        return {"name": request.name}
-
-    def _apps(self) -> list[dict[str, Any]]:
-        statistics = self._app_statistics()
-        return [
-            {
-                "name": name,
-                "module": app.module,
-                "handlers": len(app.monitors),
-                "callbacks": len(app.callbacks),
-                "events": len(app.udes),
-                "flows": statistics[name].get("flows", 0),
-            }
-            for name, app in self._attached().items()
-        ]
-
-    def _app_statistics(self) -> dict[str, dict[str, float]]:
-        statistics = self._runtime.app_statistics()
-        return {name: dict(statistics.get(app, {})) for name, app in self._attached().items()}
-
-    async def _flows(self, request: Flows, writer: asyncio.StreamWriter) -> dict[str, Any]:
-        """Send the flows little by little: the engine runs in between, and no more is held than a slow client takes."""
-        chosen = Filter(request.filter)
-        sent = 0
-        for looked_at, flow in enumerate(self._runtime.flows(), 1):
-            if _picks(chosen, flow):
-                writer.write(_line({"flow": flow.record()}))
-                sent += 1
-                if sent == request.limit:
-                    break
-            if looked_at % FLOWS_A_TURN == 0:
-                await _drain(writer)
-                await asyncio.sleep(0)
-        return {"flows": sent}
 
 
 def _load(place: str) -> App:
@@ -379,7 +421,7 @@ def _peer_user(writer: asyncio.StreamWriter) -> int:
     return int(user)
 
 
-async def _send(writer: asyncio.StreamWriter, answer: dict[str, Any]) -> None:
+async def _send(writer: asyncio.StreamWriter, answer: Answer) -> None:
     writer.write(_line(answer))
     await _drain(writer)
 
@@ -391,11 +433,11 @@ async def _drain(writer: asyncio.StreamWriter) -> None:
         raise HungUp from error
 
 
-def _line(answer: dict[str, Any]) -> bytes:
+def _line(answer: Answer) -> bytes:
     return orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _refusal(error: str) -> dict[str, Any]:
+def _refusal(error: str) -> Answer:
     return {"ok": False, "error": error}
 
 
@@ -408,10 +450,15 @@ def _describe(error: Exception) -> str:
 # --- the socket -----------------------------------------------------------------------------------
 
 
-@asynccontextmanager
-async def answering(listener: socket.socket, runtime: ControlledRuntime) -> AsyncIterator[None]:
+def answering(listener: socket.socket, runtime: ControlledRuntime) -> AbstractAsyncContextManager[None]:
     """Answer the clients of a bound socket for the length of an ``async with`` block, those who already wait first."""
-    server = ControlServer(listener, runtime)
+    return carrying_out(listener, RuntimeCommands(runtime))
+
+
+@asynccontextmanager
+async def carrying_out(listener: socket.socket, commands: Commands) -> AsyncIterator[None]:
+    """Do the same with other commands than those about a runtime of this process."""
+    server = ControlServer(listener, commands)
     server.start()
     try:
         yield

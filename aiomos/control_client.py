@@ -136,7 +136,7 @@ class ControlClient:
             connection.connect(os.fspath(self.path))
         except OSError as error:
             connection.close()
-            raise ControlError(f"{os.fspath(self.path)}: {_remedy(error)}") from error
+            raise ControlError(f"{os.fspath(self.path)}: {describe_failure(error)}") from error
         return connection
 
 
@@ -153,6 +153,6 @@ REMEDIES = {
 }
 
 
-def _remedy(error: OSError) -> str:
+def describe_failure(error: OSError) -> str:
     """Say what to do about a failed connect; without an errno, the text is Python's own, as for a long path."""
     return REMEDIES.get(error.errno or 0) or error.strerror or str(error)

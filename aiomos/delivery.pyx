@@ -25,6 +25,7 @@ from aiomos.tcp.flows cimport (
     TO_CONNECT,
     Half,
     flow_at,
+    flow_index,
     flows_release,
 )
 from aiomos.tcp.holdings cimport track_ranges, track_read
@@ -111,6 +112,8 @@ cdef class Delivery:
 
     cdef void release(self, FlowRecord* flow) noexcept nogil:
         self.free_tracks(flow)
+        if self.outlet.is_open:
+            self.outlet.flow_gone(flow_index(&self.flows, flow))
         flows_release(&self.flows, flow)
 
     cdef int signal_data(self, FlowRecord* flow) except -1 nogil:

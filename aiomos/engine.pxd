@@ -32,12 +32,19 @@ cdef class Engine(Hooks):
     cdef uint64_t evicted
     cdef uint64_t released_early
     cdef uint64_t no_memory
+    cdef readonly tuple interface_names
     cdef list filters                  # Program by rule
 
     cdef int list_remaining(self) except -1
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
+    cdef int tell_sessions(self) except -1
+    cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
+    cdef bint collect(self, Decoded* decoded) noexcept nogil
+    cdef void look_up(self, Decoded* decoded) noexcept nogil
+    cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
+    cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil
     cdef int on_packet(self, Decoded* decoded) except -1 nogil
     cdef int on_fragment(self, Decoded* decoded) except -1 nogil
     cdef int on_tcp(self, Decoded* decoded) except -1 nogil

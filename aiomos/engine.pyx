@@ -21,6 +21,7 @@ from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLIENT_IS_LOW,
     CLOSED,
+    DROPPED,
     ENDED,
     FIN_SEEN,
     GUESSED_ROLES,
@@ -30,10 +31,13 @@ from aiomos.tcp.flows cimport (
     MIDSTREAM,
     MOST_SYN_HEADERS,
     OPEN,
+    REASON_DROPPED,
     REASON_END_OF_CAPTURE,
     REASON_EVICTED,
     REASON_RST,
     REASON_TIMEOUT,
+    RESET,
+    RESETTING,
     SEQ_KNOWN,
     SIGNALLED,
     SINK,
@@ -43,6 +47,7 @@ from aiomos.tcp.flows cimport (
     Half,
     PendingSyn,
     flow_at,
+    flow_index,
     flows_find,
     flows_insert,
     flows_open,
@@ -92,6 +97,8 @@ from aiomos.tcp.reassembly cimport (
     tracks_set_up,
 )
 from aiomos.tcp.retransmissions cimport track_acked_again
+from aiomos.tcp.rewriting cimport Quote, quote_read
+from aiomos.tcp.verdicts cimport Session, Verdicts
 from aiomos.tcp.views cimport Flow, make_flow
 from aiomos.tcp.wire cimport (
     ACK,
@@ -99,6 +106,7 @@ from aiomos.tcp.wire cimport (
     RST,
     SYN,
     WIRE_FRAGMENT,
+    WIRE_ICMP,
     WIRE_MALFORMED,
     WIRE_TCP,
     decode_frame,
@@ -128,7 +136,7 @@ from aiomos.ude.slots cimport (
     SLOT_TEARDOWN,
 )
 
-from aiomos.errors import RegistrationError
+from aiomos.errors import NotInLineError, RegistrationError
 from aiomos.tcp.chunks import GAP_NAMES
 from aiomos.tcp.packets import KIND_NAMES
 from aiomos.ude.events import Hook
@@ -191,6 +199,8 @@ cdef class Engine(Hooks):
         self.decode_options.decapsulate = settings.decapsulate
         self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
         self.on_callback_error = on_callback_error
+        self.outlet = Verdicts(settings, secret)
+        self.fail_closed = settings.fail == "closed"
         self.filters = []
         self.now_ns = self.next_tick_ns = INT64_MIN
         self.group = <Decoded*> malloc(GROUP * sizeof(Decoded))
@@ -317,22 +327,37 @@ cdef class Engine(Hooks):
                 with nogil:
                     self.run(frames, count)
             self.deliver()
+            self.tell_sessions()
         finally:
             self.busy = False
         return self.raise_fatal()
+
+    cdef int tell_sessions(self) except -1:
+        """Tell those who wait for it which sessions have ended."""
+        cdef Session session
+        if not self.outlet.sessions.ended_head:
+            return 0
+        for session in self.outlet.take_ended():
+            for function in session.listeners:
+                try:
+                    function(session)
+                except Exception as error:
+                    self.on_callback_error(function, None, error)
+        return 0
 
     def pass_time(self, int64_t now_ns):
         """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
         if now_ns <= self.now_ns:
             return
         self.now_ns = now_ns
-        if now_ns < self.next_tick_ns:
-            return
+        self.outlet.pass_time(now_ns)
         self.busy = True
         try:
             with nogil:
-                self.advance(now_ns)
+                if now_ns >= self.next_tick_ns:
+                    self.advance(now_ns)
             self.deliver()
+            self.tell_sessions()
         finally:
             self.busy = False
         self.raise_fatal()
@@ -341,9 +366,21 @@ cdef class Engine(Hooks):
     def next_deadline(self):
         """When pass_time() has something to do if no frame comes before, seconds since the epoch; None: never."""
         cdef int64_t due = min(wheel_next(&self.flows), self.timer_ns)
+        if self.outlet.sessions.count:             # looked at once a second
+            due = min(due, (self.now_ns // SECOND + 1) * SECOND)
         return seconds(due) if due != INT64_MAX else None
 
     # --- sending --------------------------------------------------------------------------------------
+
+    def open(self, forwards, interfaces):
+        """Have frames sent, and in line passed on; before the first is fed.
+
+        Args:
+            forwards: For each interface that by which its frames go on; empty where they are only watched.
+            interfaces: Their names.
+        """
+        self.outlet.open(forwards, self.flow_budget + MOST_BATCH_FRAMES)
+        self.interface_names = tuple(interfaces)
 
     def flush(self, Transport transport not None):
         """Have a transport send what is to be sent."""
@@ -431,19 +468,70 @@ cdef class Engine(Hooks):
                         self.advance(time_ns)
                 self.kinds[decoded.kind] += 1
                 if in_line:
-                    self.outlet.enter(&frames[done + i], &decoded.packet)
-                    self.on_packet(decoded)
-                    self.outlet.leave()
+                    self.cross(&frames[done + i], decoded)
                 else:
                     self.on_packet(decoded)
             done += size
         self.frames += count
+        if self.outlet.is_open:
+            self.outlet.pass_time(self.now_ns)
         return 0
+
+    cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil:
+        """A frame's way through in line: in, past everybody, and out again."""
+        self.outlet.take_in(frame, &decoded.packet, decoded.kind)
+        if decoded.kind == WIRE_FRAGMENT and not self.collect(decoded):
+            return 0                               # it leaves with the others of its packet
+        if self.outlet.enter_session():
+            self.look_up(decoded)
+        elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
+            decoded.packet.known = self.is_about_flow(&decoded.packet)
+        self.on_packet(decoded)
+        self.outlet.pass_on()
+        return 0
+
+    cdef bint collect(self, Decoded* decoded) noexcept nogil:
+        """Keep a fragment until its packet is whole, as then it is."""
+        cdef const uint8_t* data = NULL
+        cdef size_t length = 0
+        if self.defragmenter.add(&decoded.packet, &data, &length) != DEFRAG_COMPLETE:
+            return False
+        decoded.kind = self.outlet.put_together(data, length, self.defragmenter.table.largest)
+        if decoded.kind == WIRE_TCP:
+            self.kinds[decoded.kind] += 1
+            self.look_up(decoded)
+        return True
+
+    cdef void look_up(self, Decoded* decoded) noexcept nogil:
+        """Find out anew to which flow a packet belongs."""
+        if decoded.kind == WIRE_TCP:
+            decoded.from_low = make_key(&decoded.packet, &decoded.key)
+            decoded.hash = key_hash(&self.flows, &decoded.key)
+
+    cdef bint is_about_flow(self, const Packet* packet) noexcept nogil:
+        """Is it an ICMP error about a segment of a flow that passes?"""
+        cdef Quote quote
+        cdef Packet quoted
+        cdef FlowKey key
+        cdef FlowRecord* flow
+        if not quote_read(packet, WIRE_ICMP, &quote) or quote.proto != PROTO_TCP:
+            return False
+        memset(&quoted, 0, sizeof(quoted))
+        quoted.src, quoted.dst, quoted.sport, quoted.dport = quote.src, quote.dst, quote.sport, quote.dport
+        quoted.ip_version, quoted.proto, quoted.vlan = quote.ip_version, quote.proto, packet.vlan
+        make_key(&quoted, &key)
+        flow = flows_find(&self.flows, &key, key_hash(&self.flows, &key))
+        return flow != NULL and not flow.flags & DROPPED
 
     cdef int on_packet(self, Decoded* decoded) except -1 nogil:
         cdef uint32_t unbound = self.rules.interests[MAX_SETS].events
         if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
             self.raise_unbound(SLOT_RAW, decoded)
+            if self.outlet.in_line:
+                if self.outlet.dropped:
+                    return 0
+                if self.outlet.moved:
+                    self.look_up(decoded)
         if decoded.kind == WIRE_TCP:
             return self.on_tcp(decoded)
         if decoded.kind == WIRE_FRAGMENT:
@@ -483,10 +571,10 @@ cdef class Engine(Hooks):
             return 0
         decoded.kind = decode_ip(data, captured, captured, &self.decode_options, &decoded.packet, 0)
         decoded.packet.transient = True
+        decoded.packet.link = NULL
         if decoded.kind == WIRE_TCP:
             self.kinds[decoded.kind] += 1
-            decoded.from_low = make_key(&decoded.packet, &decoded.key)
-            decoded.hash = key_hash(&self.flows, &decoded.key)
+            self.look_up(decoded)
             self.on_tcp(decoded)
         return 0
 
@@ -501,10 +589,32 @@ cdef class Engine(Hooks):
             flow = self.replace(flow, decoded)
         if flow == NULL:
             return self.raise_unbound(SLOT_ORPHAN, decoded)
+        if self.outlet.is_open and self.is_cut(flow, decoded):
+            return 0
         if self.process(flow, side_of(flow, decoded.from_low), packet):
             self.end_flow(flow, OPEN)
             return self.on_tcp(decoded)            # finds no flow now, so it does not come here again
+        if self.outlet.dropped and not flow.flags & ENDED and flow.halves[0].packets + flow.halves[1].packets == 1:
+            return self.end_flow(flow, REASON_DROPPED)     # it was refused: its opener's next try is a new flow
         return 0
+
+    cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil:
+        """Take note of the flow of the segment in hand; is it one that apps have cut off?"""
+        cdef uint32_t number = flow_index(&self.flows, flow)
+        cdef int side = side_of(flow, decoded.from_low)
+        if self.outlet.dropped:                    # with the SYN that it confirms
+            self.end_flow(flow, REASON_DROPPED)
+            return True
+        if flow.flags & RESETTING and decoded.packet.flags & (SYN | ACK | RST) == SYN:
+            self.end_flow(flow, OPEN)              # a new connection on the same ports
+            self.on_tcp(decoded)
+            return True
+        self.outlet.flow_met(flow, number, side, &decoded.packet)
+        if not self.outlet.cut_off(flow, number, side, &decoded.packet):
+            return False
+        flow.halves[side].packets += 1
+        flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
+        return True
 
     cdef int process(self, FlowRecord* flow, int side, const Packet* packet) except -1 nogil:
         """A segment's way through its flow; 1 if it opens a new connection, which makes the flow an old one."""
@@ -530,6 +640,9 @@ cdef class Engine(Hooks):
             watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
         if watched & NOTED_EVENTS:
             self.raise_sender(flow, side, packet, &before)
+            if self.outlet.dropped:
+                self.unsee(flow, side, &before)
+                return 0
         if outcome & (JOINED | RESTARTED):
             before_nxt = packet.seq
         if watched & MERGE_EVENTS and flow.halves[0].track:
@@ -548,6 +661,8 @@ cdef class Engine(Hooks):
             self.raise_event(SLOT_SETUP, flow, side, packet)
         if watched >> SLOT_OUT & 1:
             self.raise_event(SLOT_OUT, flow, side, packet)
+        if flow.flags & DROPPED:                   # meanwhile
+            return 0
         if flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
             leave_half_open(&self.flows, flow)
         if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
@@ -571,6 +686,49 @@ cdef class Engine(Hooks):
             return self.end_flow(flow, OPEN)
         wheel_link(&self.flows, flow, self.next_look(flow))
         return 0
+
+    cdef int cut(self, FlowRecord* flow, uint16_t flags) except -1 nogil:
+        """Let no more of a flow pass: as far as its watchers are concerned, it is closed."""
+        cdef int side
+        flow.flags |= flags | CLOSED
+        flow.reason = <uint8_t> (REASON_RST if flags & RESETTING else REASON_DROPPED)
+        flow.last_ns = max(flow.last_ns, self.now_ns)
+        for side in range(2):
+            flow.halves[side].facts |= RESET
+        if self.outlet.packet != NULL and self.outlet.flow == flow:
+            self.outlet.dropped = True
+        leave_half_open(&self.flows, flow)
+        if not flow.flags & LINKED:
+            queue_push(&self.flows, &self.flows.closed, flow)
+        if flow.halves[0].track:
+            for side in range(2):
+                track_finish(&self.streams, track_at(&self.streams, flow.halves[side].track), &flow.halves[side],
+                             PART_RESET, flow.last_ns)
+            if self.streams.incident_count:
+                self.raise_incidents(flow, NULL)
+            if flow.halves[0].track:
+                self.signal_data(flow)
+        wheel_link(&self.flows, flow, self.next_look(flow))
+        return 0
+
+    def drop_flow(self, Flow view not None):
+        """Let nothing of a flow pass any more; see `Flow.drop`."""
+        cdef FlowRecord* flow = self.record_of(view)
+        if not self.outlet.in_line:
+            raise NotInLineError
+        if not flow.flags & DROPPED:
+            self.cut(flow, DROPPED)
+            self.tell_news()
+
+    def reset_flow(self, Flow view not None):
+        """End a connection by RST to both ends; see `Flow.reset`."""
+        cdef FlowRecord* flow = self.record_of(view)
+        if not self.outlet.is_open:
+            raise NotInLineError("there is no wire to send a RST to: frames come from a capture")
+        if not flow.flags & RESETTING:
+            self.outlet.reset_ends(flow, flow_index(&self.flows, flow))
+            self.cut(flow, DROPPED | RESETTING)
+            self.tell_news()
 
     cdef int follow_bytes(self, FlowRecord* flow, int side, const Packet* packet, int outcome,
                           uint32_t before_nxt) except -1 nogil:
@@ -650,6 +808,8 @@ cdef class Engine(Hooks):
             self.no_memory += 1
             return NULL
         flow = flow_at(&self.flows, index)
+        if self.outlet.is_open:
+            self.outlet.flow_begun(index)
         flow.started_ns = flow.last_ns = decoded.packet.time_ns
         flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN
         if midstream:
@@ -749,7 +909,8 @@ cdef class Engine(Hooks):
         """When the flow is to be forgotten if nothing more is seen of it."""
         cdef int64_t wait
         if flow.flags & CLOSED:
-            wait = self.timeout_reset if flow.reason == REASON_RST else self.timeout_time_wait
+            wait = (self.timeout_reset if flow.reason == REASON_RST or flow.reason == REASON_DROPPED
+                    else self.timeout_time_wait)
         elif (flow.halves[0].flags | flow.halves[1].flags) & FIN_SEEN:
             wait = self.timeout_closing
         elif flow.flags & FLOW_ESTABLISHED:
@@ -845,7 +1006,7 @@ cdef class Engine(Hooks):
         if flow.reason == OPEN:
             flow.reason = <uint8_t> (reason if reason != OPEN else REASON_TIMEOUT)
         if flow.halves[0].track:
-            if flow.reason == REASON_RST:
+            if flow.reason == REASON_RST or flow.reason == REASON_DROPPED:
                 kind = PART_RESET
             elif flow.reason == REASON_TIMEOUT:
                 kind = PART_TIMEOUT

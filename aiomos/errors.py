@@ -11,6 +11,7 @@
     ├── StalePacketError    (RuntimeError)          packet kept beyond its callback
     ├── FlowClosed          (RuntimeError)          flow that has ended
     ├── NotInLineError      (RuntimeError)          packet that is only watched, not passed on
+    ├── SessionError        (ValueError)            session that cannot be made
     ├── ControlError        (OSError)               control socket, or command sent to it
     │   the peer, the path or a budget did it: raised where the stream is read
     ├── StreamGap           (OSError)               bytes that will not come
@@ -20,6 +21,7 @@
     │   the input did it: raised from the run
     ├── CaptureError        (ValueError)            capture file
     ├── TransportError      (OSError)               interface, or the right to use it
+    ├── WorkerError         (ChildProcessError)     worker process that dies
     │   aiomos did it
     └── EngineBug           (SystemError)           broken promise inside the engine
 
@@ -208,6 +210,18 @@ class NotInLineError(AiomosError, RuntimeError):
     summary = "packets can be dropped and changed only in line: aiomos run ... --bridge A B"
 
 
+class SessionError(AiomosError, ValueError):
+    """A session cannot be made of a packet, or has ended.
+
+    When: `Packet.session`, for a packet that is not of TCP, UDP or ICMP echo, or with addresses whose replies belong to
+    another session, or at the budget; asking an ended session for what only an open one has.
+
+    Remedy: choose other addresses or ports; ``budgets.sessions``.
+    """
+
+    summary = "the session has ended"
+
+
 class TransportError(AiomosError, OSError):
     """A transport cannot be opened, or its wire is gone for good.
 
@@ -240,6 +254,13 @@ class CaptureError(AiomosError, ValueError):
         self.offset = offset
         self.frames = frames
         super().__init__(f"{self.path}: {message} (at byte {offset}, after {frames} frames)")
+
+
+class WorkerError(AiomosError, ChildProcessError):
+    """A worker died again and again, or did not end when it was asked to; raised from the run.
+
+    What a worker itself fails with, such as a `CaptureError`, is raised as it is.
+    """
 
 
 class ControlError(AiomosError, OSError):

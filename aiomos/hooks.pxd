@@ -48,6 +48,7 @@ cdef class Hooks(Delivery):
 
     cdef int monitor_watched(self, FlowRecord* flow, int side, const Packet* packet, Before* before) noexcept nogil
     cdef int raise_sender(self, FlowRecord* flow, int side, const Packet* packet, const Before* before) except -1 nogil
+    cdef void unsee(self, FlowRecord* flow, int side, const Before* before) noexcept nogil
     cdef int raise_merge(self, FlowRecord* flow, int side, const Packet* packet, int outcome,
                          uint32_t before_nxt) except -1 nogil
     cdef int raise_receiver(self, FlowRecord* flow, int side, const Packet* packet, const Before* before,

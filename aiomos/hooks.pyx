@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.callbacks cimport WHAT_CONFLICT, WHAT_GAP, WHAT_MALFORMED, Moment, moment_begin
-from aiomos.tcp.flows cimport CLIENT, CLOSED, KEEP, MIDSTREAM, RESET_BY_SERVER, SINK, make_key
+from aiomos.tcp.flows cimport CLIENT, CLOSED, DROPPED, KEEP, MIDSTREAM, RESET_BY_SERVER, SINK, make_key
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_conflict
 from aiomos.tcp.monitor cimport ANOMALIES, JOINED, PAYLOAD_OK, REBASED, RESTARTED, monitor_segment, state_of
@@ -67,6 +67,8 @@ cdef class Hooks(Delivery):
                 self.raise_event(SLOT_START_SENDER, flow, side, packet)
             if side_changed(flow, side, before):
                 self.raise_change(SLOT_STATE_SENDER, flow, side, packet, before)
+            if flow.flags & DROPPED:               # those who were told have cut it off
+                return 0
             restore_half(&flow.halves[1 - side], &receiver)
             flow.flags = flow.flags & ~<uint16_t> VERDICTS | flags & VERDICTS
             flow.reason = reason
@@ -75,6 +77,13 @@ cdef class Hooks(Delivery):
                 if self.noted[i]:
                     self.raise_error(flow, side, packet, i, 0, 0)
         return 0
+
+    cdef void unsee(self, FlowRecord* flow, int side, const Before* before) noexcept nogil:
+        """The segment was dropped once its sender was up to date: its receiver will not see it."""
+        if not flow.flags & DROPPED:               # else its books are closed
+            restore_half(&flow.halves[1 - side], &before.receiver)
+            flow.flags = flow.flags & ~<uint16_t> VERDICTS | before.flags & VERDICTS
+            flow.reason = before.reason
 
     cdef int raise_merge(self, FlowRecord* flow, int side, const Packet* packet, int outcome,
                          uint32_t before_nxt) except -1 nogil:

@@ -8,24 +8,36 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from structlog.typing import FilteringBoundLogger
+    from structlog.typing import EventDict, FilteringBoundLogger
 
 LogFormat = Literal["console", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
-_pending: tuple[LogFormat, LogLevel] | None = None
+_pending: tuple[LogFormat, LogLevel, dict[str, object]] | None = None
+_format: LogFormat = "console"
 
 
-def configure(format: LogFormat = "console", level: LogLevel = "info") -> None:  # noqa: A002
+def configure(
+    format: LogFormat = "console",  # noqa: A002
+    level: LogLevel = "info",
+    **bound: object,
+) -> None:
     """Send records of *level* and above to standard error, in colour only where that is a terminal.
+
+    What is *bound*, such as the number of a worker, is in every record.
 
     Only programs call this; as a library aiomos leaves structlog as it finds it. An app that logs through
     structlog itself is covered once any logger came from `get_logger`, or if it imported structlog before.
     """
-    global _pending
-    _pending = (format, level)
+    global _pending, _format
+    _pending, _format = (format, level, bound), format
     if "structlog" in sys.modules:
         _apply()
+
+
+def log_format() -> LogFormat:
+    """Tell how records are written."""
+    return _format
 
 
 def get_logger(name: str) -> "FilteringBoundLogger":
@@ -47,7 +59,7 @@ def _apply() -> None:
         return
     import structlog
 
-    format_, level = _pending
+    format_, level, bound = _pending
     _pending = None
     # Tracebacks go without local variables: those hold payload, which has no place in a log.
     renderers = (
@@ -59,9 +71,14 @@ def _apply() -> None:
             )
         ]
     )
+
+    def bind(_logger: object, _method: str, record: "EventDict") -> "EventDict":
+        return {**bound, **record}
+
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
+            bind,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *renderers,

@@ -14,6 +14,7 @@ cdef enum:                     # what a function asks for, in the order of ASKED
     ASKS_SIDE = 3
     ASKS_TIME = 4
     ASKS_EVENT = 5
+    ASKS_ENGINE = 6
 
 cdef int encode(object parameters, uint8_t* codes) except -1
 
@@ -59,7 +60,7 @@ cdef class Registry:
     cdef list rule_accounts            # by rule: whose it is
     cdef list roots                    # Node by slot
     cdef list judges                   # Predicates by slot, or None
-    cdef const PredicateSet* programs[16]  # the same for TCP processing; NULL where there is none
+    cdef const PredicateSet* programs[17]  # the same for TCP processing; NULL where there is none
     cdef dict nodes                    # by (UserEvent, slot)
     cdef bint chatty                   # callbacks are to be made for every packet
 

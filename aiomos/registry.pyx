@@ -13,6 +13,7 @@ from aiomos.ude.rules cimport MAX_SETS, Interest, Rule, rules_changed, rules_ope
 from aiomos.ude.slots cimport (
     SLOT_EMITTED,
     SLOT_ERROR,
+    SLOT_FRAME,
     SLOT_NEW_DATA,
     SLOT_ORPHAN,
     SLOT_OUT,
@@ -51,6 +52,7 @@ cdef dict SLOT_OF = {
     (Event.ORPHAN, Hook.RECEIVER): SLOT_ORPHAN,
     (Event.REXMIT, Hook.RECEIVER): SLOT_REXMIT,
     (Event.TIMEOUT, Hook.RECEIVER): SLOT_TIMEOUT,
+    (Event.FRAME, Hook.RAW): SLOT_FRAME,
     (None, Hook.RECEIVER): SLOT_EMITTED}
 # What can be asked for; an occurrence is an event with a copy of the packet.
 cdef tuple ASKED = (*CALLBACK_PARAMETERS, "occurrence")

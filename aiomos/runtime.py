@@ -227,7 +227,7 @@ class Runtime:
         self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed)
         if transport is not None:
-            self.engine.outlet.open(transport.forwards)
+            self.engine.open(transport.forwards, [interface.name for interface in transport.interfaces])
             self.engine.read_clock = transport.now
         self._attachments: dict[App, Attachment] = {}
         self._pressures: list[Pressure] = []

@@ -45,6 +45,9 @@ class Budgets:
         stream_bytes: Unread in-order bytes in one half at which a slow handler holds the reader back.
         stream_bytes_total: Unread in-order bytes over all flows at which the reader is held back.
         fragment_bytes: Bytes of IP fragments held for reassembly; beyond it the oldest datagram is dropped.
+        sessions: Sessions that apps may have at once, in line; beyond it they can make no more.
+        edited_bytes: Replaced bytes kept until they are acknowledged, over all flows; beyond it none are replaced.
+        edited_bytes_half: Replaced bytes kept of one half.
     """
 
     flows: int = attrs.field(default=1 << 20, validator=_count)
@@ -56,6 +59,9 @@ class Budgets:
     stream_bytes: int = attrs.field(default=1 * MIB, validator=_count)
     stream_bytes_total: int = attrs.field(default=1024 * MIB, validator=_count)
     fragment_bytes: int = attrs.field(default=4 * MIB, validator=_count)
+    sessions: int = attrs.field(default=1 << 18, validator=_count)
+    edited_bytes: int = attrs.field(default=64 * MIB, validator=_count)
+    edited_bytes_half: int = attrs.field(default=1 * MIB, validator=_count)
 
 
 @attrs.frozen(kw_only=True)
@@ -88,6 +94,7 @@ _budgets = must("Budgets", lambda value: isinstance(value, Budgets))
 _timeouts = must("Timeouts", lambda value: isinstance(value, Timeouts))
 _checksums = must("ignore or verify", ("ignore", "verify").__contains__)
 _on_error = must("log or raise", ("log", "raise").__contains__)
+_fail = must("open or closed", ("open", "closed").__contains__)
 _flag = must("True or False", lambda value: isinstance(value, bool))
 
 
@@ -105,6 +112,8 @@ class Settings:
             tag the two directions differently.
         on_error: What an exception in a handler or callback does: 'log' ends its interest in that flow, and
             nothing else; 'raise' ends the run.
+        fail: In line, what becomes of a packet whose callback has raised: 'open' passes it on; 'closed' drops it, and
+            all that comes of its flow.
     """
 
     budgets: Budgets = attrs.field(factory=Budgets, validator=_budgets)
@@ -113,6 +122,7 @@ class Settings:
     decapsulate: bool = attrs.field(default=False, validator=_flag)
     separate_vlans: bool = attrs.field(default=False, validator=_flag)
     on_error: Literal["log", "raise"] = attrs.field(default="log", validator=_on_error)
+    fail: Literal["open", "closed"] = attrs.field(default="open", validator=_fail)
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[str]) -> "Settings":

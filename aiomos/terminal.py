@@ -141,7 +141,37 @@ def _flow_row(flow: Mapping[str, Any]) -> Iterator[str]:
 
 def show_counters(counters: Mapping[str, int], apps: Mapping[str, Mapping[str, float]]) -> None:
     """Print the counters of a run that are not 0, and those of each app."""
-    console = Console(highlight=False)
+    _print_counters(Console(highlight=False), counters, apps)
+
+
+def show_state(
+    counters: Mapping[str, int],
+    apps: Mapping[str, Mapping[str, float]],
+    *,
+    flows: Mapping[str, int],
+    used: Mapping[str, tuple[int, int]],
+) -> None:
+    """Print what a run holds now, and its counters, to standard error.
+
+    Args:
+        counters: Of the engine; those that are 0 are left out.
+        apps: Counters of each app.
+        flows: Flows in the table by state.
+        used: How much of each budget is in use, and the budget.
+    """
+    console = Console(stderr=True, highlight=False)
+    console.print(Text("flows: " + ", ".join(f"{n:,} {state}" for state, n in flows.items())))
+    table = _plain_table("budget", figures=("in use", "of", "share"))
+    for name, (now, limit) in used.items():
+        table.add_row(name, f"{now:,}", f"{limit:,}", f"{now / limit:.1%}")
+    console.print(table)
+    console.print()
+    _print_counters(console, counters, apps)
+
+
+def _print_counters(
+    console: Console, counters: Mapping[str, int], apps: Mapping[str, Mapping[str, float]]
+) -> None:
     table = _plain_table("counter", figures=("value",))
     for name, value in counters.items():
         if value:

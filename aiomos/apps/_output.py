@@ -1,10 +1,11 @@
 """Where the records of an app go: a file, or standard output."""
 
-import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import orjson
+
+from aiomos.outputs import Draw, PartT, open_output, write_summary
 
 if TYPE_CHECKING:
     from aiomos import Flow
@@ -19,11 +20,15 @@ class Output:
 
     def __init__(self, path: Path | None) -> None:
         self._owned = path is not None
-        self.file: IO[bytes] = path.open("wb", buffering=1 << 20) if path else sys.stdout.buffer
+        self.file: IO[bytes] = open_output(path)
 
     def write(self, record: dict[str, Any]) -> None:
         """Add a record as one JSON object a line."""
         self.file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+    def summarise(self, part: PartT, draw: Draw[PartT]) -> None:
+        """Write what there is to say at the end; with workers, of all of them together: see `write_summary`."""
+        write_summary(self.file, part, draw)
 
     def flush(self) -> None:
         """Have what was written be seen by who reads along."""

@@ -13,8 +13,8 @@ both versions as evidence. Bytes that were not captured, or are held no more, ar
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from operator import add, sub
 from pathlib import Path
@@ -252,7 +252,7 @@ class Abacus:
         """Close the accounts and write what is left."""
         self._close_accounts()
         if self._options.format == "table":
-            draw(self._table["usage"], self._table["suspect"], self._options, self._output.file)
+            self._output.summarise(self._table, partial(draw, self._options))
         self._output.close()
 
     # --- alerts ---------------------------------------------------------------------------------------
@@ -356,12 +356,12 @@ USAGE = {
 WAYS = ("up", "down")
 
 
-def draw(
-    usage: list[dict[str, Any]], suspects: list[dict[str, Any]], options: Options, file: IO[bytes]
-) -> None:
-    """Draw the table of accounts, and that of suspects if there are any."""
+def draw(options: Options, parts: Sequence[dict[str, list[dict[str, Any]]]], file: IO[bytes]) -> None:
+    """Draw the table of accounts, and that of suspects if there are any, as each worker has them."""
     from aiomos.terminal import print_table
 
+    usage = add_usage(record for part in parts for record in part["usage"])
+    suspects = [record for part in parts for record in part["suspect"]]
     headings = ("subscriber", *(("from",) if options.interval else ()), "flows")
     figures = tuple(f"{way} {heading}" for way in WAYS for heading in USAGE)
     title = f"Accounts: {len(usage):,}; charged: {options.policy}"
@@ -370,6 +370,20 @@ def draw(
         headings = ("subscriber", "from", "to", "segments", "differing bytes", "of those compared")
         title = f"Halves with retransmissions that say something else: {len(suspects):,}"
         print_table(title, headings, list(map(suspect_row, suspects)), file=file)
+
+
+def add_usage(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sum the accounts of a subscriber that several workers have of one interval."""
+    accounts: dict[tuple[float, str], dict[str, Any]] = {}
+    for record in records:
+        key = (record.get("start", 0.0), record["subscriber"])
+        account = accounts.get(key)
+        accounts[key] = record if account is None else {**account, **_sums(account, record)}
+    return [account for _, account in sorted(accounts.items())]
+
+
+def _sums(one: dict[str, Any], other: dict[str, Any]) -> dict[str, int]:
+    return {name: one[name] + other[name] for name in one if name == "flows" or name.endswith("_bytes")}
 
 
 def usage_row(usage: dict[str, Any]) -> tuple[str, ...]:

@@ -8,8 +8,7 @@
 
 import csv
 import io
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
@@ -17,6 +16,7 @@ import attrs
 import orjson
 
 from aiomos import CONN_TEARDOWN, App, CallbackRegistration, Level
+from aiomos.outputs import open_output, write_heading, write_summary
 
 if TYPE_CHECKING:
     from aiomos import Flow
@@ -67,6 +67,7 @@ class Csv:
     """Comma-separated values with a header; what is not known is empty."""
 
     def __init__(self, output: IO[bytes]) -> None:
+        self._output = output
         self._text = io.TextIOWrapper(output, encoding="utf-8", newline="", write_through=True)
         self._writer: csv.DictWriter[str] | None = None
 
@@ -74,7 +75,9 @@ class Csv:
         """Add one connection."""
         if self._writer is None:
             self._writer = csv.DictWriter(self._text, record)
-            self._writer.writeheader()
+            heading = io.StringIO(newline="")
+            csv.writer(heading).writerow(record)
+            write_heading(self._output, heading.getvalue().encode())
         self._writer.writerow(record)
 
     def finish(self) -> None:
@@ -98,22 +101,27 @@ class Table:
 
     def finish(self) -> None:
         """Draw the table."""
-        from aiomos.terminal import print_table
+        write_summary(self._output, self._records, draw)
 
-        rows = [
-            (
-                *(FORMS[r["ip_version"]].format(r[side], r[f"{side}_port"]) for side in ("client", "server")),
-                f"{r['end'] - r['start']:.3f} s",
-                r["reason"],
-                *(f"{r[side + 'stream_bytes']:,}" for side in ("client_", "server_")),
-                f"{r['client_retransmits']}/{r['server_retransmits']}",
-                f"{r['client_lost'] + r['server_lost']:,}",
-                "" if r["client_rtt"] is None else f"{r['client_rtt'] * 1e3:.1f} ms",
-            )
-            for r in sorted(self._records, key=lambda r: r["start"])
-        ]
-        headings = ("client", "server", "lasted", "ended", "sent", "received", "resent", "lost", "rtt")
-        print_table(f"{len(rows)} TCP connections", headings, rows, file=self._output)
+
+def draw(parts: Sequence[list[dict[str, Any]]], output: IO[bytes]) -> None:
+    """Draw the table of the connections that each worker has seen."""
+    from aiomos.terminal import print_table
+
+    rows = [
+        (
+            *(FORMS[r["ip_version"]].format(r[side], r[f"{side}_port"]) for side in ("client", "server")),
+            f"{r['end'] - r['start']:.3f} s",
+            r["reason"],
+            *(f"{r[side + 'stream_bytes']:,}" for side in ("client_", "server_")),
+            f"{r['client_retransmits']}/{r['server_retransmits']}",
+            f"{r['client_lost'] + r['server_lost']:,}",
+            "" if r["client_rtt"] is None else f"{r['client_rtt'] * 1e3:.1f} ms",
+        )
+        for r in sorted((record for part in parts for record in part), key=lambda r: r["start"])
+    ]
+    headings = ("client", "server", "lasted", "ended", "sent", "received", "resent", "lost", "rtt")
+    print_table(f"{len(rows)} TCP connections", headings, rows, file=output)
 
 
 WRITERS: dict[str, Callable[[IO[bytes]], Writer]] = {"jsonl": JsonLines, "csv": Csv, "table": Table}
@@ -124,7 +132,7 @@ class FlowLog:
 
     def __init__(self, options: Options) -> None:
         self._owned = options.path is not None
-        self._output = options.path.open("wb", buffering=1 << 20) if options.path else sys.stdout.buffer
+        self._output = open_output(options.path)
         self._writer: Writer = WRITERS[options.format](self._output)
 
     def register(self, options: Options) -> CallbackRegistration:

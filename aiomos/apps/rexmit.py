@@ -12,11 +12,15 @@ acknowledged, ``syn`` and ``fin`` of segments without data.
 
 import heapq
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from itertools import count
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 import attrs
+import orjson
 
 from aiomos import CONN_TEARDOWN, PKT_IN, REXMIT, App, CallbackRegistration, Level
 from aiomos.apps._output import Output, endpoint, ends_of, share
@@ -37,6 +41,9 @@ HEADINGS = (
     "bytes sent again",
     "of all",
 )
+
+Ranked = tuple[int, int, int, tuple[str, ...]]
+"""Retransmissions of a half, their bytes, a number that no other has, and its row of the table."""
 
 
 @attrs.define
@@ -83,7 +90,7 @@ class Report:
         self._output = Output(options.path)
         self._connections = Counter({"connections": 0, "connections_with_any": 0})
         self._total: Counter[str] = Counter()
-        self._worst: list[tuple[int, int, int, tuple[str, ...]]] = []
+        self._worst: list[Ranked] = []
         self._serial = count()
 
     def register(self) -> list[CallbackRegistration]:
@@ -129,10 +136,9 @@ class Report:
 
     def close(self) -> None:
         """Write what is left: the sum, and the table."""
-        if self._options.format == "jsonl":
-            self._output.write({"record": "total", **self._connections, **figures(self._total)})
-        else:
-            self._draw()
+        part = Part(self._connections, self._total, self._worst)
+        write = write_total if self._options.format == "jsonl" else partial(draw, self._options.top)
+        self._output.summarise(part, write)
         self._output.close()
 
     def _rank(self, half: "Half", counts: Counter[str]) -> None:
@@ -144,13 +150,43 @@ class Report:
         else:
             heapq.heappushpop(self._worst, ranked)
 
-    def _draw(self) -> None:
-        from aiomos.terminal import print_table
 
-        with_any, connections = (self._connections[name] for name in ("connections_with_any", "connections"))
-        title = f"Sent again in {with_any:,} of {connections:,} TCP connections"
-        rows = [row for *_, row in sorted(self._worst, reverse=True)]
-        print_table(title, HEADINGS, [*rows, ("in all", "", *cells(self._total))], file=self._output.file)
+class Part(NamedTuple):
+    """What one worker has seen in all."""
+
+    connections: Counter[str]
+    total: Counter[str]
+    worst: list[Ranked]
+
+
+def add_up(parts: Sequence[Part]) -> tuple[Counter[str], Counter[str]]:
+    """Sum the connections, and the figures, of all workers."""
+    connections: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for part in parts:
+        connections.update(part.connections)
+        total.update(part.total)
+    return connections, total
+
+
+def write_total(parts: Sequence[Part], file: IO[bytes]) -> None:
+    """Write the sum as a record."""
+    connections, total = add_up(parts)
+    record = {"record": "total", **connections, **figures(total)}
+    file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def draw(top: int, parts: Sequence[Part], file: IO[bytes]) -> None:
+    """Draw the table of the halves that sent most again, and of the sum."""
+    from aiomos.terminal import print_table
+
+    connections, total = add_up(parts)
+    title = f"Sent again in {connections['connections_with_any']:,} of {connections['connections']:,} TCP connections"
+    worst = sorted(
+        (ranked for part in parts for ranked in part.worst), key=itemgetter(slice(3)), reverse=True
+    )
+    rows = [row for *_, row in worst[:top]]
+    print_table(title, HEADINGS, [*rows, ("in all", "", *cells(total))], file=file)
 
 
 def of_half(half: "Half", counts: Counter[str]) -> Counter[str]:

@@ -11,7 +11,6 @@ A flow is looked at when it begins, when it ends, and for each table; a packet i
 
 import heapq
 import io
-import sys
 import time as clock
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from rich.table import Table
 
 from aiomos import CONN_TEARDOWN, PKT_IN, App, CallbackRegistration, Level
 from aiomos.options import must
+from aiomos.outputs import open_output
 
 if TYPE_CHECKING:
     from aiomos import Flow
@@ -430,7 +430,7 @@ _running: list[Run] = []
 def begin() -> None:
     """Open the output, and register for the flows the options choose."""
     options = app.options
-    output = options.path.open("wb") if options.path else sys.stdout.buffer
+    output = open_output(options.path)
     screen = _screen(options, output)
     top = Top(options, screen.show)
     chosen: dict[str, Any] = {"filter": options.filter, "level": Level.BYTES, "midstream": options.midstream}

@@ -8,7 +8,7 @@ from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport strlen
 
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 
 cdef extern from "<arpa/inet.h>" nogil:
@@ -71,3 +71,12 @@ cdef str ipv6_text(const Address* address):
         packed[8 + i] = <uint8_t> (address.lo >> (56 - 8 * i))
     inet_ntop(AF_INET6, packed, text, INET6_ADDRSTRLEN)
     return PyUnicode_DecodeASCII(text, <Py_ssize_t> strlen(text), NULL)
+
+
+cdef int address_read(object text, Address* out) except -1:
+    address = ip_address(text)
+    number = int(address)
+    if address.version == 4:
+        number |= 0xFFFF << 32                     # as ::ffff:a.b.c.d
+    out.hi, out.lo = number >> 64, number & 0xFFFFFFFFFFFFFFFF
+    return address.version

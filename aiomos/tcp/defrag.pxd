@@ -40,6 +40,7 @@ ctypedef struct Datagram:
     uint32_t highest               # end of the bytes seen
     uint32_t total                 # payload length, 0 until the last fragment has come
     uint32_t fragments
+    uint32_t largest               # of its fragments, as an IP packet
     uint8_t ip_version
     uint8_t proto                  # what the reassembled payload is
     bint condemned                 # dropped: holds nothing, swallows what is still to come
@@ -59,6 +60,7 @@ ctypedef struct DefragTable:
     uint32_t datagrams
     uint32_t fragment_budget       # of one datagram
     uint8_t* output                # the last complete packet
+    uint32_t largest               # of the fragments that it came in
     # counters
     uint64_t fragments
     uint64_t started

@@ -329,6 +329,7 @@ cdef size_t build(DefragTable* table, const Datagram* datagram) noexcept nogil:
     cdef uint8_t* out = table.output
     cdef uint32_t length = datagram.header_len + datagram.total
     cdef const Piece* piece = datagram.pieces
+    table.largest = datagram.largest
     memcpy(out, datagram.header, datagram.header_len)
     if datagram.ip_version == 4:
         put16(out + 2, length)
@@ -376,6 +377,7 @@ cdef int add_to(DefragTable* table, Datagram* datagram, const Packet* packet) no
     if datagram.fragments == table.fragment_budget:
         return DEFRAG_DROPPED_TOO_MANY
     datagram.fragments += 1
+    datagram.largest = max(datagram.largest, header_size(packet) + packet.fragment_len)
     result = check_end(datagram, first + packet.fragment_len, not packet.more_fragments)
     if result != DEFRAG_PENDING:
         return result

@@ -76,6 +76,8 @@ cdef enum FlowFlag:
     ANNOUNCED = 1024           # apps were told of it
     SILENCED = 8192            # a callback raised on this flow and is not called for it again
     OTHER_SYNACK = 4096        # a SYN-ACK with another ISN was refused; `resync` is what would acknowledge it
+    DROPPED = 16384            # an app has cut it off: none of its segments passes
+    RESETTING = 32768          # and whoever sends one is told so by RST
     TO_CONNECT = 2048          # some of its watchers are still to be given a connection
 
 cdef enum Reason:
@@ -85,6 +87,7 @@ cdef enum Reason:
     REASON_TIMEOUT = 3
     REASON_EVICTED = 4
     REASON_END_OF_CAPTURE = 5
+    REASON_DROPPED = 6         # by an app
 
 # 192 bytes: three cache lines.
 ctypedef struct Flow:

@@ -38,7 +38,7 @@ cdef class Outlet:
     cdef uint64_t no_room
 
     cdef void enter(self, const Frame* frame, Packet* packet) noexcept nogil
-    cdef void leave(self) noexcept nogil
+    cdef void pass_frame(self, const Frame* frame) noexcept nogil
     cdef bint emit(self, const Frame* frame) noexcept nogil
     cdef uint8_t* take(self, size_t size) noexcept nogil
     cdef void clear(self) noexcept nogil

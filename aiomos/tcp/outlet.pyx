@@ -16,7 +16,7 @@ cdef enum:
 
 
 cdef class Outlet:
-    """Frames to be sent after a batch; in line, the fate of the frame in hand. Made by the engine."""
+    """Frames to be sent after a batch. Not to be made by itself: `aiomos.tcp.verdicts.Verdicts` is one."""
 
     def __cinit__(self):
         memset(self.peers, 0xFF, sizeof(self.peers))
@@ -48,17 +48,11 @@ cdef class Outlet:
         self.packet = packet
         self.dropped = False
 
-    cdef void leave(self) noexcept nogil:
-        """Pass the frame in hand on, unless it was dropped."""
-        cdef uint16_t interface = self.frame.interface
-        self.packet = NULL
-        if self.dropped:
-            self.drops += 1
-            return
-        self.frame.interface = self.peers[interface] if interface < MOST_INTERFACES else NOWHERE
-        if self.frame.interface != NOWHERE and self.emit(&self.frame):
+    cdef void pass_frame(self, const Frame* frame) noexcept nogil:
+        """Have the frame in hand leave, or what it has become."""
+        if self.emit(frame):
             self.forwarded += 1
-            self.forwarded_bytes += self.frame.caplen
+            self.forwarded_bytes += frame.caplen
 
     # --- what is sent ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from aiomos.tcp.wire cimport (
     AE,
     CWR,
     ECE,
+    ETHERTYPE_MIN,
     FIN,
     NO_VLAN,
     OPT_MSS,
@@ -26,27 +27,34 @@ from aiomos.tcp.wire cimport (
     RST,
     SYN,
     URG,
-    WIRE_BAD_CHECKSUM,
-    WIRE_BAD_TCP,
     WIRE_FRAGMENT,
     WIRE_KINDS,
+    WIRE_MALFORMED,
     WIRE_TCP,
-    WIRE_TCP_CUT,
     WIRE_UDP,
     DecodeOptions,
     Span,
     be16,
     decode_frame,
+    has_payload,
+    has_ports,
+    has_segment,
+    is_vlan,
     span_skip,
     span_take,
+    span_u16,
     span_u8,
 )
 from aiomos.transport.frame cimport Frame
 
-from aiomos.errors import StalePacketError
+from aiomos.errors import NotInLineError, StalePacketError
 
 cdef enum:
+    LINKTYPE_ETHERNET = 1
     LINKTYPE_RAW = 101
+    ETHERNET_ADDRESSES = 12
+    ETHERNET_HEADER = 14
+    VLAN_TAG = 4
     IPV6_HEADER = 40
     TCP_HEADER = 20            # without options
     END_OF_OPTIONS = 0
@@ -62,11 +70,6 @@ assert len(KIND_NAMES) == WIRE_KINDS
 
 cdef tuple FLAG_LETTERS = ((FIN, "F"), (SYN, "S"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"),
                            (CWR, "W"), (AE, "e"))                       # as tcpdump writes them
-
-
-cdef inline bint is_broken_tcp(const WirePacket* p, int kind) noexcept nogil:
-    """Malformed, but its ports, and with a wrong checksum all its TCP header, were read."""
-    return (kind == WIRE_BAD_CHECKSUM or kind == WIRE_BAD_TCP or kind == WIRE_TCP_CUT) and p.transport != NULL
 
 
 cdef Packet make_packet(const WirePacket* p, int kind=WIRE_TCP):
@@ -85,9 +88,9 @@ cdef class Packet:
     Callbacks and predicates that name ``pkt`` receive it. It is lent: once the callback has returned, it is stale, and
     whatever is asked of it raises `StalePacketError`. `copy()` keeps it.
 
-    An attribute that the packet does not have is None: at `Hook.RAW`, where UDP, ICMP and fragments come by, and of
-    malformed packets, whose `ERROR` may name ``pkt``. Everywhere else it is a TCP segment, and only those attributes
-    may be None that say so.
+    An attribute that the packet does not have is None: at `Hook.RAW`, where UDP, ICMP and fragments come by, at
+    `FRAME`, and of malformed packets, whose `ERROR` may name ``pkt``. Everywhere else it is a TCP segment, and only
+    those attributes may be None that say so.
 
     Raises:
         StalePacketError: by every attribute and method, once the callback has returned.
@@ -111,24 +114,28 @@ cdef class Packet:
             raise StalePacketError
         return self.p
 
+    cdef inline bint has_ethernet(self) except -1:
+        cdef const WirePacket* p = self.fresh()
+        return p.link != NULL and p.linktype == LINKTYPE_ETHERNET and p.frame_len >= ETHERNET_HEADER
+
     cdef inline bint has_ip(self) except -1:
         return self.fresh().ip_version != 0
 
     cdef inline bint has_ports(self) except -1:
         cdef const WirePacket* p = self.fresh()
-        return self.kind == WIRE_TCP or self.kind == WIRE_UDP or is_broken_tcp(p, self.kind)
+        return has_ports(p, self.kind)
 
     cdef inline bint is_tcp(self) except -1:
         cdef const WirePacket* p = self.fresh()
-        return self.kind == WIRE_TCP or self.kind == WIRE_BAD_CHECKSUM and is_broken_tcp(p, self.kind)
+        return has_segment(p, self.kind)
 
     cdef inline bint has_payload(self) except -1:
-        return self.has_ip() and (self.kind < WIRE_FRAGMENT or self.is_tcp())
+        return self.has_ip() and has_payload(self.p, self.kind)
 
     cdef inline bint is_fragment(self) except -1:
         return self.has_ip() and self.kind == WIRE_FRAGMENT
 
-    # --- frame and IP ---------------------------------------------------------------------------------
+    # --- frame ----------------------------------------------------------------------------------------
 
     @property
     def time(self):
@@ -140,6 +147,54 @@ cdef class Packet:
         """Outermost VLAN id; None without a tag."""
         cdef const WirePacket* p = self.fresh()
         return None if p.vlan == NO_VLAN else p.vlan
+
+    @property
+    def interface(self):
+        """Name of the interface it came in by; None where that is not known, as in most captures."""
+        cdef const WirePacket* p = self.fresh()
+        return None if self.interfaces is None or p.interface >= len(self.interfaces) else self.interfaces[p.interface]
+
+    @property
+    def eth_src(self):
+        """Ethernet address of the frame's sender, as ``02:00:00:00:00:01``; None unless it is an Ethernet frame.
+
+        A packet that was put together from fragments has no frame.
+        """
+        return self.p.link[6:12].hex(":") if self.has_ethernet() else None
+
+    @property
+    def eth_dst(self):
+        """Ethernet address of the frame's receiver; None as ``eth_src`` is."""
+        return self.p.link[:6].hex(":") if self.has_ethernet() else None
+
+    @property
+    def ethertype(self):
+        """EtherType of the frame, VLAN tags passed: 0x0800 is IPv4, 0x0806 ARP; None as ``eth_src`` is.
+
+        It is None, too, of an IEEE 802.3 frame, which has its length there.
+        """
+        return read_ethertype(self.p) if self.has_ethernet() else None
+
+    @property
+    def frame(self):
+        """The whole frame as captured, link layer and padding included; None where there is none, see ``eth_src``."""
+        cdef const WirePacket* p = self.fresh()
+        if p.link == NULL:
+            return None
+        return self.own_bytes if self.own != NULL else p.link[:p.frame_len]
+
+    @property
+    def malformed(self):
+        """What is wrong with it, as the engine counts it under ``malformed.``: such as ``ip_cut``; None if nothing."""
+        self.fresh()
+        return None if self.kind < WIRE_MALFORMED else KIND_NAMES[self.kind].removeprefix("malformed.")
+
+    @property
+    def known(self):
+        """Whether it belongs to a session, or is an ICMP error about one."""
+        return self.fresh().known != 0
+
+    # --- IP -------------------------------------------------------------------------------------------
 
     @property
     def ip_version(self):
@@ -369,7 +424,7 @@ cdef class Packet:
         """The IP packet as captured: header and payload, without what frames are padded with."""
         if not self.has_ip():
             return None
-        return self.own_bytes if self.own != NULL else self.p.network[:self.p.network_len]
+        return self.p.network[:self.p.network_len]
 
     @property
     def dpkt(self):
@@ -384,13 +439,122 @@ cdef class Packet:
             self._dpkt = parse_with_dpkt(self.raw, self.p.ip_version)
         return self._dpkt
 
+    # --- in line --------------------------------------------------------------------------------------
+
+    cdef Verdicts verdicts(self):
+        """Where its fate is decided."""
+        self.fresh()
+        if self.outlet is None or self.own != NULL:
+            raise NotInLineError
+        return self.outlet
+
+    @property
+    def out_interface(self):
+        """Name of the interface it is to leave by; None if it goes nowhere, as where traffic is only watched."""
+        cdef uint16_t interface
+        if self.outlet is None or not self.outlet.in_line or self.outlet.packet != self.p:
+            return None
+        interface = self.outlet.exit()
+        return None if self.interfaces is None or interface >= len(self.interfaces) else self.interfaces[interface]
+
+    def drop(self):
+        """Do not pass it on.
+
+        At `Hook.RAW` its flow never sees it. At `Hook.SENDER` its sender has sent it and its receiver does not get it, so
+        that the streams do not have its bytes: they will be sent again. At `Hook.RECEIVER` the flow has seen it. A flow
+        whose first packet is dropped ends at once, with reason ``dropped``.
+
+        Raises:
+            NotInLineError: the traffic is only watched.
+        """
+        self.verdicts().drop(self.p)
+
+    def reject(self, why="prohibited"):
+        """Drop it, and tell its sender: by RST, or if it is no TCP segment by ICMP destination unreachable.
+
+        Args:
+            why: ``"prohibited"``, ICMP 3/13 or ICMPv6 1/1 by an administrator's will; ``"port"``, 3/3 or 1/4.
+
+        Raises:
+            NotInLineError: the traffic is only watched.
+        """
+        self.verdicts().reject(self.p, why)
+
+    def set(self, **fields):
+        """Change it before it is passed on; whoever is called later sees it changed. Checksums are kept right.
+
+        Args:
+            fields: ``src``, ``dst`` (text or `ipaddress` objects of its IP version), ``sport``, ``dport``, ``ttl``, ``tos``,
+                ``eth_src``, ``eth_dst`` (text); of TCP also ``seq``, ``ack``, ``flags``, ``window``, ``urgent`` and
+                ``mss``, where it has the option. Before its flow is known, at `Hook.RAW`, addresses and ports decide which
+                flow that is; later they only say how this packet leaves. For all of a flow, see `session`.
+
+        Raises:
+            NotInLineError: the traffic is only watched.
+            TypeError: no such field.
+            ValueError: a value that cannot be, or a field that this packet does not have.
+        """
+        self.verdicts().alter(self.p, fields)
+
+    def replace(self, const uint8_t[::1] payload not None):
+        """Have it carry another payload, longer or shorter.
+
+        The rest of a TCP flow is put right: sequence numbers, acknowledgements, SACK blocks, windows and what is
+        retransmitted. A segment beyond a hole is not passed on meanwhile, since what stands before it may change length.
+        The app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the flow is known.
+
+        Args:
+            payload: The new bytes; none at all is allowed.
+
+        Returns:
+            False if these bytes have been sent before, as something else, which they stay; or if they will come again.
+
+        Raises:
+            BufferError: a budget is used up.
+            NotInLineError: the traffic is only watched.
+            ValueError: it cannot carry a payload.
+        """
+        return self.verdicts().replace(self.p, &payload[0] if payload.shape[0] else NULL, <size_t> payload.shape[0])
+
+    def session(self, *, idle, transitory=None, src=None, dst=None, sport=None, dport=None, eth_src=None, eth_dst=None,
+                turn_back=False, on_end=None):
+        """Let it, what follows it and the replies pass natively, with other addresses if any are given (RFC 2663).
+
+        From this packet on, those with its five-tuple leave with the addresses and ports given; what is addressed to those
+        is turned back before its flow is looked up. TCP, UDP and ICMP echo, whose identifier is both ports; ICMP errors
+        about them are translated, too. ``pkt.known`` tells that a packet belongs to a session.
+
+        Args:
+            idle: Seconds without a packet after which it ends.
+            transitory: Of TCP, instead of *idle* until it is established, and once it is closing.
+            src, dst: New addresses.
+            sport, dport: New ports.
+            eth_src, eth_dst: New Ethernet addresses; replies leave with those of this packet.
+            turn_back: Whether packets leave by the interface they came in by.
+            on_end: Called with the session once it has ended.
+
+        Returns:
+            The `Session`; that which the packet belongs to, if there is one already.
+
+        Raises:
+            NotInLineError: the traffic is only watched.
+            SessionError: it cannot be; the message says why.
+        """
+        addresses = {name: value for name, value in (
+            ("src", src), ("dst", dst), ("sport", sport), ("dport", dport), ("eth_src", eth_src), ("eth_dst", eth_dst),
+        ) if value is not None}
+        return self.verdicts().make_session(self.p, addresses, idle, transitory, on_end, turn_back)
+
     # --- keeping --------------------------------------------------------------------------------------
 
     def copy(self):
         """Return a packet of its own bytes, never stale, that reads the same; a copy returns itself."""
+        cdef Packet packet
         if self.own != NULL:
             return self
-        return copy_packet(self.p, self.kind, self.raw)
+        packet = copy_packet(self.p, self.kind, self.raw if self.p.link == NULL else self.frame)
+        packet.interfaces = self.interfaces
+        return packet
 
     def __copy__(self):
         return self.copy()
@@ -399,9 +563,14 @@ cdef class Packet:
         return self.copy()
 
     def __reduce__(self):
+        cdef const WirePacket* p
         if not self.has_ip() or self.own == NULL or self.kind > WIRE_FRAGMENT:
             raise TypeError("a packet is pickled by its bytes: it must be a copy, pkt.copy(), and whole")
-        return restore, (self.own_bytes, wire_length(self.own, self.kind), self.own.time_ns, self.own.vlan)
+        p = self.own
+        linktype = p.linktype if p.link != NULL else None
+        start = p.network - <const uint8_t*> PyBytes_AS_STRING(self.own_bytes)
+        return restore, (self.own_bytes, linktype, start, p.network_len, wire_length(p, self.kind), p.time_ns, p.vlan,
+                         self.interface, self.known)
 
     @classmethod
     def decode(cls, const uint8_t[::1] frame not None, uint16_t linktype=1, *, time=0.0, wirelen=None):
@@ -421,52 +590,62 @@ cdef class Packet:
         """
         cdef const uint8_t* data = &frame[0] if frame.shape[0] else NULL
         cdef uint32_t captured = <uint32_t> frame.shape[0]
-        return decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds(time), NO_VLAN)
+        cdef WirePacket decoded
+        cdef int kind = decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds(time),
+                               &decoded)
+        return make_packet(&decoded, kind).copy()
 
     def __repr__(self):
         return f"<Packet {describe(self)}>" if self.p != NULL else "<Packet, stale>"
 
 
-cdef Packet decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint16_t linktype, int64_t time_ns,
-                   uint16_t vlan):
-    """A packet that owns the bytes of a frame; *vlan* is that of a tag which the frame has lost."""
-    cdef WirePacket decoded
+cdef int decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint16_t linktype, int64_t time_ns,
+                WirePacket* out) except -1:
+    """Decode a frame that carries an IP packet; its kind."""
     cdef Frame frame = Frame(data=data, caplen=captured, wirelen=wire_len, time_ns=time_ns, linktype=linktype,
                              interface=0, offload=NULL)
     cdef DecodeOptions options = DecodeOptions(verify_checksums=False, decapsulate=False)
-    cdef int kind = decode_frame(&frame, &options, &decoded)
+    cdef int kind = decode_frame(&frame, &options, out)
     if kind > WIRE_FRAGMENT:
         raise ValueError(f"no packet in these {captured} bytes of link type {linktype}: {KIND_NAMES[kind]}")
-    if vlan != NO_VLAN:
-        decoded.vlan = vlan
-    return make_packet(&decoded, kind).copy()
+    return kind
 
 
 # --- copies -------------------------------------------------------------------------------------------
 
-cdef Packet copy_packet(const WirePacket* p, int kind, bytes raw):
-    """A packet that owns the decoded struct and *raw*, its IP packet, which the pointers are made to lead into."""
+cdef Packet copy_packet(const WirePacket* p, int kind, bytes held):
+    """A packet that owns the decoded struct and what it *held*, which the pointers are made to lead into.
+
+    That is its frame, or where there is none, its IP packet; None without either.
+    """
     cdef Packet packet = Packet.__new__(Packet)
+    cdef const uint8_t* old = p.link if p.link != NULL else p.network
+    cdef const uint8_t* new
     cdef WirePacket* own = <WirePacket*> malloc(sizeof(WirePacket))
     if own == NULL:
         raise MemoryError("no memory to copy a packet")
     packet.p = packet.own = own
-    packet.own_bytes = raw
+    packet.own_bytes = held
     packet.kind = kind
     own[0] = p[0]
     own.transient = False
-    own.network = own.transport = own.payload = own.fragment = own.fragment_link = NULL
-    if raw is None:                                    # no IP packet
+    own.link = own.network = own.transport = own.payload = own.fragment = own.fragment_link = NULL
+    if held is None:
         return packet
-    own.network = <const uint8_t*> PyBytes_AS_STRING(raw)
-    if kind < WIRE_FRAGMENT or is_broken_tcp(p, kind):
-        own.transport = own.network + (p.transport - p.network)
+    new = <const uint8_t*> PyBytes_AS_STRING(held)
+    if p.link != NULL:
+        own.link = new
+    if p.ip_version == 0:
+        return packet
+    own.network = new + (p.network - old)
+    if kind < WIRE_FRAGMENT or has_ports(p, kind):
+        own.transport = new + (p.transport - old)
     if packet.has_payload():
-        own.payload = own.network + (p.payload - p.network)
+        own.payload = new + (p.payload - old)
     elif kind == WIRE_FRAGMENT:
-        own.fragment = own.network + (p.fragment - p.network)
+        own.fragment = new + (p.fragment - old)
         if p.ip_version == 6:
-            own.fragment_link = own.network + (p.fragment_link - p.network)
+            own.fragment_link = new + (p.fragment_link - old)
     return packet
 
 
@@ -478,12 +657,38 @@ cdef size_t wire_length(const WirePacket* p, int kind) noexcept:
     return max(stated, <size_t> (p.payload - p.network) + p.payload_len)
 
 
-def restore(bytes raw not None, uint32_t wire_len, int64_t time_ns, uint16_t vlan):
-    """Make a copy of what its pickle holds."""
-    return decode(<const uint8_t*> PyBytes_AS_STRING(raw), <uint32_t> len(raw), wire_len, LINKTYPE_RAW, time_ns, vlan)
+def restore(bytes held not None, linktype, size_t start, uint32_t length, uint32_t wire_len, int64_t time_ns,
+            uint16_t vlan, interface, bint known):
+    """Make a copy of what its pickle holds: the bytes, the link type if they are a frame, and where in them IP is."""
+    cdef const uint8_t* data = <const uint8_t*> PyBytes_AS_STRING(held)
+    cdef WirePacket decoded
+    cdef Packet packet
+    cdef int kind = decode(data + start, length, wire_len, LINKTYPE_RAW, time_ns, &decoded)
+    decoded.link = NULL
+    if linktype is not None:
+        decoded.link = data
+        decoded.frame_len = <uint32_t> len(held)
+        decoded.linktype = linktype
+    decoded.vlan = vlan
+    decoded.known = known
+    packet = copy_packet(&decoded, kind, held)
+    packet.interfaces = None if interface is None else (interface,)
+    return packet
 
 
 # --- readings -----------------------------------------------------------------------------------------
+
+cdef object read_ethertype(const WirePacket* p):
+    """The EtherType behind the VLAN tags; None where that is cut off, or is a length (IEEE 802.3 section 3.2.6)."""
+    cdef Span rest = Span(p=p.link + ETHERNET_ADDRESSES, n=p.frame_len - ETHERNET_ADDRESSES)
+    cdef uint16_t ethertype
+    while span_u16(&rest, 0, &ethertype):
+        if not is_vlan(ethertype):
+            return ethertype if ethertype >= ETHERTYPE_MIN else None
+        if not span_skip(&rest, VLAN_TAG):
+            break
+    return None
+
 
 cdef list option_list(const WirePacket* p):
     """TCP options as (kind, value); the header was length-checked as a whole."""

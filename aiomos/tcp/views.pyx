@@ -69,7 +69,7 @@ cdef tuple FACT_NAMES = (
     "syn_sent", "syn_acked", "syn_received", "fin_sent", "fin_acked", "fin_received", "passive_close", "reset")
 cdef tuple FACTS = tuple([
     frozenset(name for bit, name in enumerate(FACT_NAMES) if facts >> bit & 1) for facts in range(256)])
-cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture")
+cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture", "dropped")
 cdef tuple STATE_NAMES = (None, *(state.name for state in State))
 cdef tuple HALF_FIELDS = (
     "packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "lost", "rtt", "mss", "window_scale")
@@ -193,7 +193,8 @@ cdef class Flow:
 
     @property
     def reason(self):
-        """How it ended: ``fin``, ``rst``, ``timeout``, ``evicted``, ``end_of_capture``; None while open."""
+        """How it ended: ``fin``, ``rst``, ``timeout``, ``evicted``, ``end_of_capture``, ``dropped`` by an app; None while
+        open."""
         return REASONS[self.r.reason]
 
     @property
@@ -242,6 +243,30 @@ cdef class Flow:
         if not 0 <= delay <= 1e9:
             raise ValueError(f"a timer runs out after 0 to 1e9 seconds, not {delay}")
         return self._engine().set_timer(self, delay, function)
+
+    def drop(self):
+        """Let nothing of the flow pass any more, in line, and end it with reason ``dropped``.
+
+        That lasts for as long as its ends go on sending, and `Timeouts.reset` seconds more.
+
+        Raises:
+            FlowClosed: the flow has ended.
+            NotInLineError: the traffic is only watched.
+        """
+        self._engine().drop_flow(self)
+
+    def reset(self):
+        """End the connection: both ends are sent a RST that they must accept, and whatever they send, another.
+
+        Raises:
+            FlowClosed: the flow has ended.
+            NotInLineError: frames come from a capture; there is no wire to send to.
+        """
+        self._engine().reset_flow(self)
+
+    def bypass(self):
+        """Have the flow forwarded without this app: it gets no further event of it; other apps do. As `stop` does."""
+        self._engine().stop(self)
 
     def stop(self):
         """Watch the flow no more: the app gets no further event of it, and its connections to it are left."""

@@ -100,6 +100,21 @@ cdef enum:
     NO_VLAN = 0xFFFF
     MAX_SACK_BLOCKS = 4
 
+cdef enum:
+    ETHERTYPE_MIN = 0x0600             # below it the field is the length of an 802.3 frame
+    ETHERTYPE_IPV4 = 0x0800
+    ETHERTYPE_BRIDGED = 0x6558         # transparent Ethernet bridging, inside GRE and Geneve
+    ETHERTYPE_VLAN = 0x8100
+    ETHERTYPE_IPV6 = 0x86DD
+    ETHERTYPE_MPLS = 0x8847
+    ETHERTYPE_MPLS_UPSTREAM = 0x8848
+    ETHERTYPE_PPPOE = 0x8864
+    ETHERTYPE_PROVIDER_VLAN = 0x88A8   # 802.1ad
+    ETHERTYPE_QINQ = 0x9100            # QinQ before 802.1ad
+
+cdef inline bint is_vlan(uint16_t ethertype) noexcept nogil:
+    return ethertype == ETHERTYPE_VLAN or ethertype == ETHERTYPE_PROVIDER_VLAN or ethertype == ETHERTYPE_QINQ
+
 # An address as a 128-bit number in host order; IPv4 as ::ffff:a.b.c.d.
 ctypedef struct Address:
     uint64_t hi
@@ -120,6 +135,7 @@ ctypedef struct Packet:
     uint8_t ttl
     uint8_t tos                # TOS or traffic class, DSCP and ECN
     const uint8_t* link        # first byte of the frame; NULL for a packet that was put together from fragments
+    uint32_t frame_len         # bytes captured of the frame
     uint16_t linktype
     uint16_t interface         # of the frame
     bint known                 # came as part of a session (tcp/sessions), or tells of an error of one
@@ -152,6 +168,17 @@ ctypedef struct Packet:
     uint32_t fragment_wire_len
     const uint8_t* fragment_link  # IPv6: the next-header byte that names the fragment header
     uint8_t link_layers        # VLAN, MPLS, PPPoE and tunnel headers passed
+
+# Of a malformed packet its ports, and with a wrong checksum all of its segment, may have been read.
+cdef inline bint has_ports(const Packet* packet, int kind) noexcept nogil:
+    return kind == WIRE_TCP or kind == WIRE_UDP or (
+        (kind == WIRE_BAD_CHECKSUM or kind == WIRE_BAD_TCP or kind == WIRE_TCP_CUT) and packet.transport != NULL)
+
+cdef inline bint has_segment(const Packet* packet, int kind) noexcept nogil:
+    return kind == WIRE_TCP or (kind == WIRE_BAD_CHECKSUM and packet.transport != NULL)
+
+cdef inline bint has_payload(const Packet* packet, int kind) noexcept nogil:
+    return kind < WIRE_FRAGMENT or has_segment(packet, kind)
 
 ctypedef struct DecodeOptions:
     bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)

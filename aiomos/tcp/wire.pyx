@@ -33,18 +33,6 @@ cdef enum:
     LINKTYPE_LINUX_SLL2 = 276
 
 cdef enum:
-    ETHERTYPE_MIN = 0x0600             # below it the field is the length of an 802.3 frame
-    ETHERTYPE_IPV4 = 0x0800
-    ETHERTYPE_BRIDGED = 0x6558         # transparent Ethernet bridging, inside GRE and Geneve
-    ETHERTYPE_VLAN = 0x8100
-    ETHERTYPE_IPV6 = 0x86DD
-    ETHERTYPE_MPLS = 0x8847
-    ETHERTYPE_MPLS_UPSTREAM = 0x8848
-    ETHERTYPE_PPPOE = 0x8864
-    ETHERTYPE_PROVIDER_VLAN = 0x88A8   # 802.1ad
-    ETHERTYPE_QINQ = 0x9100            # QinQ before 802.1ad
-
-cdef enum:
     PPP_IPV4 = 0x0021
     PPP_IPV6 = 0x0057
 
@@ -610,10 +598,6 @@ cdef int decode_pppoe(const uint8_t* data, size_t captured, size_t wire_len, con
     return decode_ppp(data + 6, captured - 6, wire_len - 6, options, out, depth)
 
 
-cdef inline bint is_vlan(uint16_t ethertype) noexcept nogil:
-    return ethertype == ETHERTYPE_VLAN or ethertype == ETHERTYPE_PROVIDER_VLAN or ethertype == ETHERTYPE_QINQ
-
-
 cdef int decode_tagged(uint16_t ethertype, const uint8_t* data, size_t captured, size_t wire_len,
                        const DecodeOptions* options, Packet* out, int depth) noexcept nogil:
     """What an Ethernet frame may have between its addresses and IP."""
@@ -710,6 +694,7 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     cdef size_t wire_len = max(frame.wirelen, frame.caplen)
     out.time_ns = frame.time_ns
     out.link = frame.data
+    out.frame_len = frame.caplen
     out.linktype = frame.linktype
     out.interface = frame.interface
     out.known = False

@@ -9,11 +9,12 @@ from aiomos.ude.nodes import Address, Bytes, Node, Number, Peek, Thing
 __all__ = ["FLOW", "HALF", "HALVES", "PACKET", "PEERS", "SIDES", "UNSUPPORTED", "least_level"]
 
 SIDES = ((0, "client"), (1, "server"))
-_REASONS = tuple(enumerate(("fin", "rst", "timeout", "evicted", "end_of_capture"), start=1))
+_REASONS = tuple(enumerate(("fin", "rst", "timeout", "evicted", "end_of_capture", "dropped"), start=1))
 _FLAGS = ("fin", "syn", "rst", "psh", "ack_flag", "urg", "ece", "cwr", "ae")
 
 PACKET: dict[str, Node] = {
     "vlan": Number(Field.PACKET_VLAN),
+    "known": Number(Field.PACKET_KNOWN),
     "ip_version": Number(Field.PACKET_IP_VERSION),
     "proto": Number(Field.PACKET_PROTO),
     "ttl": Number(Field.TTL),
@@ -108,6 +109,8 @@ _TIMES = ("time", "started", "last", "handshake_rtt", "rtt", "rttvar", "min_rtt"
 UNSUPPORTED = {
     **dict.fromkeys(_TIMES, "a float"),
     **dict.fromkeys(("options", "sack", "key", "held"), "a tuple"),
+    **dict.fromkeys(("interface", "malformed"), "a text that is only known to Python"),
+    **dict.fromkeys(("eth_src", "eth_dst", "ethertype", "frame"), "of the link layer"),
     **dict.fromkeys(("ctx", "dpkt", "reset_by", "facts"), "an object of Python"),
 }
 """What keeps the attributes out that are none of the above."""

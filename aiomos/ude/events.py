@@ -101,6 +101,14 @@ class Event(Enum):
     Raised for the app that set it, before the first packet that is later than it. From `Level.STATE` on.
     """
 
+    FRAME = "frame"
+    """A frame in which there is no packet to speak of.
+
+    Raised at `Hook.RAW` for every frame for which `PKT_IN` is not raised there: one that carries no IP, such as ARP,
+    one of a link type that is not read, one that is malformed (``pkt.malformed`` says how). No flow belongs to it, and
+    a filter can only ask for its VLAN. From `Level.STATE` on.
+    """
+
     @property
     def level(self) -> Level:
         """The least level at which it exists."""
@@ -125,6 +133,7 @@ STATE_CHANGE = Event.STATE_CHANGE
 ORPHAN = Event.ORPHAN
 REXMIT = Event.REXMIT
 TIMEOUT = Event.TIMEOUT
+FRAME = Event.FRAME
 
 
 class Hook(Enum):
@@ -144,6 +153,7 @@ _HOOKS = {
     PKT_IN: (Hook.RAW, Hook.SENDER, Hook.RECEIVER),
     CONN_START: (Hook.SENDER, Hook.RECEIVER),
     STATE_CHANGE: (Hook.SENDER, Hook.RECEIVER),
+    FRAME: (Hook.RAW,),
 }
 
 

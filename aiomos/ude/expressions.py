@@ -28,6 +28,7 @@ __all__ = [
     "Vlan",
     "address_number",
     "compile_expression",
+    "is_about_vlans",
     "jump_unless",
 ]
 
@@ -148,6 +149,18 @@ class Or:
 
 
 Expression = Everything | Protocol | IpVersion | Vlan | Host | Port | Not | And | Or
+
+
+def is_about_vlans(expression: Expression) -> bool:
+    """Tell whether an expression asks for nothing but VLAN ids."""
+    match expression:
+        case Everything() | Vlan():
+            return True
+        case Not(operand):
+            return is_about_vlans(operand)
+        case And(operands) | Or(operands):
+            return all(map(is_about_vlans, operands))
+    return False
 
 
 def address_number(address: IPv4Address | IPv6Address) -> int:

@@ -10,7 +10,7 @@ from aiomos.tcp.wire cimport Address, Span
 
 cpdef enum Limit:
     OPS = 46
-    FIELDS = 71
+    FIELDS = 72
     ADDRESS_FIELDS = 5
     BYTES_FIELDS = 2
     RELATIONS = 5
@@ -101,72 +101,73 @@ cpdef enum Field:
     SIDE = 7                   # 0 client, 1 server
     # of the packet
     PACKET_VLAN = 8
-    PACKET_IP_VERSION = 9
-    PACKET_PROTO = 10
-    TTL = 11
-    TOS = 12
-    DSCP = 13
-    ECN = 14
-    IP_ID = 15
-    DONT_FRAGMENT = 16
-    PACKET_LENGTH = 17
-    FRAGMENT_OFFSET = 18
-    MORE_FRAGMENTS = 19
-    PAYLOAD_LEN = 20
-    SPORT = 21
-    DPORT = 22
+    PACKET_KNOWN = 9
+    PACKET_IP_VERSION = 10
+    PACKET_PROTO = 11
+    TTL = 12
+    TOS = 13
+    DSCP = 14
+    ECN = 15
+    IP_ID = 16
+    DONT_FRAGMENT = 17
+    PACKET_LENGTH = 18
+    FRAGMENT_OFFSET = 19
+    MORE_FRAGMENTS = 20
+    PAYLOAD_LEN = 21
+    SPORT = 22
+    DPORT = 23
     # of a segment
-    SEQ = 23
-    ACK_NUMBER = 24
-    FLAGS = 25
-    FLAG = 26                  # one of them, by its bit
-    SEGMENT_WINDOW = 27
-    URGENT = 28
-    HEADER_LEN = 29
-    OPTION_MSS = 30
-    OPTION_WINDOW_SCALE = 31
-    OPTION_SACK_PERMITTED = 32
-    TSVAL = 33
-    TSECR = 34
+    SEQ = 24
+    ACK_NUMBER = 25
+    FLAGS = 26
+    FLAG = 27                  # one of them, by its bit
+    SEGMENT_WINDOW = 28
+    URGENT = 29
+    HEADER_LEN = 30
+    OPTION_MSS = 31
+    OPTION_WINDOW_SCALE = 32
+    OPTION_SACK_PERMITTED = 33
+    TSVAL = 34
+    TSECR = 35
     # of the flow
-    FLOW_VLAN = 35
-    FLOW_IP_VERSION = 36
-    FLOW_IS_ESTABLISHED = 37
-    FLOW_IS_CLOSED = 38
-    FLOW_IS_MIDSTREAM = 39
-    FLOW_HAS_GUESSED_ROLES = 40
-    FLOW_REASON = 41
+    FLOW_VLAN = 36
+    FLOW_IP_VERSION = 37
+    FLOW_IS_ESTABLISHED = 38
+    FLOW_IS_CLOSED = 39
+    FLOW_IS_MIDSTREAM = 40
+    FLOW_HAS_GUESSED_ROLES = 41
+    FLOW_REASON = 42
     # of one of its halves
-    HALF_NAME = 42             # as SIDE
-    HALF_PORT = 43
-    HALF_STATE = 44
-    HALF_PACKETS = 45
-    HALF_MSS = 46
-    HALF_WINDOW_SCALE = 47
-    HALF_WINDOW = 48
-    HALF_SACK_PERMITTED = 49
-    HALF_TIMESTAMPS = 50
-    HALF_LEVEL = 51
-    HALF_FIN_SEEN = 52
-    HALF_ISS = 53
-    HALF_SND_NXT = 54
-    HALF_SND_UNA = 55
-    HALF_IN_FLIGHT = 56
-    HALF_MAX_WINDOW = 57
-    HALF_TS_RECENT = 58
+    HALF_NAME = 43             # as SIDE
+    HALF_PORT = 44
+    HALF_STATE = 45
+    HALF_PACKETS = 46
+    HALF_MSS = 47
+    HALF_WINDOW_SCALE = 48
+    HALF_WINDOW = 49
+    HALF_SACK_PERMITTED = 50
+    HALF_TIMESTAMPS = 51
+    HALF_LEVEL = 52
+    HALF_FIN_SEEN = 53
+    HALF_ISS = 54
+    HALF_SND_NXT = 55
+    HALF_SND_UNA = 56
+    HALF_IN_FLIGHT = 57
+    HALF_MAX_WINDOW = 58
+    HALF_TS_RECENT = 59
     # of that half's bytes
-    HALF_BYTES = 59
-    HALF_STREAM_BYTES = 60
-    HALF_RETRANSMITS = 61
-    HALF_OUT_OF_ORDER = 62
-    HALF_LOST = 63
-    HALF_CONFLICTS = 64
-    HALF_GAPS = 65
-    HALF_GAP_BYTES = 66
-    HALF_LATE_BYTES = 67
-    HALF_STREAM_OFFSET = 68
-    HALF_DUP_ACKS = 69
-    HALF_ACKED = 70
+    HALF_BYTES = 60
+    HALF_STREAM_BYTES = 61
+    HALF_RETRANSMITS = 62
+    HALF_OUT_OF_ORDER = 63
+    HALF_LOST = 64
+    HALF_CONFLICTS = 65
+    HALF_GAPS = 66
+    HALF_GAP_BYTES = 67
+    HALF_LATE_BYTES = 68
+    HALF_STREAM_OFFSET = 69
+    HALF_DUP_ACKS = 70
+    HALF_ACKED = 71
 
 cpdef enum AddressField:
     CLIENT_ADDRESS = 0         # of the two ends, as filters see them
@@ -181,10 +182,10 @@ cpdef enum BytesField:
 
 cdef enum:
     FIRST_OF_PACKET = 8            # Field.PACKET_VLAN
-    FIRST_OF_SEGMENT = 23          # Field.SEQ
-    FIRST_OF_FLOW = 35             # Field.FLOW_VLAN
-    FIRST_OF_HALF = 42             # Field.HALF_NAME
-    FIRST_OF_BYTES = 59            # Field.HALF_BYTES
+    FIRST_OF_SEGMENT = 24          # Field.SEQ
+    FIRST_OF_FLOW = 36             # Field.FLOW_VLAN
+    FIRST_OF_HALF = 43             # Field.HALF_NAME
+    FIRST_OF_BYTES = 60            # Field.HALF_BYTES
 
 ctypedef union Operand:
     int64_t number

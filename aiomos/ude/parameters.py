@@ -6,7 +6,7 @@ from collections.abc import Callable
 from aiomos.errors import RegistrationError
 
 PREDICATE_PARAMETERS = ("pkt", "flow", "half", "side", "time")
-CALLBACK_PARAMETERS = (*PREDICATE_PARAMETERS, "event")
+CALLBACK_PARAMETERS = (*PREDICATE_PARAMETERS, "event", "engine")
 
 
 def callback_parameters(function: Callable[..., object]) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ cdef enum:
 ctypedef struct Interest:
     uint32_t events            # slots where there is anything to do
     uint32_t plain             # of these, those where callbacks wait for the built-in event itself
-    uint64_t udes[16]          # user-defined events to be judged
-    uint64_t called[16]        # of these, those that lead to a callback or to a predicate in Python
+    uint64_t udes[17]          # user-defined events to be judged
+    uint64_t called[17]        # of these, those that lead to a callback or to a predicate in Python
 
 # The C side of a registration.
 ctypedef struct Rule:

@@ -32,12 +32,13 @@ from aiomos.tcp.wire cimport (
     OPT_TIMESTAMP,
     OPT_WSCALE,
     WIRE_FRAGMENT,
-    WIRE_TCP,
-    WIRE_UDP,
     Address,
     Packet,
     Span,
     be16,
+    has_payload,
+    has_ports,
+    has_segment,
 )
 from aiomos.ude.instructions cimport (
     ACK_NUMBER,
@@ -100,6 +101,7 @@ from aiomos.ude.instructions cimport (
     OPTION_SACK_PERMITTED,
     OPTION_WINDOW_SCALE,
     PACKET_IP_VERSION,
+    PACKET_KNOWN,
     PACKET_LENGTH,
     PACKET_PROTO,
     PACKET_VLAN,
@@ -175,6 +177,8 @@ cdef inline int load_of_packet(const Packet* packet, uint8_t kind, uint8_t field
     cdef bint is_fragment = kind == WIRE_FRAGMENT
     if field == PACKET_VLAN:
         return got_if(packet.vlan != NO_VLAN, out, packet.vlan)
+    elif field == PACKET_KNOWN:
+        return got(out, packet.known != 0)
     if packet.ip_version == 0:
         return NONE
     if field == PACKET_IP_VERSION:
@@ -202,11 +206,12 @@ cdef inline int load_of_packet(const Packet* packet, uint8_t kind, uint8_t field
     elif field == MORE_FRAGMENTS:
         return got_if(is_fragment, out, packet.more_fragments != 0)
     elif field == PAYLOAD_LEN:
-        return got_if(kind <= WIRE_FRAGMENT, out, packet.fragment_wire_len if is_fragment else packet.payload_len)
+        return got_if(is_fragment or has_payload(packet, kind), out,
+                      packet.fragment_wire_len if is_fragment else packet.payload_len)
     elif field == SPORT:
-        return got_if(kind == WIRE_TCP or kind == WIRE_UDP, out, packet.sport)
+        return got_if(has_ports(packet, kind), out, packet.sport)
     else:
-        return got_if(kind == WIRE_TCP or kind == WIRE_UDP, out, packet.dport)
+        return got_if(has_ports(packet, kind), out, packet.dport)
 
 
 cdef inline int load_of_segment(const Packet* packet, uint8_t field, uint8_t bit, int64_t* out) noexcept nogil:
@@ -352,7 +357,9 @@ cdef inline int load_number(const Scene* scene, uint8_t field, uint8_t which, in
             return REFUSED
         if field < FIRST_OF_SEGMENT:
             return load_of_packet(scene.packet, scene.kind, field, out)
-        return NONE if scene.kind != WIRE_TCP else load_of_segment(scene.packet, field, which, out)
+        if not has_segment(scene.packet, scene.kind):
+            return NONE
+        return load_of_segment(scene.packet, field, which, out)
     if scene.flow == NULL:
         return REFUSED
     if field < FIRST_OF_HALF:
@@ -395,7 +402,7 @@ cdef inline int load_bytes(const Scene* scene, uint8_t field, Span* out) noexcep
     if field == RAW:
         out.p = packet.network
         out.n = packet.network_len
-    elif scene.kind < WIRE_FRAGMENT:
+    elif has_payload(packet, scene.kind):
         out.p = packet.payload
         out.n = packet.payload_cap
     elif scene.kind == WIRE_FRAGMENT:

@@ -16,4 +16,5 @@ cdef enum Slot:
     SLOT_REXMIT = 13           # REXMIT
     SLOT_TIMEOUT = 14          # TIMEOUT
     SLOT_EMITTED = 15          # user-defined events without a base: only ever raised by hand
-    SLOTS = 16
+    SLOT_FRAME = 16            # FRAME
+    SLOTS = 17

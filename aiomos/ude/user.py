@@ -6,7 +6,8 @@ from weakref import WeakSet
 
 from aiomos.errors import RegistrationError
 from aiomos.tcp.levels import Level
-from aiomos.ude.events import Event, Hook
+from aiomos.ude.events import FRAME, Event, Hook
+from aiomos.ude.expressions import is_about_vlans
 from aiomos.ude.filters import Filter
 from aiomos.ude.parameters import place, predicate_parameters
 from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
@@ -66,6 +67,7 @@ class UserEvent:
         self.active = True
         self.engines: WeakSet[Registry] = WeakSet()
         self._check_depth()
+        check_filter(self.root, chosen)
         compiled = compile_predicate(predicate, self.parameters)
         if isinstance(compiled, NotNative):
             self.why_not = str(compiled)
@@ -160,6 +162,18 @@ def ude(
 def event(name: str) -> UserEvent:
     """Make an event without a base, which is only raised by hand, by `App.emit` (mOS: alloc_event, raise_event)."""
     return UserEvent(name, None, _never, Filter(""))
+
+
+def check_filter(event: Event | None, chosen: Filter) -> None:
+    """Make sure that a filter asks only for what there is at a built-in event.
+
+    Raises:
+        RegistrationError: it asks for the ends of a frame that has none.
+    """
+    if event is FRAME and not is_about_vlans(chosen.expression):
+        raise RegistrationError(
+            f"filter={chosen.text!r}: of a frame without IP, or a malformed one, a filter can only ask for the vlan"
+        )
 
 
 def _never() -> bool:

@@ -19,6 +19,7 @@ from aiomos import (
     CONN_START,
     CONN_TEARDOWN,
     ERROR,
+    FRAME,
     ORPHAN,
     PKT_IN,
     REXMIT,
@@ -165,7 +166,7 @@ class HostileRun:
         account = self.engine.add_account("leaves")
         rule = self.engine.add_rule(self._everything, Level.STREAM, account=account, keeps=True, **self._how)
         for number, event in enumerate(Event):
-            if event is not ORPHAN:
+            if event not in (FRAME, ORPHAN):
                 hook = event.hooks[number % len(event.hooks)]
                 hook = Hook.RECEIVER if hook is Hook.RAW else hook
                 self.engine.add_call(rule, event, hook, Leaver(number), ("flow",))

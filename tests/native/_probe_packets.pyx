@@ -1,7 +1,7 @@
 """Lends packets to pytest as the engine does to callbacks, and asks for the text of addresses."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -22,7 +22,7 @@ cdef class Loan:
     cdef readonly Packet packet
 
     def __init__(self, const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, bint verify=False,
-                 bint decapsulate=False, int64_t time_ns=0):
+                 bint decapsulate=False, int64_t time_ns=0, int interface=0, interfaces=None, bint known=False):
         cdef Frame native
         cdef DecodeOptions options
         options.verify_checksums = verify
@@ -38,9 +38,11 @@ cdef class Loan:
             native.wirelen = wirelen
         native.linktype = linktype
         native.time_ns = time_ns
-        native.interface = 0
+        native.interface = <uint16_t> interface
         kind = decode_frame(&native, &options, &self.decoded)
+        self.decoded.known = known
         self.packet = make_packet(&self.decoded, kind)
+        self.packet.interfaces = interfaces
 
     def end(self):
         """Take the packet back."""

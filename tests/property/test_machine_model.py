@@ -19,7 +19,7 @@ ALL = (1 << 64) - 1
 EXTREMES = [0, 1, -1, 2, 3, 7, 62, 63, 64, 255, 1 << 31, 1 << 62, (1 << 63) - 1, -(1 << 63)]
 NUMBERS = st.sampled_from(EXTREMES)
 LITERALS = st.sampled_from([b"", b"a", b"ab", b"\0", b"\xff" * 8, b"a" * 9])
-FIELDS = [Field.TTL, Field.DPORT, Field.OPTION_MSS, Field.PACKET_VLAN, Field.SEQ]
+FIELDS = [Field.TTL, Field.DPORT, Field.OPTION_MSS, Field.PACKET_VLAN, Field.PACKET_KNOWN, Field.SEQ]
 NUMBER_REGISTERS, BYTES_REGISTERS = st.integers(0, 3), st.integers(4, 7)
 KEPT = st.sampled_from([2, 3, 6, 7])
 OPS = [
@@ -87,7 +87,7 @@ def run(steps: list[Step], pkt: Packet, wanted: int = ALL) -> tuple[int, int]:
 
 
 def model(steps: list[Step], pkt: Packet, wanted: int = ALL) -> tuple[int, int]:
-    values = [pkt.ttl, pkt.dport, pkt.mss, pkt.vlan, pkt.seq]
+    values = [pkt.ttl, pkt.dport, pkt.mss, pkt.vlan, pkt.known, pkt.seq]
     assert pkt.payload is not None
     return Machine(dict(zip(FIELDS, values, strict=True)), pkt.payload, wanted).run(steps)
 

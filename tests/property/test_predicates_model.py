@@ -29,6 +29,7 @@ from aiomos.ude.networks import Network
 from aiomos.ude.predicates import Compiled, combine, compile_predicate
 
 probe = pytest.importorskip("tests.native._probe_predicates", reason="needs the native test probes")
+lender = pytest.importorskip("tests.native._probe_packets", reason="needs the native test probes")
 
 Predicate = Callable[..., object]
 
@@ -78,15 +79,15 @@ STRANGERS = st.sampled_from(
         udp_frame(payload=b"GET ", dport=80),
         ethernet(ipv4(b"\x08\0\0\0", proto=1)),
         *map(ethernet, fragment_ipv4(ipv4(b"GET HTTP" * 4, proto=6, ip_id=9), 16)),
+        ethernet(bytes(28), ethertype=0x0806, vlan=5),
     ]
 )
 
 
-def decoded(frame: bytes) -> Packet | None:
-    try:
-        return Packet.decode(frame)
-    except ValueError:
-        return None
+def decoded(frame: bytes, known: bool, verify: bool) -> Packet:
+    """A packet as an event may come with it, malformed ones included."""
+    packet: Packet = lender.Loan(frame, verify=verify, known=known).packet.copy()
+    return packet
 
 
 @st.composite
@@ -97,7 +98,9 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(frame[: draw(st.integers(30, len(frame)))])
 
 
-PACKETS = st.one_of(SEGMENTS, SEGMENTS, mutated(), STRANGERS).map(decoded)
+PACKETS = st.builds(
+    decoded, st.one_of(SEGMENTS, SEGMENTS, mutated(), STRANGERS), st.booleans(), st.booleans()
+)
 NUMBER = st.sampled_from([0, 1, 2, 80, 1460, 65535])
 COUNT = st.sampled_from([0, 1, 1000, 1 << 40, (1 << 62) + 5])
 SEQ = st.sampled_from([0, 5, 100, 0xFFFFFFFF])
@@ -158,6 +161,7 @@ NUMBERS = [
     *("pkt.dont_fragment", "pkt.sport", "pkt.dport", "pkt.seq", "pkt.ack", "pkt.flags", "pkt.window"),
     *("pkt.urgent", "pkt.mss", "pkt.window_scale", "pkt.sack_permitted", "pkt.tsval", "pkt.tsecr"),
     *("pkt.header_len", "pkt.payload_len", "pkt.length", "pkt.fragment_offset", "pkt.more_fragments"),
+    "pkt.known",
     *("pkt.fin", "pkt.syn", "pkt.rst", "pkt.psh", "pkt.ack_flag", "pkt.urg", "pkt.ece", "pkt.cwr", "pkt.ae"),
     *(
         "flow.ip_version",

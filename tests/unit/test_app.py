@@ -7,10 +7,11 @@ from typing import Any
 import attrs
 import pytest
 
-from aiomos.app import App
+from aiomos.app import App, asks_for_engine
 from aiomos.errors import FilterSyntaxError, OptionError, RegistrationError
+from aiomos.runtime import Runtime
 from aiomos.tcp.levels import Level
-from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN
+from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, FRAME, Hook
 
 
 async def handler(conn: Any) -> None: ...
@@ -212,7 +213,46 @@ def test_functions_for_start_and_end_may_be_plain_or_async(app: App) -> None:
     assert app.shutdown_functions == [open_output]
 
 
-@pytest.mark.parametrize("wrong", [handler, None, "open"])
+def test_functions_for_start_and_end_may_name_the_engine(app: App) -> None:
+    def plain(engine: Runtime) -> None: ...
+
+    async def waits(engine: Runtime, limit: int = 3) -> None: ...
+
+    for function in (plain, waits):
+        assert app.startup(function) is function
+        assert app.shutdown(function) is function
+        assert asks_for_engine(function)
+    assert not asks_for_engine(nothing)
+
+
+def test_at_frames_a_filter_can_only_ask_for_vlans(app: App) -> None:
+    """Such a frame has no ends."""
+    function = app.on(FRAME, hook=Hook.RAW, filter="vlan 5 or not vlan")(lambda: None)
+    odd = app.ude(FRAME, filter="vlan")(lambda pkt: pkt.ethertype == 0x0806)
+    for wrong in ("tcp", "ip", "host 10.0.0.1", "vlan 5 and not port 80"):
+        for event in (FRAME, odd):
+            with pytest.raises(RegistrationError, match="vlan"):
+                app.on(event, hook=Hook.RAW, filter=wrong)
+            with pytest.raises(RegistrationError, match="vlan"):
+                app.ude(event, filter=wrong)(lambda: True)
+    assert app.callbacks == [function]
+
+
+def test_frames_are_raised_before_any_flow_is_known(app: App) -> None:
+    with pytest.raises(RegistrationError, match=r"Hook\.RAW"):
+        app.on(FRAME)
+
+
+def test_only_callbacks_can_ask_for_the_engine(app: App) -> None:
+    assert app.on(CONN_SETUP)(lambda engine: None).parameters == ("engine",)
+    with pytest.raises(RegistrationError, match="'engine'"):
+        app.ude(CONN_SETUP)(lambda engine: True)
+
+
+def _takes_two(engine: Runtime, other: int) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", [handler, None, "open", _takes_two])
 def test_what_cannot_be_called_without_arguments_is_refused(app: App, wrong: Any) -> None:
     with pytest.raises(RegistrationError):
         app.startup(wrong)

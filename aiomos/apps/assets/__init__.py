@@ -9,7 +9,6 @@ After PRADS (Passive Real-time Asset Detection System), which mOS brought along 
 guessed from SYNs and SYN-ACKs, services and clients recognised by what they say first.
 """
 
-import sys
 from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address
@@ -24,6 +23,7 @@ from aiomos.apps.assets.fingerprints import fingerprint, guesser
 from aiomos.apps.assets.inventory import Finding, Inventory, JsonLines, Table, Writer
 from aiomos.logging import get_logger
 from aiomos.options import must
+from aiomos.outputs import open_output
 from aiomos.ude import SYN, SYNACK
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Detection:
         self._midstream = options.midstream
         self._is_ours = lru_cache(REMEMBERED)(self._contains)
         self._owned = options.path is not None
-        self._output = options.path.open("wb") if options.path else sys.stdout.buffer
+        self._output = open_output(options.path)
         self._writer = WRITERS[options.format](self._output)
         self._inventory = Inventory(options.limit, self._writer)
 

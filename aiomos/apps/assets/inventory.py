@@ -1,6 +1,6 @@
 """What has been found so far, in bounded memory, and the forms in which it is written."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import IO, Any, Literal, NamedTuple, Protocol
 
@@ -8,10 +8,13 @@ import attrs
 import orjson
 from rich.markup import escape
 
+from aiomos.outputs import write_summary
 from aiomos.terminal import print_table
 
 Kind = Literal["os", "service", "client"]
 Confidence = Literal["high", "medium", "low", "none"]
+Place = tuple[str, Kind, int | None]
+Identity = tuple[str | None, ...]
 
 VARIANTS = 32
 """What one place (a port of a host, say) is found to be at most: a scanner may look different each time."""
@@ -40,7 +43,7 @@ class Finding(NamedTuple):
     evidence: str | None = None
 
     @property
-    def identity(self) -> tuple[str | None, ...]:
+    def identity(self) -> Identity:
         """What tells it from other findings."""
         return self[:5]
 
@@ -108,8 +111,7 @@ class JsonLines:
 
     def finish(self, inventory: "Inventory") -> None:
         """Tell of all there is at the end."""
-        for asset in inventory:
-            self.write(asset.record("end"))
+        write_summary(self._output, list(inventory), write_assets)
 
 
 class Table:
@@ -123,10 +125,39 @@ class Table:
 
     def finish(self, inventory: "Inventory") -> None:
         """Draw the table."""
-        rows = [_row(assets) for assets in inventory.hosts().values()]
-        title = f"{len(rows)} hosts, {len(inventory)} assets"
-        headings = ("host", "hops", "system", "services", "clients", "first seen", "last seen")
-        print_table(title, headings, rows, file=self._output)
+        write_summary(self._output, list(inventory), draw_hosts)
+
+
+def write_assets(parts: Sequence[list[Asset]], output: IO[bytes]) -> None:
+    """Write what all workers have found."""
+    for asset in merged(parts):
+        output.write(orjson.dumps(asset.record("end"), option=orjson.OPT_APPEND_NEWLINE))
+
+
+def draw_hosts(parts: Sequence[list[Asset]], output: IO[bytes]) -> None:
+    """Draw a table of the hosts that any worker has found something of."""
+    assets = merged(parts)
+    hosts: dict[str, list[Asset]] = {}
+    for asset in sorted(assets, key=lambda asset: asset.port or 0):
+        hosts.setdefault(asset.address, []).append(asset)
+    rows = list(map(_row, hosts.values()))
+    title = f"{len(rows)} hosts, {len(assets)} assets"
+    headings = ("host", "hops", "system", "services", "clients", "first seen", "last seen")
+    print_table(title, headings, rows, file=output)
+
+
+def merged(parts: Sequence[list[Asset]]) -> list[Asset]:
+    """Make one of what several workers have found to be the same, in the order in which places were first seen."""
+    places: dict[Place, dict[Identity, Asset]] = {}
+    for asset in sorted((asset for part in parts for asset in part), key=lambda asset: asset.first):
+        place = places.setdefault((asset.address, asset.kind, asset.port), {})
+        known = place.get(asset.finding.identity)
+        place[asset.finding.identity] = (
+            asset
+            if known is None
+            else attrs.evolve(known, last=max(known.last, asset.last), seen=known.seen + asset.seen)
+        )
+    return [asset for place in places.values() for asset in place.values()]
 
 
 def _row(assets: list[Asset]) -> tuple[str, ...]:
@@ -167,7 +198,7 @@ class Inventory:
     def __init__(self, limit: int, writer: Writer) -> None:
         self._limit = limit
         self._writer = writer
-        self._places: dict[tuple[str, Kind, int | None], dict[tuple[str | None, ...], Asset]] = {}
+        self._places: dict[Place, dict[Identity, Asset]] = {}
         self._count = 0
         self.left_out = 0
 
@@ -177,13 +208,6 @@ class Inventory:
     def __iter__(self) -> Iterator[Asset]:
         for place in self._places.values():
             yield from place.values()
-
-    def hosts(self) -> dict[str, list[Asset]]:
-        """The assets of each host, ports in order."""
-        hosts: dict[str, list[Asset]] = {}
-        for asset in sorted(self, key=lambda asset: asset.port or 0):
-            hosts.setdefault(asset.address, []).append(asset)
-        return hosts
 
     def knows(self, address: str, kind: Kind, port: int | None) -> bool:
         """Whether anything was found at a place."""

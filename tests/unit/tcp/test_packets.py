@@ -66,6 +66,8 @@ SIZES = {2: (2,), 3: (1,), 4: (0,), 5: (8, 16, 24, 32), 8: (8,)}
 """Lengths of the values of options that have attributes."""
 OPTIONS = {"mss", "window_scale", "tsval", "tsecr"}
 PAYLOAD = {"payload", "payload_len"}
+FRAME = {"time", "known", "frame"}
+ETHERNET = {"eth_src", "eth_dst", "ethertype"}
 FRAGMENT = {"fragment_offset", "more_fragments"}
 
 DATA = b"GET / HTTP/1.0\r\n"
@@ -201,6 +203,9 @@ def test_built_packets_read_as_dpkt_reads_them(
     packet = Packet.decode(ethernet(raw, vlan=tag), time=1.25)
     expected = as_dpkt_reads((dpkt.ip6.IP6 if version_6 else dpkt.ip.IP)(raw))
     expected |= {"vlan": tag, "time": 1.25, "raw": raw, "length": len(raw)}
+    expected |= {"eth_src": "02:00:00:00:00:01", "eth_dst": "02:00:00:00:00:02", "known": False}
+    expected |= {"ethertype": 0x86DD if version_6 else 0x0800, "frame": ethernet(raw, vlan=tag)}
+    expected |= {"interface": None, "malformed": None}
     assert {name: getattr(packet, name) for name in ATTRIBUTES if name != "dpkt"} == expected
     assert bytes(packet.dpkt.data.data) == payload
 
@@ -266,7 +271,7 @@ KINDS = {
 @pytest.mark.parametrize(("frame", "linktype", "names"), KINDS.values(), ids=KINDS)
 def test_what_a_packet_lacks_is_none(frame: bytes, linktype: int, names: set[str]) -> None:
     packet = Packet.decode(frame, linktype)
-    assert set(values(packet)) == names | {"time"}
+    assert set(values(packet)) == names | FRAME | (ETHERNET if linktype == 1 else set())
 
 
 def test_udp_has_ports_and_payload() -> None:
@@ -361,7 +366,7 @@ def probe() -> Any:
 def test_after_the_loan_nothing_can_be_read(probe: Any, name: str) -> None:
     loan = probe.Loan(tcp_frame(options=SYN_OPTIONS, payload=DATA))
     packet = loan.packet
-    assert getattr(packet, name) is not None or name in FRAGMENT | {"vlan"}
+    assert getattr(packet, name) is not None or name in FRAGMENT | {"vlan", "interface", "malformed"}
     loan.end()
     with pytest.raises(StalePacketError, match=r"pkt\.copy\(\)"):
         getattr(packet, name)() if name == "copy" else getattr(packet, name)
@@ -393,6 +398,46 @@ def test_a_copy_outlives_the_loan(probe: Any, frame: bytes, linktype: int, _name
     assert repr(kept) == text
     assert kept.copy() is kept
     assert copy.deepcopy(kept) is kept
+
+
+# --- frames ---------------------------------------------------------------------------------------
+
+ARP = ethernet(bytes(28), ethertype=0x0806, vlan=[9, 7])
+
+
+def test_a_frame_without_ip_has_its_link_layer() -> None:
+    packet = pytest.importorskip("tests.native._probe_packets").Loan(ARP).packet
+    assert values(packet).keys() == FRAME | ETHERNET | {"vlan"}
+    assert (packet.ethertype, packet.vlan, packet.known) == (0x0806, 9, False)
+    assert (packet.eth_src, packet.eth_dst) == ("02:00:00:00:00:01", "02:00:00:00:00:02")
+
+
+@pytest.mark.parametrize("interface", [0, 1, 2])
+def test_an_interface_beyond_those_with_names_has_none(probe: Any, interface: int) -> None:
+    packet = probe.Loan(tcp_frame(), interface=interface, interfaces=("left", "right")).packet
+    assert packet.interface == ("left", "right", None)[interface]
+
+
+@given(frame=st.binary(max_size=64), tags=st.integers(0, 5))
+def test_any_frame_can_be_read_and_copied(frame: bytes, tags: int) -> None:
+    probe = pytest.importorskip("tests.native._probe_packets", reason="needs the native test probes")
+    frame = frame[:12] + b"\x81\x00\x00\x05" * tags + frame[12:]
+    loan = probe.Loan(frame)
+    before = values(loan.packet)
+    kept = loan.packet.copy()
+    loan.end()
+    assert values(kept) == before
+    assert kept.frame == frame
+
+
+def test_the_length_of_an_802_3_frame_is_no_ethertype(probe: Any) -> None:
+    assert probe.Loan(ethernet(bytes(40), ethertype=40)).packet.ethertype is None
+
+
+def test_a_pickle_keeps_all_of_the_frame(probe: Any) -> None:
+    frame = ethernet(ipv4(udp(b"", dport=4789))[:20] + ipv4(tcp(DATA)), vlan=7) + b"padding"
+    packet = probe.Loan(frame, interface=1, interfaces=("left", "right"), known=True).packet.copy()
+    assert values(pickle.loads(pickle.dumps(packet))) == values(packet)
 
 
 # --- in callbacks ---------------------------------------------------------------------------------
@@ -468,33 +513,49 @@ def test_a_packet_with_a_wrong_checksum_is_read_all_the_same(probe: Any) -> None
     before = values(loan.packet)
     loan.end()
     assert values(kept) == before
-    assert before == values(Packet.decode(frame[:-1] + b"?")) | {"time": 0.0}
+    assert before == values(Packet.decode(frame[:-1] + b"?")) | {"time": 0.0, "malformed": "checksum"}
 
 
 NESTED_EXTENSIONS = ethernet(ipv6(ipv6_extension(b"", proto=0), proto=0))
 MALFORMED = {
-    "bad TCP": (ethernet(ipv4(tcp(DATA)[:12] + b"\x10" + tcp(DATA)[13:])), None, IP | V4 | PORTS),
-    "cut TCP": (tcp_frame()[:50], 54, IP | V4 | PORTS),
-    "cut in the ports": (tcp_frame()[:36], 54, IP | V4),
-    "IP checksum": (tcp_frame()[:24] + b"??" + tcp_frame()[26:], None, IP | V4),
-    "IPv6 extension": (NESTED_EXTENSIONS, None, IP - {"dpkt"}),
-    "no IP": (bytes(14), None, set[str]()),
-    "no frame": (b"", None, set[str]()),
+    "bad TCP": (ethernet(ipv4(tcp(DATA)[:12] + b"\x10" + tcp(DATA)[13:])), None, "tcp", IP | V4 | PORTS),
+    "cut TCP": (tcp_frame()[:50], 54, "tcp_cut", IP | V4 | PORTS),
+    "cut in the ports": (tcp_frame()[:36], 54, "tcp_cut", IP | V4),
+    "IP checksum": (tcp_frame()[:24] + b"??" + tcp_frame()[26:], None, "checksum", IP | V4),
+    "IPv6 extension": (NESTED_EXTENSIONS, None, "extension", IP - {"dpkt"}),
+    "bad IP": (ethernet(ipv4(b"", total_length=9)), None, "ip", set[str]()),
+    "cut IP": (tcp_frame()[:30], 54, "ip_cut", set[str]()),
+    "cut tag": (ARP[:17], None, "link", set[str]()),
+    "no frame": (b"", None, "link", set[str]()),
 }
 
 
-@pytest.mark.parametrize(("frame", "wirelen", "names"), MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize(("frame", "wirelen", "kind", "names"), MALFORMED.values(), ids=MALFORMED)
 def test_malformed_packets_have_what_was_read(
-    probe: Any, frame: bytes, wirelen: int | None, names: set[str]
+    probe: Any, frame: bytes, wirelen: int | None, kind: str, names: set[str]
 ) -> None:
     loan = probe.Loan(frame, wirelen=wirelen, verify=True)
-    assert set(values(loan.packet)) == names | {"time"}
+    found = values(loan.packet)
+    assert found.pop("malformed") == kind
+    assert set(found) - ETHERNET == names | FRAME
+    assert ("eth_src" in found) == (len(frame) >= 14)
     kept = loan.packet.copy()
     before = values(loan.packet)
     loan.end()
     assert values(kept) == before
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(kept)
+
+
+@pytest.mark.parametrize("frame", [ARP, tcp_frame(), *(frame for frame, *_ in MALFORMED.values())])
+def test_a_copy_keeps_its_frame(probe: Any, frame: bytes) -> None:
+    names = ("left", "right")
+    loan = probe.Loan(frame, verify=True, interface=1, interfaces=names, known=True)
+    kept = loan.packet.copy()
+    before = values(loan.packet)
+    loan.end()
+    assert values(kept) == before
+    assert (kept.frame, kept.interface, kept.known) == (frame, "right", True)
 
 
 def test_what_dpkt_cannot_read_is_said(probe: Any) -> None:

@@ -1,0 +1,1 @@
+"""For other compiled modules only: what builds frames has no Python face."""

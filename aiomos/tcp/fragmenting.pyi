@@ -1,0 +1,1 @@
+"""For other compiled modules only: the fragmenter has no Python face."""

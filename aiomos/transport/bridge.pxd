@@ -1,0 +1,5 @@
+# A transport in line between two ports.
+from aiomos.transport.ports cimport PortTransport
+
+cdef class Bridge(PortTransport):
+    pass

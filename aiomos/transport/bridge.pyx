@@ -1,0 +1,66 @@
+"""In line between two ports: what comes in by one goes out by the other, once the engine has said so."""
+
+from aiomos.transport.packet_port import PacketPort
+from aiomos.transport.tuntap import TapPort, TunPort
+
+cimport cython
+
+from aiomos.transport.ports cimport Port, PortTransport
+
+
+@cython.final
+cdef class Bridge(PortTransport):
+    """Join two ports, interfaces 0 and 1; it forwards nothing by itself.
+
+    Frames lie where the kernel put them until the next `read_batch`, and are sent from there.
+
+    Args:
+        first: A port, or what `open_port` makes one of.
+        second: Another one.
+
+    Raises:
+        TransportError: an interface cannot be used.
+        ValueError: one port carries Ethernet frames, the other plain IP packets.
+    """
+
+    forwards = (1, 0)
+
+    def __init__(self, first, second):
+        ports = []
+        try:
+            for port in (first, second):
+                ports.append(port if isinstance(port, Port) else open_port(port))
+            if ports[0].linktype != ports[1].linktype:
+                raise ValueError(
+                    f"{ports[0].interface} and {ports[1].interface} cannot be joined: one carries Ethernet frames, the "
+                    "other plain IP packets"
+                )
+            PortTransport.__init__(self, ports)
+        except BaseException:
+            for port in ports:
+                port.close()
+            raise
+
+    def forward_batch(self):
+        """Send all frames of the current batch on, as a wire without an engine does."""
+        cdef size_t i
+        for i in range(self.count):
+            self.room[i].interface ^= 1
+        self.send_frames(self.room, self.count)
+
+
+def open_port(name):
+    """Open a port by name, as on the command line.
+
+    Args:
+        name: ``tap:NAME`` or ``tun:NAME`` for such a device, else the name of an interface.
+
+    Raises:
+        TransportError: it cannot be opened.
+    """
+    kind, _, device = name.partition(":")
+    if device and kind == "tap":
+        return TapPort(device)
+    if device and kind == "tun":
+        return TunPort(device)
+    return PacketPort(name)

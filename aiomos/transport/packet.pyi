@@ -1,0 +1,24 @@
+import socket
+from collections.abc import Sequence
+
+from aiomos.transport.bpf import Program
+from aiomos.transport.packet_sockets import Fanout
+from aiomos.transport.transport import Transport
+
+COUNTERS: tuple[str, ...]
+
+class PacketWatch(Transport):
+    def __init__(
+        self,
+        interfaces: Sequence[str],
+        *,
+        sockets: Sequence[socket.socket] | None = None,
+        block_size: int = ...,
+        blocks: int = ...,
+        retire_ms: int = ...,
+        busy_poll: int = 0,
+        prefilter: Program | None = None,
+        promiscuous: bool = True,
+        fanout: Fanout | None = None,
+    ) -> None: ...
+    def set_prefilter(self, prefilter: Program | None) -> None: ...

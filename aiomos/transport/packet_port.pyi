@@ -1,0 +1,23 @@
+from socket import socket as Socket
+from typing import Final, final
+
+from aiomos.transport.packet_sockets import Fanout
+from aiomos.transport.ports import Port
+
+DEFAULT_SLOTS: Final[int]
+
+@final
+class PacketPort(Port):
+    def __init__(
+        self,
+        interface: str,
+        *,
+        socket: Socket | None = None,
+        slots: int = ...,
+        busy_poll: int = 0,
+        fanout: Fanout | None = None,
+    ) -> None: ...
+
+def open_port_socket(
+    interface: str, *, slots: int = ..., busy_poll: int = 0, fanout: Fanout | None = None
+) -> Socket: ...

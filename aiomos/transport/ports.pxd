@@ -1,0 +1,53 @@
+# The ends of a wire that frames come in by and leave by.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint64_t
+
+from aiomos.transport.frame cimport Frame
+from aiomos.transport.transport cimport Transport
+
+cdef enum:
+    # Bytes before and behind each received frame that may be written to, so that its headers can grow.
+    HEADROOM = 64
+    TAILROOM = 64
+
+# Why a frame did not leave.
+cdef enum Unsent:
+    UNSENT_QUEUE_FULL      # the interface's queue, or the memory for sending, was used up
+    UNSENT_TOO_LONG        # longer than its MTU
+    UNSENT_DOWN            # it is down
+    UNSENT_GONE            # it was removed
+    UNSENT_REFUSED         # the kernel makes no sense of the frame or of its Offload
+    UNSENT_CAUSES
+
+ctypedef struct PortCounters:
+    uint64_t received      # as the kernel counts
+    uint64_t dropped
+    uint64_t bytes         # of what was read
+    uint64_t truncated     # longer than there was room for, not read
+    uint64_t sent
+    uint64_t sent_bytes
+    uint64_t segmented     # super-segments that were cut here
+    uint64_t unsent[<int> UNSENT_CAUSES]
+    uint64_t outages
+
+cdef class Port:
+    cdef readonly str interface
+    cdef readonly uint16_t linktype
+    cdef PortCounters counters
+
+    # Receive frames that wait, in order; those of the call before are void. Their bytes may be written to.
+    cdef size_t receive_frames(self, Frame* frames, size_t room) noexcept nogil
+    # Send those of the frames that are to leave by this number, in order; count what does not leave.
+    cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil
+    # Asked when nothing waits: clear what keeps the descriptor readable. False once the interface is gone.
+    cdef bint still_there(self) except -1
+    cdef int update_counters(self) except -1
+    cdef void count_unsent(self, int error) noexcept nogil
+    cdef int note_outage(self, bint gone) except -1
+
+cdef class PortTransport(Transport):
+    cdef readonly tuple ports
+    cdef readonly bint ended
+    cdef Frame* run            # frames of one port, to be merged with those of the others
+    cdef size_t turn           # port to start the next batch with
+    cdef object poll           # epoll over the ports

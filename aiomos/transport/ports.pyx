@@ -1,0 +1,211 @@
+"""Ports, the ends of a wire that frames come in by and leave by, and transports made of them."""
+
+import select
+
+from libc.errno cimport EAGAIN, EBADFD, EIO, EMSGSIZE, ENETDOWN, ENOBUFS, ENODEV, ENOMEM, ENXIO
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdlib cimport calloc, free
+
+from aiomos.errors import TransportError
+from aiomos.logging import get_logger
+from aiomos.transport.interfaces import Interface
+
+from aiomos.transport.frame cimport Frame
+from aiomos.transport.transport cimport Transport
+
+cdef enum:
+    # Frames of a batch: few enough that what comes in late waits less than half a millisecond.
+    BATCH = 512
+
+TOTALS = ("received", "dropped", "bytes", "truncated", "sent", "sent_bytes", "segmented", "unsent", "outages")
+CAUSES = ("queue_full", "too_long", "down", "gone", "refused")
+
+
+cdef class Port:
+    """One end of a wire; opened by its subclasses, and read by the transport that it is given to.
+
+    Attributes:
+        interface: Name of the interface.
+        linktype: LINKTYPE_ number of its frames.
+    """
+
+    def fileno(self):
+        """Return the descriptor that is readable when frames wait."""
+        raise NotImplementedError(f"{type(self).__name__} has no fileno()")
+
+    def close(self):
+        """Let go of the interface and of the memory of frames; may be called again."""
+
+    cdef size_t receive_frames(self, Frame* frames, size_t room) noexcept nogil:
+        return 0
+
+    cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil:
+        pass
+
+    cdef bint still_there(self) except -1:
+        return True
+
+    cdef int update_counters(self) except -1:
+        return 0
+
+    cdef void count_unsent(self, int error) noexcept nogil:
+        """Count a frame by the errno of the call that was to send it."""
+        cdef Unsent cause = UNSENT_REFUSED
+        if error == EAGAIN or error == ENOBUFS or error == ENOMEM:
+            cause = UNSENT_QUEUE_FULL
+        elif error == EMSGSIZE:
+            cause = UNSENT_TOO_LONG
+        elif error == ENETDOWN or error == EIO:
+            cause = UNSENT_DOWN
+        elif error == ENXIO or error == ENODEV or error == EBADFD:
+            cause = UNSENT_GONE
+        self.counters.unsent[<int> cause] += 1
+
+    cdef int note_outage(self, bint gone) except -1:
+        self.counters.outages += 1
+        event = "interface_removed" if gone else "interface_down"
+        get_logger("aiomos.transport").warning(event, interface=self.interface)
+        return 0
+
+    def statistics(self):
+        """Return counters by name.
+
+        ``received`` and ``dropped`` frames are the kernel's counts: given to us, and lost because too many waited.
+        ``truncated`` ones were longer than there is room for and went no further, ``segmented`` ones were cut
+        here because the wire does not take super-segments. ``unsent`` frames are counted by cause, too:
+        ``unsent_queue_full``, ``unsent_too_long`` (for the MTU), ``unsent_down``, ``unsent_gone`` (interface),
+        ``unsent_refused`` (by the kernel, as malformed). ``outages`` says how often the interface went down.
+        """
+        self.update_counters()
+        counters = self.counters
+        causes = {f"unsent_{cause}": counters.unsent[place] for place, cause in enumerate(CAUSES)}
+        counts = (counters.received, counters.dropped, counters.bytes, counters.truncated, counters.sent,
+                  counters.sent_bytes, counters.segmented, sum(causes.values()), counters.outages)
+        return dict(zip(TOTALS, counts, strict=True)) | causes
+
+
+cdef void merge(Frame* merged, size_t count, const Frame* run, size_t more) noexcept nogil:
+    """Merge a run of frames into those before it, which there is room behind; both, and the result, in order of time."""
+    cdef size_t place = count + more
+    while more > 0:
+        place -= 1
+        if count > 0 and merged[count - 1].time_ns > run[more - 1].time_ns:
+            count -= 1
+            merged[place] = merged[count]
+        else:
+            more -= 1
+            merged[place] = run[more]
+
+
+cdef class PortTransport(Transport):
+    """A transport over ports, whose place among them is the index of their interface.
+
+    Args:
+        ports: The ports; closed together with the transport.
+    """
+
+    def __init__(self, ports):
+        if self.ports is not None:
+            raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
+        cdef Port port
+        self.ports = tuple(ports)
+        self.reserve(BATCH)
+        self.run = <Frame*> calloc(BATCH, sizeof(Frame))
+        if self.run == NULL:
+            raise MemoryError(f"no memory for a batch of {BATCH} frames")
+        self.poll = select.epoll()
+        for port in self.ports:
+            self.interfaces.append(Interface("", port.interface, port.linktype, 0))
+            self.poll.register(port.fileno(), select.EPOLLIN)
+
+    def __dealloc__(self):
+        free(self.run)
+
+    def fileno(self):
+        """Return the descriptor that is readable when frames wait: that of an epoll."""
+        return self.poll.fileno()
+
+    cpdef bint read_batch(self) except -1:
+        """Make the frames that wait the current batch, some of each port in order of time; the one before is void.
+
+        Returns:
+            False when none waits.
+
+        Raises:
+            TransportError: an interface was removed.
+        """
+        cdef size_t count = 0, more, number, place, ports
+        cdef Port port
+        self.count = 0
+        if self.ended:
+            return False
+        ports = len(self.ports)
+        for place in range(ports):
+            number = (self.turn + place) % ports
+            port = <Port> self.ports[number]
+            # The last ones may use what the first left.
+            more = port.receive_frames(self.run, (BATCH - count) // (ports - place))
+            set_interface(self.run, more, <uint16_t> number)
+            merge(self.room, count, self.run, more)
+            count += more
+        if count > 0:
+            self.turn += 1
+            return self.deliver(self.room, count)
+        for port in self.ports:
+            if not port.still_there():
+                self.ended = True
+                raise TransportError(f"{port.interface}: the interface was removed; start again once it is back")
+        return False
+
+    def send(self, frame, interface=0):
+        """Send a frame now; one that the wire does not take is counted, not raised.
+
+        Args:
+            frame: Its bytes, from the link layer on.
+            interface: Index of the interface by which it is to leave.
+        """
+        cdef Frame single
+        cdef bytes data = bytes(frame)
+        if not 0 <= interface < len(self.ports):
+            raise ValueError(f"no interface {interface}: there are {len(self.ports)}")
+        single.data = <const uint8_t*> <const char*> data
+        single.caplen = single.wirelen = <uint32_t> len(data)
+        single.interface = interface
+        single.linktype = (<Port> self.ports[interface]).linktype
+        single.offload = NULL
+        self.send_frames(&single, 1)
+
+    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+        cdef Port port
+        cdef uint16_t number = 0
+        for port in self.ports:
+            with nogil:
+                port.send_frames(frames, count, number)
+            number += 1
+        return 0
+
+    def statistics(self):
+        """Return counters by name, as `Port.statistics` does: sums, and those of each as ``NAME.counter`` if several."""
+        cdef Port port
+        totals = {}
+        each = {}
+        for port in self.ports:
+            for counter, count in port.statistics().items():
+                totals[counter] = totals.get(counter, 0) + count
+                each[f"{port.interface}.{counter}"] = count
+        return totals | each if len(self.ports) > 1 else totals
+
+    cpdef close(self):
+        """Close the ports; the current batch is void. May be called again; counters can still be asked for."""
+        Transport.close(self)
+        self.ended = True
+        if self.poll is not None and not self.poll.closed:
+            self.poll.close()
+        for port in self.ports or ():
+            port.close()
+
+
+cdef inline void set_interface(Frame* frames, size_t count, uint16_t number) noexcept nogil:
+    cdef size_t i
+    for i in range(count):
+        frames[i].interface = number

@@ -1,0 +1,6 @@
+from typing_extensions import Buffer
+
+def segments(
+    frame: Buffer, gso_type: int, gso_size: int, csum_start: int, linktype: int = 1
+) -> list[bytes] | None: ...
+def with_checksum(frame: Buffer, csum_start: int, csum_offset: int) -> bytes | None: ...

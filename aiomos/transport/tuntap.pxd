@@ -1,0 +1,33 @@
+# In line, or by itself, on a virtual interface of the kernel whose other end is this process.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t
+
+from aiomos.transport.frame cimport Frame, Offload
+from aiomos.transport.ports cimport Port, PortTransport
+
+cdef class DevicePort(Port):
+    cdef uint8_t* memory       # a slot for each frame of a batch
+    cdef Offload* offloads
+    cdef uint8_t* cut          # room for one segment
+    cdef int fd
+    cdef bint offload          # whether each frame has a struct virtio_net_hdr before it
+    cdef bint gone
+    cdef bint waited           # whether the last send_frames() had to wait
+
+    cdef ssize_t receive(self, size_t place) noexcept nogil
+    cdef bint send_one(self, const Frame* frame) noexcept nogil
+    cdef bint send_segments(self, const Frame* frame) noexcept nogil
+    cdef bint send_with_checksum(self, const Frame* frame) noexcept nogil
+    cdef bint write(self, const uint8_t* data, size_t size, const Offload* offload) noexcept nogil
+
+cdef class TapPort(DevicePort):
+    pass
+
+cdef class TunPort(DevicePort):
+    pass
+
+cdef class Tap(PortTransport):
+    pass
+
+cdef class Tun(PortTransport):
+    pass

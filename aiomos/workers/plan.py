@@ -1,0 +1,84 @@
+"""What is to be run by workers, and what each of them is told."""
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+import attrs
+
+from aiomos.logging import LogFormat, LogLevel
+from aiomos.settings import Settings
+from aiomos.transport.transport import Transport
+
+
+class Wire(Protocol):
+    """Live traffic that workers share out; it can be pickled."""
+
+    def open_sockets(self, workers: int) -> Sequence[Sequence[socket.socket]]:
+        """Open the sockets of each worker, in whose order they take their places on every interface.
+
+        They belong to the supervisor, so that those of a worker that died collect frames for the one that follows it.
+        """
+
+    def open_transport(self, sockets: Sequence[socket.socket]) -> Transport:
+        """Make a worker's transport of its sockets; called in the worker."""
+
+
+@attrs.frozen
+class AppPlan:
+    """An app to be attached.
+
+    Attributes:
+        place: As the command line names it.
+        options: ``name=value`` texts for it alone.
+    """
+
+    place: str
+    options: tuple[str, ...] = ()
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What workers run.
+
+    Attributes:
+        workers: How many.
+        apps: Their apps.
+        captures: Captures that each of them reads; none where traffic is live.
+        wire: Live traffic.
+        settings: Settings of each engine; budgets are of each.
+        loop: The event loop.
+        log_format: How logs are written.
+        log_level: Least severity to log.
+        watchdog: Seconds without a sign of life after which a worker is replaced; 0 for never.
+    """
+
+    workers: int
+    apps: tuple[AppPlan, ...] = ()
+    captures: tuple[str, ...] = ()
+    wire: Wire | None = None
+    settings: Settings = attrs.field(factory=Settings)
+    loop: Literal["uvloop", "asyncio"] = "uvloop"
+    log_format: LogFormat = "console"
+    log_level: LogLevel = "info"
+    watchdog: float = 0.0
+
+
+@attrs.frozen(kw_only=True)
+class Task:
+    """What one worker is told at its start.
+
+    Attributes:
+        plan: What all of them run; its apps are those that are attached now.
+        number: Which of the workers it is, from 0.
+        cpu: The processor it is to run on.
+        control: Path of its own control socket.
+        sockets: Descriptors of its sockets.
+    """
+
+    plan: Plan
+    number: int
+    cpu: int
+    control: Path
+    sockets: tuple[int, ...] = ()

@@ -1,0 +1,64 @@
+"""The `account` app puts on each account, interval by interval, the segments and bytes that tshark sees go by."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.interop import explained, tshark
+from tests.interop.flows import run_apps
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.skipif((tshark.version() or (0, 0)) < tshark.OLDEST, reason="needs tshark 4.0 or later"),
+]
+
+INTERVAL = 1
+EVERYBODY = {"subscribers": "0.0.0.0/0,::/0", "server": "port", "interval": INTERVAL}
+COLUMNS = [word for name in tshark.FIELDS for word in ("-e", name)]
+ROWS = ("-T", "fields", "-E", "occurrence=a", "-E", "aggregator=,", "-E", "separator=/t", *COLUMNS)
+
+Place = tuple[int, str, str]
+"""Start of an interval, an address, and the other end."""
+
+
+@pytest.mark.parametrize("capture", explained.captures())
+def test_each_interval_agrees_with_tshark(
+    capture: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    name = request.node.callspec.id
+    path = tmp_path / "usage.jsonl"
+    run_apps(capture, "account", options={"path": path, **EVERYBODY})
+    ours = {
+        (int(record["start"]), record["subscriber"], record["server"]): Counter(
+            {field: record[field] for field in ("up_packets", "up_bytes", "down_packets", "down_bytes")}
+        )
+        for record in map(json.loads, path.read_text().splitlines())
+    }
+    theirs = sums(capture)
+    found = [
+        explained.Difference(name, f"{subscriber} -> {server}", field, counted[field], expected[field])
+        for start, subscriber, server in ours | theirs
+        for counted, expected in [
+            [side.get((start, subscriber, server), Counter[str]()) for side in (ours, theirs)]
+        ]
+        for field in counted | expected
+        if counted[field] != expected[field]
+    ]
+    explained.check("account", name, found)
+
+
+def sums(capture: Path) -> dict[Place, Counter[str]]:
+    """What tshark sees of each address with each other end, in each interval."""
+    output, _ = tshark.run(capture, "-Y", "tcp and not icmp and not icmpv6", *ROWS)
+    found: dict[Place, Counter[str]] = {}
+    for segment in tshark.segments(output):
+        start = int(segment.time // INTERVAL * INTERVAL)
+        for way, end, peer in (("up", segment.src, segment.dst), ("down", segment.dst, segment.src)):
+            account = found.setdefault((start, end.address, str(peer)), Counter())
+            account[f"{way}_packets"] += 1
+            account[f"{way}_bytes"] += segment.length
+    return found

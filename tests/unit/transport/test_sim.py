@@ -1,0 +1,245 @@
+"""Simulated links and networks: what they do to frames, and that they do it again."""
+
+from collections import Counter
+from functools import partial
+
+import pytest
+
+from aiomos.testing.packets import tcp_frame
+from aiomos.transport.sim import EPOCH_NS, Link, Middlebox, Network, Node, Wire
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+
+
+class Sink(Node):
+    """Keeps what arrives."""
+
+    def __init__(self) -> None:
+        self.arrived: list[tuple[int, bytes]] = []
+
+    def receive(self, frame: bytes, now_ns: int) -> None:
+        self.arrived.append((now_ns - EPOCH_NS, frame))
+
+
+def arrivals(
+    link: Link, count: int, *, gap_ns: int = MS, size: int = 100, seed: int = 1
+) -> list[tuple[int, ...]]:
+    """Send frames at equal distances; return how long each copy took."""
+    wire = Wire(link, seed)
+    return [tuple(arrival - n * gap_ns for arrival in wire.carry(n * gap_ns, size)) for n in range(count)]
+
+
+# --- links --------------------------------------------------------------------------------------------
+
+
+def test_an_ideal_link_takes_no_time() -> None:
+    assert arrivals(Link(), 3) == [(0,)] * 3
+
+
+def test_delay_and_bandwidth_add_up() -> None:
+    """100 bytes at 8 Mbit/s take 100 µs to leave."""
+    assert arrivals(Link(delay=0.01, bandwidth=8e6), 3) == [(10 * MS + MS // 10,)] * 3
+
+
+def test_frames_wait_for_those_before_them() -> None:
+    assert arrivals(Link(bandwidth=8e6), 3, gap_ns=0) == [(MS // 10,), (2 * MS // 10,), (3 * MS // 10,)]
+
+
+def test_a_full_queue_drops() -> None:
+    """Of ten frames at once, one finds 0 bytes waiting, the next 100, and so on."""
+    wire = Wire(Link(bandwidth=8e6, queue=250), 1)
+    assert [len(wire.carry(0, 100)) for _ in range(10)] == [1, 1, 1] + [0] * 7
+    assert wire.carry(MS, 100) == (MS + MS // 10,)
+    assert wire.counts["overflowed"] == 7
+
+
+def test_jitter_lets_no_frame_overtake() -> None:
+    wire = Wire(Link(delay=0.01, jitter=0.02), 1)
+    took = [wire.carry(n * MS, 100)[0] - n * MS for n in range(1000)]
+    assert all(10 * MS <= each <= 30 * MS for each in took)
+    times = [n * MS + each for n, each in enumerate(took)]
+    assert times == sorted(times)
+    assert len(set(took)) > 100
+
+
+def test_loss_is_about_what_is_asked_for() -> None:
+    lost = sum(not copies for copies in arrivals(Link(loss=0.1), 10_000))
+    assert 900 < lost < 1100
+
+
+def test_everything_or_nothing_is_lost() -> None:
+    assert not any(arrivals(Link(loss=1), 100))
+    assert all(arrivals(Link(loss=0), 100))
+
+
+@pytest.mark.parametrize(("loss", "burst"), [(0.1, 1.0), (0.1, 5.0), (0.3, 10.0)])
+def test_bursts_are_as_long_and_losses_as_many_as_asked_for(loss: float, burst: float) -> None:
+    copies = arrivals(Link(loss=loss, burst=burst), 50_000)
+    lost = sum(not each for each in copies)
+    bursts = sum(not each and bool(before) for before, each in zip([(0,), *copies], copies, strict=False))
+    assert lost / 50_000 == pytest.approx(loss, rel=0.1)
+    assert lost / bursts == pytest.approx(burst, rel=0.1)
+
+
+def test_duplicates_arrive_twice() -> None:
+    counts = Counter(len(copies) for copies in arrivals(Link(duplicate=0.2), 10_000))
+    assert counts.keys() == {1, 2}
+    assert 1800 < counts[2] < 2200
+
+
+def test_reordered_frames_stay_behind() -> None:
+    counts = Counter(took for (took,) in arrivals(Link(reorder=0.2, reorder_delay=0.0025), 10_000))
+    assert counts.keys() == {0, 2_500_000}
+    assert 1800 < counts[2_500_000] < 2200
+
+
+def test_the_seed_decides() -> None:
+    link = Link(loss=0.3, jitter=0.01, reorder=0.1, duplicate=0.1)
+    assert arrivals(link, 1000, seed=7) == arrivals(link, 1000, seed=7)
+    assert arrivals(link, 1000, seed=7) != arrivals(link, 1000, seed=8)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bandwidth": 0},
+        {"delay": -1},
+        {"jitter": -1},
+        {"loss": 1.1},
+        {"burst": 0.5},
+        {"loss": 0.9, "burst": 2},
+        {"reorder": -0.1},
+        {"duplicate": 2},
+        {"queue": -1},
+    ],
+)
+def test_impossible_links_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - attrs words it
+        Link(**wrong)  # type: ignore[arg-type]
+
+
+# --- networks -----------------------------------------------------------------------------------------
+
+
+def test_frames_go_both_ways_apart() -> None:
+    network, a, b = Network(), Sink(), Sink()
+    network.join(a, b, Link(delay=0.001, bandwidth=8e6))
+    a.send(bytes(1000))
+    b.send(bytes(1000))
+    network.run()
+    assert a.arrived == b.arrived == [(2 * MS, bytes(1000))]
+
+
+def test_things_happen_in_order_of_time_then_of_asking() -> None:
+    network, a = Network(), Sink()
+    network.join(a, Sink())
+    order: list[str] = []
+    a.call_later(0.002, lambda: order.append("c"))
+    a.call_later(0.001, lambda: order.append("a"))
+    a.call_at(EPOCH_NS + MS, lambda: order.append("b"))
+    late = a.call_later(0.003, lambda: order.append("never"))
+    late.cancel()
+    a.call_at(0, lambda: order.append("at once"))
+    network.run()
+    assert order == ["at once", "a", "b", "c"]
+    assert network.now_ns == EPOCH_NS + 2 * MS
+    assert network.next_ns is None
+
+
+def test_run_stops_where_it_is_told_to() -> None:
+    network, a = Network(), Sink()
+    network.join(a, Sink())
+    order: list[int] = []
+    for n in range(1, 4):
+        a.call_later(n / 1000, partial(order.append, n))
+    network.run(EPOCH_NS + 2 * MS)
+    assert order == [1, 2]
+    assert network.now_ns == EPOCH_NS + 2 * MS
+    network.run(EPOCH_NS)
+    assert network.now_ns == EPOCH_NS + 2 * MS
+    network.run(EPOCH_NS + 9 * MS)
+    assert network.now_ns == EPOCH_NS + 9 * MS
+
+
+def test_a_node_has_one_link() -> None:
+    network, a, b = Network(), Sink(), Sink()
+    with pytest.raises(RuntimeError, match="not joined"):
+        a.send(b"")
+    with pytest.raises(ValueError, match="two nodes"):
+        network.join(a, a)
+    network.join(a, b)
+    with pytest.raises(ValueError, match="has a link already"):
+        network.join(a, Sink())
+
+
+# --- middleboxes --------------------------------------------------------------------------------------
+
+
+def between(*links: Link, in_line: bool = True) -> tuple[Network, Sink, Middlebox, Sink]:
+    network, a, b = Network(), Sink(), Sink()
+    return network, a, network.middlebox(a, b, *links, in_line=in_line), b
+
+
+def test_a_middlebox_passes_nothing_on_by_itself() -> None:
+    _, a, middlebox, b = between(Link(delay=0.001), Link(delay=0.002))
+    assert middlebox.virtual
+    assert list(middlebox.forwards) == [1, 0]
+    assert not middlebox.read_batch()
+    assert middlebox.ended
+    a.send(b"one")
+    b.send(b"two")
+    assert not middlebox.ended
+    middlebox.pass_time(None)
+    assert middlebox.now() == EPOCH_NS + MS
+    assert not middlebox.ended
+    assert middlebox.read_batch()
+    assert middlebox.batch() == [(EPOCH_NS + MS, b"one", 1, 3, 0)]
+    middlebox.send(b"changed", 1)
+    middlebox.pass_time(None)
+    assert middlebox.read_batch()
+    assert middlebox.batch() == [(EPOCH_NS + 2 * MS, b"two", 1, 3, 1)]
+    assert not middlebox.read_batch()
+    middlebox.pass_time(None)
+    assert (a.arrived, b.arrived) == ([], [(3 * MS, b"changed")])
+    assert middlebox.ended
+    assert middlebox.statistics() == {"received": 2, "sent": 1}
+
+
+def test_time_passes_no_further_than_asked_nor_beyond_a_frame() -> None:
+    _, a, middlebox, _ = between(Link(delay=0.005))
+    a.send(b"frame")
+    middlebox.pass_time(EPOCH_NS + 2 * MS)
+    assert middlebox.now() == EPOCH_NS + 2 * MS
+    assert not middlebox.read_batch()
+    middlebox.pass_time(EPOCH_NS + 9 * MS)
+    assert middlebox.now() == EPOCH_NS + 5 * MS
+    middlebox.pass_time(EPOCH_NS + 9 * MS)
+    assert middlebox.now() == EPOCH_NS + 5 * MS
+    assert middlebox.read_batch()
+    middlebox.pass_time(EPOCH_NS + 9 * MS)
+    assert middlebox.now() == EPOCH_NS + 9 * MS
+
+
+def test_a_tap_lets_frames_by() -> None:
+    network, a, tap, b = between(Link(delay=0.001), Link(delay=0.002), in_line=False)
+    assert not tap.forwards
+    a.send(b"frame")
+    network.run()
+    assert b.arrived == [(3 * MS, b"frame")]
+    assert tap.read_batch()
+    assert tap.batch() == [(EPOCH_NS + MS, b"frame", 1, 5, 0)]
+    tap.send(b"injected", 0)
+    network.run()
+    assert a.arrived == [(4 * MS, b"injected")]
+
+
+def test_frames_in_a_batch_are_not_those_of_the_sender() -> None:
+    """The engine rewrites them where they lie."""
+    _, a, middlebox, _ = between()
+    frame = tcp_frame()
+    a.send(frame)
+    middlebox.pass_time(None)
+    ((_, given, _),) = middlebox.receive()
+    assert given == frame
+    assert given is not frame
