@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from aiomos.app import App
     from aiomos.control_client import ControlClient
     from aiomos.runtime import Report
+    from aiomos.transport.wires import Wire
 
 TABLE_ROWS = 50  # of flows, unless --limit says otherwise
 
@@ -33,6 +34,8 @@ EXAMPLES = """\b
 Examples:
   aiomos run watch.py --pcap trace.pcap
   aiomos run watch:app watch:other --pcap *.pcap.gz --set other.limit=3
+  aiomos run flowlog --iface eth0
+  aiomos run firewall --set rules=firewall.toml --bridge eth0 eth1
 """
 
 
@@ -109,8 +112,28 @@ def main() -> None:
     "captures",
     metavar="FILE...",
     multiple=True,
-    required=True,
     help="Read these captures, merged by time: pcap or pcapng, also compressed; - is standard input.",
+)
+@click.option(
+    "--iface",
+    "interfaces",
+    metavar="NAME[,NAME...]",
+    help="Watch these interfaces, live.",
+)
+@click.option(
+    "--bridge",
+    metavar="A B",
+    nargs=2,
+    help="Stand between two interfaces: what comes in by one leaves by the other, as the apps decide.  "
+    "tap:NAME and tun:NAME are such devices.",
+)
+@click.option("--tap", metavar="NAME", help="Take the frames that the kernel sends into a TAP device.")
+@click.option(
+    "--busy-poll",
+    metavar="MICROSECONDS",
+    type=click.IntRange(min=0),
+    default=0,
+    help="Poll the network card for so long when nothing waits: less delay, more processor time.",
 )
 @click.option(
     "--set",
@@ -168,6 +191,10 @@ def main() -> None:
 def run(
     names: tuple[str, ...],
     captures: tuple[str, ...],
+    interfaces: str | None,
+    bridge: tuple[str, str] | None,
+    tap: str | None,
+    busy_poll: int,
     options: tuple[str, ...],
     settings: tuple[str, ...],
     checksums: str | None,
@@ -179,7 +206,7 @@ def run(
     log_level: Any,
     verbose: bool,
 ) -> None:
-    """Run apps over captured traffic.
+    """Run apps over captured or live traffic.
 
     An APP is MODULE:ATTRIBUTE, MODULE for MODULE:app, path/to/file.py, or the name of an app that ships with
     aiomos (see: aiomos apps). Several apps share one engine.
@@ -191,6 +218,9 @@ def run(
         raise click.UsageError("name an APP; only with --control can apps come later")
     if captures.count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
+    wire = _wire(interfaces, bridge, tap, busy_poll)
+    if (wire is None) == (not captures):
+        raise click.UsageError("say where frames come from: --pcap, --iface, --bridge or --tap, one of them")
     engine_settings = Settings.from_pairs(
         [
             *settings,
@@ -202,10 +232,16 @@ def run(
     apps = _load(names)
     _configure(apps, options)
     if progress is None:
-        progress = sys.stderr.isatty() and _size(captures) >= WORTH_PROGRESS
+        progress = wire is None and sys.stderr.isatty() and _size(captures) >= WORTH_PROGRESS
     with _progress(progress) as advance:
         report = runtime.run(
-            *apps, pcap=captures, settings=engine_settings, loop=loop, progress=advance, control=control
+            *apps,
+            pcap=captures if wire is None else None,
+            transport=None if wire is None else wire.open(),
+            settings=engine_settings,
+            loop=loop,
+            progress=advance,
+            control=control,
         )
     sys.stdout.flush()  # here, where a closed pipe is still handled
     if verbose or sys.stderr.isatty():
@@ -351,6 +387,21 @@ def _load(names: Sequence[str]) -> "list[App]":
             raise click.UsageError(f"{name} is named twice")
         loaded.append(app)
     return loaded
+
+
+def _wire(
+    interfaces: str | None, bridge: tuple[str, str] | None, tap: str | None, busy_poll: int
+) -> "Wire | None":
+    """Return the wire of a live run; None for captures."""
+    if [interfaces, bridge, tap].count(None) < 2:
+        raise click.UsageError("--iface, --bridge and --tap cannot be given together")
+    if interfaces is None and bridge is None and tap is None:
+        return None
+    from aiomos.transport.wires import InLine, TapDevice, Watch
+
+    if interfaces is not None:
+        return Watch(tuple(interfaces.split(",")), busy_poll)
+    return InLine(*bridge, busy_poll) if bridge is not None else TapDevice(str(tap))
 
 
 def _configure(apps: "Sequence[App]", pairs: Sequence[str]) -> None:

@@ -250,7 +250,7 @@ def test_a_broken_capture_is_read_as_far_as_it_goes(capture: Path, tmp_path: Pat
     broken.write_bytes(capture.read_bytes()[:-10])
     with pytest.raises(CaptureError, match="cut short"):
         run_workers(plan(broken, apps=(flowlog(out),)))
-    assert len(lines(out)) == FLOWS
+    assert len(lines(out)) == FLOWS + 1
 
 
 def test_on_error_raise_ends_all_workers(capture: Path, app: App) -> None:

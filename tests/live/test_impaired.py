@@ -1,0 +1,73 @@
+"""Links of a simulation on real wires: frames leave late, or not at all."""
+
+import select
+import socket
+import time
+
+import pytest
+
+from aiomos.transport.bridge import Bridge
+from aiomos.transport.impaired import Impaired
+from aiomos.transport.sim import Link
+from tests.live.conftest import Line
+
+EXPERIMENTAL = b"\x88\xb5"
+
+
+def frame(number: int) -> bytes:
+    return b"\xff" * 6 + number.to_bytes(6) + EXPERIMENTAL + bytes(50)
+
+
+def numbers(sock: socket.socket) -> list[int]:
+    """Take the numbers of the frames that wait at a packet socket, but for those it sent itself."""
+    sock.setblocking(False)
+    found: list[int] = []
+    while True:
+        try:
+            data, address = sock.recvfrom(65536)
+        except BlockingIOError:
+            return found
+        if data[12:14] == EXPERIMENTAL and address[2] != socket.PACKET_OUTGOING:
+            found.append(int.from_bytes(data[6:12]))
+
+
+def carry(impaired: Impaired, seconds: float) -> None:
+    """Carry frames between the interfaces for some time, waiting only for the descriptor."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        select.select([impaired.fileno()], [], [], left)
+        if impaired.read_batch():
+            for _, data, _, _, interface in impaired.batch():
+                if data[12:14] == EXPERIMENTAL:
+                    impaired.send(data, impaired.forwards[interface])
+
+
+def test_frames_leave_as_the_links_have_it(in_line: Line) -> None:
+    """To the server with a delay and losses, to the client at once."""
+    client, server = in_line.client.raw("eth0"), in_line.server.raw("eth0")
+    with in_line.middle.inside():
+        bridge = Bridge("eth0", "eth1")
+    with Impaired(bridge, Link(), Link(delay=0.05, loss=0.2), seed=1) as impaired:
+        for number in range(100):
+            client.send(frame(number))
+            server.send(frame(1000 + number))
+        carry(impaired, 0.02)
+        assert numbers(client) == list(range(1000, 1100))
+        assert not impaired.ended
+        carry(impaired, 0.3)
+        arrived = numbers(server)
+        lost = impaired.statistics()["link1_lost"]
+        assert 0 < lost < 100
+        assert len(arrived) == 100 - lost
+        assert arrived == sorted(arrived)
+        while impaired.read_batch():
+            pass
+        assert not select.select([impaired.fileno()], [], [], 0)[0]
+    impaired.close()
+
+
+def test_each_interface_needs_a_link(in_line: Line) -> None:
+    with in_line.middle.inside():
+        bridge = Bridge("eth0", "eth1")
+    with bridge, pytest.raises(ValueError, match="2 interfaces"):
+        Impaired(bridge, Link())
