@@ -37,7 +37,7 @@ else:
 
 Handler: TypeAlias = "Callable[[MonitorConnection], Coroutine[Any, Any, None]]"
 Callback: TypeAlias = Callable[..., None]
-Lifecycle: TypeAlias = "Callable[[], Awaitable[None]] | Callable[[], None] | Callable[[Runtime], Awaitable[None]] | Callable[[Runtime], None]"
+Lifecycle: TypeAlias = "Callable[[], Awaitable[None] | None] | Callable[[Runtime], Awaitable[None] | None]"
 Overlap: TypeAlias = Literal["first", "last", "bsd", "linux", "windows", "solaris"]
 Gaps: TypeAlias = Literal["raise", "mark", "skip", "zero"]
 
@@ -279,8 +279,8 @@ class App(Generic[OptionsT]):
 
         The function receives what it names, in any order: ``pkt``, the `Packet`; ``flow``, the `Flow`; ``half``, that
         of the packet's sender or which the event is about; ``side``, its name; ``time``, that of the packet at hand,
-        in seconds; ``event``, the `Occurrence` with the facts of the event; ``engine``, the `Runtime` that runs the app.
-        Once it has raised, it is not called again for that flow.
+        in seconds; ``event``, the `Occurrence` with the facts of the event; ``engine``, the `Runtime` that the app is
+        attached to. Once it has raised, it is not called again for that flow.
 
         Args:
             event: A built-in or user-defined event.

@@ -112,6 +112,7 @@ from aiomos.tcp.wire cimport (
     decode_frame,
     decode_ip,
 )
+from aiomos.transport.sharding cimport flow_hash
 from aiomos.transport.source cimport FrameSource
 from aiomos.transport.transport cimport Transport
 from aiomos.ude.machine cimport Program
@@ -175,13 +176,14 @@ cdef class Engine(Hooks):
         key: 16 secret bytes that key the hash of the flow table.
         on_callback_error: Called with the function, the flow and the exception a callback raised; what
             it raises itself stops the run.
+        shard: Of how many shares of the flows it takes which, ``(index, count)``; all frames are to be fed.
 
     Raises:
         MemoryError: the address space for the budgets cannot be had.
         ValueError: *key* has another length.
     """
 
-    def __cinit__(self, settings, key, on_callback_error):
+    def __cinit__(self, settings, key, on_callback_error, shard=(0, 1)):
         cdef uint64_t keys[2]
         cdef bytes secret = bytes(key)
         if len(secret) != 16:
@@ -199,6 +201,7 @@ cdef class Engine(Hooks):
         self.decode_options.decapsulate = settings.decapsulate
         self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
         self.on_callback_error = on_callback_error
+        self.shard, self.shards = shard
         self.outlet = Verdicts(settings, secret)
         self.fail_closed = settings.fail == "closed"
         self.filters = []
@@ -363,12 +366,12 @@ cdef class Engine(Hooks):
         self.raise_fatal()
 
     @property
-    def next_deadline(self):
-        """When pass_time() has something to do if no frame comes before, seconds since the epoch; None: never."""
+    def deadline_ns(self):
+        """When pass_time() has something to do if no frame comes before, nanoseconds since the epoch; None: never."""
         cdef int64_t due = min(wheel_next(&self.flows), self.timer_ns)
         if self.outlet.sessions.count:             # looked at once a second
             due = min(due, (self.now_ns // SECOND + 1) * SECOND)
-        return seconds(due) if due != INT64_MAX else None
+        return due if due != INT64_MAX else None
 
     # --- sending --------------------------------------------------------------------------------------
 
@@ -466,16 +469,24 @@ cdef class Engine(Hooks):
                     self.now_ns = time_ns
                     if time_ns >= self.next_tick_ns:
                         self.advance(time_ns)
+                if self.shards > 1 and not self.is_mine(&decoded.packet):
+                    if decoded.kind == WIRE_FRAGMENT:      # the whole packet may be
+                        self.on_fragment(decoded)
+                    continue
+                self.frames += 1
                 self.kinds[decoded.kind] += 1
                 if in_line:
                     self.cross(&frames[done + i], decoded)
                 else:
                     self.on_packet(decoded)
             done += size
-        self.frames += count
         if self.outlet.is_open:
             self.outlet.pass_time(self.now_ns)
         return 0
+
+    cdef bint is_mine(self, const Packet* packet) noexcept nogil:
+        """Is a packet of the share of the flows that is this engine's?"""
+        return flow_hash(packet) % self.shards == self.shard
 
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """A frame's way through in line: in, past everybody, and out again."""
@@ -572,7 +583,7 @@ cdef class Engine(Hooks):
         decoded.kind = decode_ip(data, captured, captured, &self.decode_options, &decoded.packet, 0)
         decoded.packet.transient = True
         decoded.packet.link = NULL
-        if decoded.kind == WIRE_TCP:
+        if decoded.kind == WIRE_TCP and (self.shards <= 1 or self.is_mine(&decoded.packet)):
             self.kinds[decoded.kind] += 1
             self.look_up(decoded)
             self.on_tcp(decoded)
@@ -1038,8 +1049,13 @@ cdef class Engine(Hooks):
     @property
     def now(self):
         """Time of the latest frame, or live the time, seconds since the epoch; 0.0 before the first."""
+        return seconds(self.clock_ns)
+
+    @property
+    def clock_ns(self):
+        """The same in nanoseconds."""
         cdef int64_t now_ns = self.clock()
-        return seconds(now_ns) if now_ns != INT64_MIN else 0.0
+        return now_ns if now_ns != INT64_MIN else 0
 
     def open_flows(self):
         """Yield what is known of each flow that has not ended, as a `Flow` that stays as it is."""

@@ -1,8 +1,8 @@
 """The live pump: what a transport brings is fed to the engine as it comes, inside a running event loop.
 
-The loop calls when the transport's descriptor is readable. One bounded batch is processed then and there, so that a frame
-waits for no task switch, and the loop goes on to the app's own tasks before the next batch. Between frames the loop
-sleeps until the engine or a sleeper is due: idle costs no processor time.
+The loop calls when the transport's descriptor is readable. One bounded batch is processed then and there, so that a
+frame waits for no task switch, and the loop goes on to the app's own tasks before the next batch. Between frames the
+loop sleeps until the engine or a sleeper is due: idle costs no processor time.
 """
 
 import asyncio
@@ -13,6 +13,12 @@ from aiomos.sleepers import Sleepers
 from aiomos.transport.transport import Transport
 
 NANOSECOND = 1e-9
+
+LAST_FRAMES_SECONDS = 0.05
+"""How long frames are still taken after a stop: those that the kernel had already are to be seen."""
+
+GRACE_SECONDS = 2.0
+"""How long at most, where there is no end of them."""
 
 
 class LivePump:
@@ -36,6 +42,7 @@ class LivePump:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._called = False
+        self._busy = False
 
     async def run(self) -> None:
         """Run to the end.
@@ -56,7 +63,18 @@ class LivePump:
                 self._timer.cancel()
 
     def stop(self) -> None:
-        """Have `run` return."""
+        """Have `run` return once the frames that have arrived are processed."""
+        self._busy = False
+        self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, self._loop.time() + GRACE_SECONDS)
+
+    def _end_when_quiet(self, latest: float) -> None:
+        if self._busy and self._loop.time() < latest:
+            self._busy = False
+            self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, latest)
+        else:
+            self._end()
+
+    def _end(self) -> None:
         if not self._ended.done():
             self._ended.set_result(None)
 
@@ -73,9 +91,10 @@ class LivePump:
         try:
             self._next_turn()
             if self._transport.read_batch():
+                self._busy = True
                 self._engine.feed(self._transport)
             elif self._transport.ended:
-                self.stop()
+                self._end()
             self._settle()
         except BaseException as error:
             self._fail(error)
@@ -102,14 +121,11 @@ class LivePump:
     def _settle(self) -> None:
         """Send what the engine has to send, wake sleepers, and see that the loop calls when something is due."""
         self._engine.flush(self._transport)
-        self._sleepers.wake(self._engine.now)
-        due = self._engine.next_deadline
-        sleeper = self._sleepers.due
-        if sleeper is not None:
-            due = sleeper if due is None else min(due, sleeper)
-        if due is None:
+        self._sleepers.wake(self._engine.clock_ns)
+        due = [at for at in (self._engine.deadline_ns, self._sleepers.due_ns) if at is not None]
+        if not due:
             return
-        when = self._loop.time() + max(due - self._transport.now() * NANOSECOND, 0.0)
+        when = self._loop.time() + max(min(due) - self._transport.now(), 0) * NANOSECOND
         if self._timer is None or when < self._timer.when():
             if self._timer is not None:
                 self._timer.cancel()

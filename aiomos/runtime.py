@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import TracebackType, coroutine
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
@@ -30,6 +30,7 @@ from aiomos.app import (
     MonitorRegistration,
     Overlap,
     TrackRegistration,
+    asks_for_engine,
 )
 from aiomos.control import answering, bound
 from aiomos.engine import Engine
@@ -38,6 +39,7 @@ from aiomos.errors import (
     ConnectionEvicted,
     ConnectionReset,
     ConnectionTimedOut,
+    NotInLineError,
     RegistrationError,
     StreamGap,
     TransportError,
@@ -55,6 +57,9 @@ from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
 from aiomos.ude.filters import Filter
 from aiomos.ude.parameters import place
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 Progress = Callable[[int, int | None, int], None]
 """Called now and then with bytes read, bytes in all (None for a pipe), frames."""
@@ -197,6 +202,7 @@ class Runtime:
         transport: Frames from a wire, as they come, instead of *pcap*.
         settings: Budgets, time-outs, how frames are read.
         progress: Called now and then while captures are read.
+        shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
 
     Raises:
         CaptureError: a file is no capture.
@@ -219,13 +225,15 @@ class Runtime:
         transport: Transport | None = None,
         settings: Settings | None = None,
         progress: Progress | None = None,
+        shard: tuple[int, int] = (0, 1),
     ) -> None:
         if [pcap, source, transport].count(None) != 2:
             raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
         self.settings = settings or Settings()
         self.transport = transport
         self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
-        self.engine = Engine(self.settings, os.urandom(16), self._callback_failed)
+        self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
+        self.engine.face = self
         if transport is not None:
             self.engine.open(transport.forwards, [interface.name for interface in transport.interfaces])
             self.engine.read_clock = transport.now
@@ -265,7 +273,7 @@ class Runtime:
             token = _pressure.set(pressure)
             try:
                 for function in app.startup_functions:
-                    await _call(function)
+                    await self._call(function)
             finally:
                 _pressure.reset(token)
             attachment.started = True
@@ -305,12 +313,39 @@ class Runtime:
             self._relieve()
             if attachment.started:
                 for function in reversed(app.shutdown_functions):
-                    await _call(function)
+                    await self._call(function)
+
+    async def _call(self, function: Callable[..., Any]) -> None:
+        """Call a start-up or shut-down function."""
+        result = function(engine=self) if asks_for_engine(function) else function()
+        if inspect.isawaitable(result):
+            await result
 
     @property
     def apps(self) -> list[App]:
         """The apps that are attached, in the order in which they see packets from the client."""
         return list(self._attachments)
+
+    @property
+    def interfaces(self) -> list[str]:
+        """Names of the interfaces of a live run."""
+        return [interface.name for interface in self.transport.interfaces] if self.transport else []
+
+    def send(self, frame: "Buffer", interface: str | int = 0) -> None:
+        """Send a frame: after those before it, or between batches at once.
+
+        Args:
+            frame: Its bytes, from the link layer on, without a checksum of its own.
+            interface: Name or index of the interface by which it is to leave.
+
+        Raises:
+            NotInLineError: frames come from a capture: there is no wire to send to.
+            ValueError: no such interface.
+        """
+        if self.transport is None:
+            raise NotInLineError("there is no wire to send to: frames come from a capture")
+        index = self.interfaces.index(interface) if isinstance(interface, str) else interface
+        self.engine.send(frame, index, self.transport.interfaces[index].linktype)
 
     def flows(self) -> Iterator[Flow]:
         """Yield what is known of each open flow at this moment; batches may pass between two of them."""
@@ -609,10 +644,10 @@ class Runtime:
             if transport.read_batch():
                 engine.feed(transport)
             else:
-                due = [at for at in (engine.next_deadline, self._sleepers.due) if at is not None]
-                if transport.ended and self._sleepers.due is None:
+                due = [at for at in (engine.deadline_ns, self._sleepers.due_ns) if at is not None]
+                if transport.ended and self._sleepers.due_ns is None:
                     return
-                transport.pass_time(round(min(due) * 1e9) if due else None)
+                transport.pass_time(min(due, default=None))
                 engine.pass_time(transport.now())
             self._flush()
             await self._turn()
@@ -624,7 +659,7 @@ class Runtime:
 
     async def _turn(self) -> None:
         """Let woken handlers run, and wait for those that have fallen behind."""
-        self._sleepers.wake(self.engine.now)
+        self._sleepers.wake(self.engine.clock_ns)
         await asyncio.sleep(0)
         while self._fatal is None and any(pressure.holds_back() for pressure in self._pressures):
             try:
@@ -676,10 +711,10 @@ class Runtime:
     async def _drain(self) -> None:
         """No more frames: let sleepers and handlers come to their end."""
         self._out_of_frames = True
-        self._sleepers.wake(float("inf"))
+        self._sleepers.wake_all()
         while handlers := self.handlers:
             await asyncio.wait(handlers, return_when=asyncio.FIRST_COMPLETED)
-            self._sleepers.wake(float("inf"))
+            self._sleepers.wake_all()
             if self._fatal is not None:
                 raise self._fatal
 
@@ -695,7 +730,7 @@ class Runtime:
         if seconds <= 0 or self._out_of_frames:
             await asyncio.sleep(0)
             return
-        future = self._sleepers.add(self.now + seconds)
+        future = self._sleepers.add(self.engine.clock_ns + round(seconds * 1e9))
         if self._live is not None:
             self._live.attend_soon()
         pressure = _pressure.get(self._pressures[0])
@@ -750,7 +785,9 @@ async def serve(
     transport: Transport | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
-    control: str | os.PathLike[str] | None = None,
+    control: str | os.PathLike[str] | socket.socket | None = None,
+    shard: tuple[int, int] = (0, 1),
+    started: Callable[[Runtime], object] | None = None,
 ) -> Report:
     """Run apps on one engine until frames and handlers have come to an end.
 
@@ -764,7 +801,10 @@ async def serve(
         transport: Frames from a wire, as they come, instead of *pcap*.
         settings: Budgets, time-outs, how frames are read.
         progress: Called now and then while frames are read.
-        control: Path of a socket by which apps are attached and detached meanwhile (`aiomos.control`).
+        control: Path of a socket by which apps are attached and detached meanwhile (`aiomos.control`), or one that
+            listens already.
+        shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
+        started: Called once the apps are attached, before the first frame.
 
     Raises:
         CaptureError: a capture is broken; what could be read has been processed.
@@ -772,17 +812,23 @@ async def serve(
         TransportError: the wire is gone.
     """
     # A socket that cannot be had is an error before an app has touched its files.
-    with bound(control) if control is not None else nullcontext() as listener:
+    with (
+        nullcontext(control)
+        if control is None or isinstance(control, socket.socket)
+        else bound(control) as listener
+    ):
         async with Runtime(
-            pcap=pcap, source=source, transport=transport, settings=settings, progress=progress
+            pcap=pcap, source=source, transport=transport, settings=settings, progress=progress, shard=shard
         ) as runtime:
-            return await _run_apps(runtime, apps, listener)
+            for app in apps:
+                await runtime.attach(app)
+            if started is not None:
+                started(runtime)
+            return await _run(runtime, listener)
 
 
-async def _run_apps(runtime: Runtime, apps: Sequence[App], listener: socket.socket | None) -> Report:
-    """Attach apps and run to the end."""
-    for app in apps:
-        await runtime.attach(app)
+async def _run(runtime: Runtime, listener: socket.socket | None) -> Report:
+    """Run to the end, controlled by who is at the other end of the socket, and by signals."""
     async with answering(listener, runtime) if listener is not None else nullcontext():
         with _ended_by_signals(runtime):
             try:
@@ -844,12 +890,6 @@ def _timed(running: Coroutine[Any, Any, None], attachment: "Attachment") -> Gene
             answer, step = error, running.throw
 
 
-async def _call(function: Callable[[], Any]) -> None:
-    result = function()
-    if inspect.isawaitable(result):
-        await result
-
-
 def run(
     *apps: App,
     pcap: Sequence[str | os.PathLike[str]] | None = None,
@@ -884,12 +924,12 @@ def run(
         progress=progress,
         control=control,
     )
-    with _patient_collector(), asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+    with patient_collector(), asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         return runner.run(main)
 
 
 @contextmanager
-def _patient_collector() -> Iterator[None]:
+def patient_collector() -> Iterator[None]:
     """Have the cyclic garbage collector look less often; see COLLECTOR_THRESHOLDS."""
     before = gc.get_threshold()
     gc.set_threshold(*COLLECTOR_THRESHOLDS)
@@ -899,7 +939,8 @@ def _patient_collector() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes a loop of this name: ``uvloop`` or ``asyncio``."""
     if loop == "asyncio":
         return None
     import uvloop

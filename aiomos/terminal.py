@@ -22,6 +22,7 @@ from aiomos.app import App
 from aiomos.options import describe
 
 if TYPE_CHECKING:
+    from aiomos.doctor import Finding
     from aiomos.ude.user import UserEvent
 
 
@@ -137,6 +138,25 @@ def _flow_row(flow: Mapping[str, Any]) -> Iterator[str]:
     yield f"{flow['client_retransmits']}/{flow['server_retransmits']}"
     yield f"{flow['client_lost'] + flow['server_lost']:,}"
     yield "" if flow["client_rtt"] is None else f"{flow['client_rtt'] * 1e3:.1f} ms"
+
+
+VERDICT_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def show_findings(findings: "Sequence[Finding]") -> None:
+    """Print what `aiomos.doctor` found: a table of the machine, and one of each interface."""
+    console = Console(highlight=False)
+    for number, subject in enumerate(dict.fromkeys(finding.subject for finding in findings)):
+        table = _plain_table(subject, "", "", "what to change")
+        table.columns[0].no_wrap = True
+        table.columns[3].overflow = "fold"  # a command is to be seen whole
+        for finding in findings:
+            if finding.subject == subject:
+                verdict = Text(finding.verdict, style=VERDICT_STYLES[finding.verdict])
+                table.add_row(finding.name, verdict, Text(finding.value), Text(finding.advice))
+        if number:
+            console.print()
+        console.print(table)
 
 
 def show_counters(counters: Mapping[str, int], apps: Mapping[str, Mapping[str, float]]) -> None:

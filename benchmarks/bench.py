@@ -10,11 +10,13 @@ commands to use in place of traces.py. AIOMOS_PEERS_PYTHON names the interpreter
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import attrs
 import measure
@@ -29,7 +31,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-SECTIONS = (*FAMILIES, *FIGURES)
+LIVE = ("live_watch", "live_bridge")
+"""Modules that measure on network interfaces; they need the right to make network namespaces."""
+SECTIONS = (*FAMILIES, *FIGURES, *LIVE)
 SLICES = (20_000, 120_000)  # frames; the difference is free of start-up
 
 
@@ -87,10 +91,10 @@ def count_events(
     return events
 
 
-def notes(found: Sequence[Program], missing: Sequence[Missing], failures: dict[str, str]) -> Iterator[str]:
+def notes(versions: Sequence[str], missing: Sequence[Missing], failures: dict[str, str]) -> Iterator[str]:
     """Say what was measured, and what could not be."""
     yield measure.machine()
-    yield "versions: " + ", ".join(dict.fromkeys(program.version for program in found))
+    yield "versions: " + ", ".join(dict.fromkeys(versions))
     for entry in missing:
         yield f"missing: {entry.name}: {entry.reason}"
     for failure, reason in failures.items():
@@ -104,6 +108,7 @@ def save(
     chosen: Sequence[Target],
     found: Sequence[Program],
     figures: dict[str, FigureResults],
+    live: dict[str, Any],
 ) -> None:
     """Write everything as JSON."""
     document = {
@@ -118,6 +123,7 @@ def save(
         "figures": {
             name: [attrs.asdict(measured) for measured in rows.values()] for name, rows in figures.items()
         },
+        "live": live,
     }
     path.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -187,11 +193,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = figures[figure.name] = measure_figure(bench, figure, inputs.mix(), options.repeat, failures)
         console.print(figure_table(figure, rows))
         reached += figure_targets(figure, rows)
+    live: dict[str, Any] = {}
+    versions = [program.version for program in found]
+    for name in (name for name in options.only if name in LIVE):
+        try:
+            section = importlib.import_module(name).section(inputs, options.core, options.repeat, failures)
+        except (ImportError, OSError) as error:  # no pyroute2, or no right to make network namespaces
+            missing.append(Missing(name, str(error)))
+            continue
+        for table in section.tables:
+            console.print(table)
+        reached += section.targets
+        versions += section.versions
+        missing += section.missing
+        live[name] = section.numbers
     console.print(target_table(reached))
-    for note in notes(found, missing, failures):
+    for note in notes(versions, missing, failures):
         console.print(note, highlight=False, markup=False)
     if options.json:
-        save(options.json, results, events, reached, found, figures)
+        save(options.json, results, events, reached, found, figures, live)
     return 0
 
 

@@ -81,7 +81,7 @@ cdef bint begin_ipv6(Fragmenter* f) noexcept nogil:
     for _ in range(MAX_EXTENSIONS):
         if proto == PROTO_FRAGMENT:
             return False
-        if proto != PROTO_HOP_BY_HOP and proto != PROTO_ROUTING and proto != PROTO_DESTINATION:
+        if proto != PROTO_ROUTING and proto != PROTO_DESTINATION and (proto != PROTO_HOP_BY_HOP or at > IPV6_HEADER):
             break
         if f.length - at < 8:
             return False

@@ -1,6 +1,10 @@
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, Never, final
 
 from typing_extensions import Buffer
+
+from aiomos.tcp.verdicts import Session
 
 # `| Any` where nearly every packet has the attribute: None is only met at Hook.RAW, see the class.
 

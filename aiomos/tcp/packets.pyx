@@ -36,10 +36,10 @@ from aiomos.tcp.wire cimport (
     Span,
     be16,
     decode_frame,
-    has_payload,
-    has_ports,
-    has_segment,
     is_vlan,
+    packet_has_payload,
+    packet_has_ports,
+    packet_has_segment,
     span_skip,
     span_take,
     span_u16,
@@ -123,14 +123,14 @@ cdef class Packet:
 
     cdef inline bint has_ports(self) except -1:
         cdef const WirePacket* p = self.fresh()
-        return has_ports(p, self.kind)
+        return packet_has_ports(p, self.kind)
 
     cdef inline bint is_tcp(self) except -1:
         cdef const WirePacket* p = self.fresh()
-        return has_segment(p, self.kind)
+        return packet_has_segment(p, self.kind)
 
     cdef inline bint has_payload(self) except -1:
-        return self.has_ip() and has_payload(self.p, self.kind)
+        return self.has_ip() and packet_has_payload(self.p, self.kind)
 
     cdef inline bint is_fragment(self) except -1:
         return self.has_ip() and self.kind == WIRE_FRAGMENT
@@ -552,7 +552,7 @@ cdef class Packet:
         cdef Packet packet
         if self.own != NULL:
             return self
-        packet = copy_packet(self.p, self.kind, self.raw if self.p.link == NULL else self.frame)
+        packet = copy_packet(self.p, self.kind, self.raw if self.fresh().link == NULL else self.frame)
         packet.interfaces = self.interfaces
         return packet
 
@@ -638,7 +638,7 @@ cdef Packet copy_packet(const WirePacket* p, int kind, bytes held):
     if p.ip_version == 0:
         return packet
     own.network = new + (p.network - old)
-    if kind < WIRE_FRAGMENT or has_ports(p, kind):
+    if kind < WIRE_FRAGMENT or packet_has_ports(p, kind):
         own.transport = new + (p.transport - old)
     if packet.has_payload():
         own.payload = new + (p.payload - old)

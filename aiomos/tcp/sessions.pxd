@@ -15,7 +15,7 @@ ctypedef struct Tuple:
     uint8_t ip_version
     uint8_t proto
 
-cdef enum Direction:
+cdef enum:                     # directions
     FORTH = 0
     BACK = 1
 
@@ -33,7 +33,7 @@ cdef enum SessionFlag:
 # forth as reverse(arrives[BACK]), back as reverse(arrives[FORTH]).
 ctypedef struct Session:
     Tuple arrives[2]
-    uint64_t packets[2]        # by Direction
+    uint64_t packets[2]        # by direction
     uint64_t bytes[2]          # of IP packets
     int64_t started_ns
     int64_t last_ns            # of the last packet that keeps it alive
@@ -48,7 +48,7 @@ ctypedef struct Session:
 
 ctypedef struct SessionSlot:
     uint32_t hash
-    uint32_t entry             # index << 1 | Direction; 0: empty
+    uint32_t entry             # index << 1 | direction; 0: empty
 
 cdef enum:
     SESSION_WHEEL = 1024       # seconds a deadline can lie ahead; farther ones are looked at again then

@@ -170,15 +170,15 @@ ctypedef struct Packet:
     uint8_t link_layers        # VLAN, MPLS, PPPoE and tunnel headers passed
 
 # Of a malformed packet its ports, and with a wrong checksum all of its segment, may have been read.
-cdef inline bint has_ports(const Packet* packet, int kind) noexcept nogil:
+cdef inline bint packet_has_ports(const Packet* packet, int kind) noexcept nogil:
     return kind == WIRE_TCP or kind == WIRE_UDP or (
         (kind == WIRE_BAD_CHECKSUM or kind == WIRE_BAD_TCP or kind == WIRE_TCP_CUT) and packet.transport != NULL)
 
-cdef inline bint has_segment(const Packet* packet, int kind) noexcept nogil:
+cdef inline bint packet_has_segment(const Packet* packet, int kind) noexcept nogil:
     return kind == WIRE_TCP or (kind == WIRE_BAD_CHECKSUM and packet.transport != NULL)
 
-cdef inline bint has_payload(const Packet* packet, int kind) noexcept nogil:
-    return kind < WIRE_FRAGMENT or has_segment(packet, kind)
+cdef inline bint packet_has_payload(const Packet* packet, int kind) noexcept nogil:
+    return kind < WIRE_FRAGMENT or packet_has_segment(packet, kind)
 
 ctypedef struct DecodeOptions:
     bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)

@@ -17,8 +17,6 @@ cdef extern from "<linux/if_packet.h>" nogil:
         uint32_t tp_nsec
         uint16_t tp_vlan_tci
         uint16_t tp_vlan_tpid
-    enum:
-        TPACKET2_HDRLEN        # the header and the sockaddr_ll behind it
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:

@@ -2,7 +2,6 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
 
 # A ring of blocks, each of which belongs to the kernel or to us. Ours are, in the order of the ring, those that were
@@ -44,6 +43,3 @@ cdef class PacketWatch(Transport):
     cdef int _look_at(self, Ring* ring) except -1
     cdef int _tell(self, str event, Ring* ring) except -1
     cdef int _count(self, Ring* ring) except -1
-
-cdef size_t take_frames(Ring* ring, Frame* frames, size_t room) noexcept nogil
-cdef void give_back(Ring* ring) noexcept nogil

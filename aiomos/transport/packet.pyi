@@ -1,5 +1,6 @@
 import socket
 from collections.abc import Sequence
+from typing import final
 
 from aiomos.transport.bpf import Program
 from aiomos.transport.packet_sockets import Fanout
@@ -7,6 +8,7 @@ from aiomos.transport.transport import Transport
 
 COUNTERS: tuple[str, ...]
 
+@final
 class PacketWatch(Transport):
     def __init__(
         self,

@@ -4,6 +4,7 @@ import select
 import socket
 import struct
 
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
@@ -211,14 +212,12 @@ cdef void give_back(Ring* ring) noexcept nogil:
         ring.finished -= 1
 
 
-def drain(sock):
+cdef bint drain(object sock) except -1:
     """Take all messages off a socket, whatever they say; True."""
     try:
         while True:
             sock.recv(1)
-    except BlockingIOError:
-        return True
-    except OSError:            # ENOBUFS: there were more than it could hold
+    except OSError:            # no more; or ENOBUFS, there were more than it could hold, and the next call goes on
         return True
 
 
@@ -228,6 +227,7 @@ cdef void unmap(Ring* ring) noexcept nogil:
         ring.map = NULL
 
 
+@cython.final
 cdef class PacketWatch(Transport):
     """Watch the traffic of interfaces, both directions of each.
 

@@ -1,4 +1,4 @@
-from socket import socket as Socket
+import socket
 from typing import Final, final
 
 from aiomos.transport.packet_sockets import Fanout
@@ -12,7 +12,7 @@ class PacketPort(Port):
         self,
         interface: str,
         *,
-        socket: Socket | None = None,
+        socket: socket.socket | None = None,
         slots: int = ...,
         busy_poll: int = 0,
         fanout: Fanout | None = None,
@@ -20,4 +20,4 @@ class PacketPort(Port):
 
 def open_port_socket(
     interface: str, *, slots: int = ..., busy_poll: int = 0, fanout: Fanout | None = None
-) -> Socket: ...
+) -> socket.socket: ...

@@ -1,8 +1,8 @@
 """In line on an interface: a packet socket (AF_PACKET) whose TPACKET_V2 ring frames are read in, and sent from."""
 
 import errno
-import socket
 import struct
+from socket import SO_ERROR, SO_SNDBUF, SOL_SOCKET
 
 cimport cython
 from libc.errno cimport EAGAIN, errno as last_errno
@@ -33,7 +33,6 @@ from aiomos.transport.linux_packet cimport (
     TP_STATUS_USER,
     TP_STATUS_VLAN_TPID_VALID,
     TP_STATUS_VLAN_VALID,
-    TPACKET2_HDRLEN,
     aiomos_load_acquire,
     aiomos_prefetch,
     aiomos_store_release,
@@ -166,7 +165,9 @@ cdef class PacketPort(Port):
             raise RuntimeError("a PacketPort cannot be initialised twice")
         self.interface = interface
         self.owned = socket is None
-        self.sock = open_port_socket(interface, slots=slots, busy_poll=busy_poll, fanout=fanout) if self.owned else socket
+        self.sock = socket
+        if self.owned:
+            self.sock = open_port_socket(interface, slots=slots, busy_poll=busy_poll, fanout=fanout)
         try:
             self.linktype = linktype_of(self.sock)
             self.fd = self.sock.fileno()
@@ -238,7 +239,7 @@ cdef class PacketPort(Port):
         return True
 
     cdef bint still_there(self) except -1:
-        if not self.gone and self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if not self.gone and self.sock.getsockopt(SOL_SOCKET, SO_ERROR):
             self.gone = name_of(self.sock) == ""
             self.note_outage(self.gone)
         return not self.gone
@@ -343,9 +344,9 @@ def set_up_port(sock, interface, blocks):
     sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
     sock.setsockopt(SOL_PACKET, PACKET_RESERVE, HEADROOM)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER)
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER)
     except PermissionError:  # without CAP_NET_ADMIN as much as net.core.wmem_max allows
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        sock.setsockopt(SOL_SOCKET, SO_SNDBUF, SEND_BUFFER)
     request = struct.pack("4I", BLOCK, blocks, SLOT, blocks * SLOTS_OF_BLOCK)
     try:
         sock.setsockopt(SOL_PACKET, PACKET_RX_RING, request)

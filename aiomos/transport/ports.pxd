@@ -50,4 +50,5 @@ cdef class PortTransport(Transport):
     cdef readonly bint ended
     cdef Frame* run            # frames of one port, to be merged with those of the others
     cdef size_t turn           # port to start the next batch with
+    cdef bint quiet            # nothing waited when last looked
     cdef object poll           # epoll over the ports

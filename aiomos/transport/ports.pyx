@@ -85,7 +85,7 @@ cdef class Port:
 
 
 cdef void merge(Frame* merged, size_t count, const Frame* run, size_t more) noexcept nogil:
-    """Merge a run of frames into those before it, which there is room behind; both, and the result, in order of time."""
+    """Merge a run of frames into those before it, behind which there is room; all are in order of time."""
     cdef size_t place = count + more
     while more > 0:
         place -= 1
@@ -150,8 +150,11 @@ cdef class PortTransport(Transport):
             count += more
         if count > 0:
             self.turn += 1
+            self.quiet = False
             return self.deliver(self.room, count)
-        for port in self.ports:
+        # Woken up, and there is nothing: only then it is worth asking why.
+        asked, self.quiet = self.quiet, True
+        for port in self.ports if asked else ():
             if not port.still_there():
                 self.ended = True
                 raise TransportError(f"{port.interface}: the interface was removed; start again once it is back")
@@ -185,7 +188,7 @@ cdef class PortTransport(Transport):
         return 0
 
     def statistics(self):
-        """Return counters by name, as `Port.statistics` does: sums, and those of each as ``NAME.counter`` if several."""
+        """Return counters by name, those of `Port.statistics`: sums; of several ports also each as ``NAME.counter``."""
         cdef Port port
         totals = {}
         each = {}

@@ -106,7 +106,7 @@ cdef size_t next_segment(Segmentation* whole, uint8_t* out) noexcept nogil:
 
 
 cdef void put_network(const Segmentation* whole, uint8_t* ip, uint16_t size) noexcept nogil:
-    """Put the length of a segment's IP packet in place; with IPv4 an identification of its own (RFC 6864), and the sum."""
+    """Put the length of a segment's IP packet in place; of IPv4 an identification of its own and the sum, too."""
     if not whole.ipv4:
         put16(ip + 4, size - 40)
         return

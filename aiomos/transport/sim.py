@@ -311,7 +311,7 @@ class Middlebox(Transport):
         self._counts = {"received": 0, "sent": 0}
 
     @property
-    def ended(self) -> bool:  # type: ignore[override]
+    def ended(self) -> bool:
         """Whether nothing will happen any more in the network, unless a frame is sent."""
         return not self._waiting and self.network.next_ns is None
 

@@ -74,11 +74,12 @@ cdef class Transport(FrameSource):
         Raises:
             TransportError: the wire is gone for good.
         """
-        cdef bytes data
+        cdef bytearray data
         cdef size_t count = 0
         cdef Frame* frame
         self.count = 0
-        self.held = [(time_ns, bytes(data), interface) for time_ns, data, interface in self.receive()]
+        # In line they are written to.
+        self.held = [(time_ns, bytearray(data), interface) for time_ns, data, interface in self.receive()]
         if not self.held:
             return False
         self.reserve(len(self.held))

@@ -70,8 +70,8 @@ def open_device(name, kind, offload):
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise TransportError(
-            f"{name}: /dev/net/tun cannot be opened: {error.strerror}; load the module tun, and give yourself the right "
-            "to read and write it"
+            f"{name}: /dev/net/tun cannot be opened: {error.strerror}; load the module tun (modprobe tun), and run "
+            "with sudo or give yourself the right to read and write it"
         ) from error
     try:
         request = struct.pack(IFREQ, os.fsencode(name), kind | IFF_NO_PI | (IFF_VNET_HDR if offload else 0))

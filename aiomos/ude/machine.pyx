@@ -16,7 +16,7 @@ from aiomos.tcp.packets cimport Packet as PacketView
 from aiomos.tcp.holdings cimport track_read, track_view
 from aiomos.tcp.reassembly cimport Streams, Track, track_at
 from aiomos.tcp.views cimport Flow as FlowView
-from aiomos.tcp.wire cimport NO_VLAN, Address, Span, has_segment
+from aiomos.tcp.wire cimport NO_VLAN, Address, Span, packet_has_segment
 from aiomos.ude.instructions cimport (
     ADD,
     AND,
@@ -134,7 +134,7 @@ cdef inline size_t flags_step(const Instruction* step, const Scene* scene, size_
     cdef bint same
     if scene.packet == NULL:
         return step.otherwise
-    if has_segment(scene.packet, scene.kind):
+    if packet_has_segment(scene.packet, scene.kind):
         same = (scene.packet.flags & step.low.number) == step.high.number
     elif step.a:
         return step.otherwise

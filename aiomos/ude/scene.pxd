@@ -36,9 +36,9 @@ from aiomos.tcp.wire cimport (
     Packet,
     Span,
     be16,
-    has_payload,
-    has_ports,
-    has_segment,
+    packet_has_payload,
+    packet_has_ports,
+    packet_has_segment,
 )
 from aiomos.ude.instructions cimport (
     ACK_NUMBER,
@@ -206,12 +206,12 @@ cdef inline int load_of_packet(const Packet* packet, uint8_t kind, uint8_t field
     elif field == MORE_FRAGMENTS:
         return got_if(is_fragment, out, packet.more_fragments != 0)
     elif field == PAYLOAD_LEN:
-        return got_if(is_fragment or has_payload(packet, kind), out,
+        return got_if(is_fragment or packet_has_payload(packet, kind), out,
                       packet.fragment_wire_len if is_fragment else packet.payload_len)
     elif field == SPORT:
-        return got_if(has_ports(packet, kind), out, packet.sport)
+        return got_if(packet_has_ports(packet, kind), out, packet.sport)
     else:
-        return got_if(has_ports(packet, kind), out, packet.dport)
+        return got_if(packet_has_ports(packet, kind), out, packet.dport)
 
 
 cdef inline int load_of_segment(const Packet* packet, uint8_t field, uint8_t bit, int64_t* out) noexcept nogil:
@@ -357,7 +357,7 @@ cdef inline int load_number(const Scene* scene, uint8_t field, uint8_t which, in
             return REFUSED
         if field < FIRST_OF_SEGMENT:
             return load_of_packet(scene.packet, scene.kind, field, out)
-        if not has_segment(scene.packet, scene.kind):
+        if not packet_has_segment(scene.packet, scene.kind):
             return NONE
         return load_of_segment(scene.packet, field, which, out)
     if scene.flow == NULL:
@@ -402,7 +402,7 @@ cdef inline int load_bytes(const Scene* scene, uint8_t field, Span* out) noexcep
     if field == RAW:
         out.p = packet.network
         out.n = packet.network_len
-    elif has_payload(packet, scene.kind):
+    elif packet_has_payload(packet, scene.kind):
         out.p = packet.payload
         out.n = packet.payload_cap
     elif scene.kind == WIRE_FRAGMENT:

@@ -1,28 +1,15 @@
 """What is to be run by workers, and what each of them is told."""
 
-import socket
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
 from aiomos.logging import LogFormat, LogLevel
 from aiomos.settings import Settings
-from aiomos.transport.transport import Transport
 
-
-class Wire(Protocol):
-    """Live traffic that workers share out; it can be pickled."""
-
-    def open_sockets(self, workers: int) -> Sequence[Sequence[socket.socket]]:
-        """Open the sockets of each worker, in whose order they take their places on every interface.
-
-        They belong to the supervisor, so that those of a worker that died collect frames for the one that follows it.
-        """
-
-    def open_transport(self, sockets: Sequence[socket.socket]) -> Transport:
-        """Make a worker's transport of its sockets; called in the worker."""
+if TYPE_CHECKING:
+    from aiomos.transport.wires import Wire
 
 
 @attrs.frozen
@@ -57,7 +44,7 @@ class Plan:
     workers: int
     apps: tuple[AppPlan, ...] = ()
     captures: tuple[str, ...] = ()
-    wire: Wire | None = None
+    wire: "Wire | None" = None
     settings: Settings = attrs.field(factory=Settings)
     loop: Literal["uvloop", "asyncio"] = "uvloop"
     log_format: LogFormat = "console"

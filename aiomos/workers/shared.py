@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -35,6 +36,9 @@ class SharedOutputs:
         self.clock: Callable[[], int] = int
         self.wake: Callable[[], object] = bool
         self._link = link
+        link.setblocking(False)
+        self._room = select.poll()
+        self._room.register(link, select.POLLOUT)
         self._waiting = bytearray()
         self._lock = threading.Lock()  # an app may write in threads of its own
         self._opened = STANDARD_OUTPUT
@@ -82,10 +86,15 @@ class SharedOutputs:
 
     def _send(self) -> None:
         data, self._waiting = self._waiting, bytearray()
-        with suppress(
-            OSError
-        ):  # the supervisor is gone, and with it all who would read this; the worker ends soon
-            self._link.sendall(data)
+        left = memoryview(data)
+        with suppress(ConnectionError):  # the supervisor is gone, and with it all who would read this
+            while left:
+                try:
+                    left = left[self._link.send(left) :]
+                except (
+                    BlockingIOError
+                ):  # the event loop looks at the link, too, so it does not block by itself
+                    self._room.poll()
 
 
 class SharedFile(io.RawIOBase):

@@ -10,6 +10,7 @@ async def watch(conn: aiomos.MonitorConnection) -> None:
     question = await conn.client.read(-1)
     answer = await conn.server.read(-1)
     print(f"{conn.flow}  {len(question)} bytes there, {len(answer)} back")
+    await conn.closed()
     print(f"seen again: {conn.flow.client.retransmits} segments there, {conn.flow.server.retransmits} back")
 
 
@@ -17,7 +18,7 @@ if __name__ == "__main__":
     network = Network(seed=7)
     client = TcpHost("10.0.0.1", 40000, peer=("10.0.0.2", 80), data=b"a question")
     server = TcpHost("10.0.0.2", 80, data=bytes(100_000), answers=True)
-    slow = Link(bandwidth=10e6, delay=0.03, jitter=0.005, loss=0.02)
+    slow = Link(bandwidth=10e6, delay=0.03, jitter=0.005, loss=0.05)
     middlebox = network.middlebox(client, server, slow, Link(delay=0.001))
     client.connect()
     aiomos.run(app, transport=middlebox)

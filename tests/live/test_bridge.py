@@ -7,13 +7,13 @@ import struct
 from contextlib import closing
 
 import pytest
-from aiomos.transport.bridge import Bridge, open_port
-from aiomos.transport.packet_port import PacketPort, open_port_socket
-from aiomos.transport.tuntap import TunPort
 
 from aiomos.errors import TransportError
 from aiomos.testing.packets import checksum, ethernet, pseudo_header
+from aiomos.transport.bridge import Bridge, open_port
+from aiomos.transport.packet_port import PacketPort, open_port_socket
 from aiomos.transport.transport import Transport
+from aiomos.transport.tuntap import TunPort
 from tests.live.conftest import Line
 from tests.live.network import Host
 from tests.live.programs import echo, exchange, ping, serve, swallow, until, wait_for_frame
@@ -85,9 +85,10 @@ def test_connections_keep_their_bytes(in_line: Line, offloads: bool, mtu: int) -
     assert counters["unsent"] == counters["truncated"] == counters["segmented"] == 0
 
 
+@pytest.mark.usefixtures("wire")
 @pytest.mark.parametrize("vlans", [(), (7,), (8, 9)])
 def test_super_segment_leaves_in_segments_where_the_way_out_wants_them(
-    in_line: Line, wire: Wire, vlans: tuple[int, ...]
+    in_line: Line, vlans: tuple[int, ...]
 ) -> None:
     """A tag is put back in front of headers whose checksum begins, and which end, four bytes later for it."""
     in_line.middle.set_offloads("eth1", on=False)
@@ -108,8 +109,9 @@ def test_super_segment_leaves_in_segments_where_the_way_out_wants_them(
         wait_for_frame(receiver, segment[14 + 4 * bool(vlans) :])
 
 
+@pytest.mark.usefixtures("wire")
 @pytest.mark.parametrize("vlan", [None, 7, (8, 9)])
-def test_frames_arrive_as_they_were_sent(in_line: Line, wire: Wire, vlan: int | None) -> None:
+def test_frames_arrive_as_they_were_sent(in_line: Line, vlan: int | None) -> None:
     """Those that the standard keeps from passing a bridge, too, both ways; see wait_for_frame() for tags."""
     ends = in_line.client.raw("eth0"), in_line.server.raw("eth0")
     for sender, receiver in (ends, ends[::-1]):
@@ -118,13 +120,15 @@ def test_frames_arrive_as_they_were_sent(in_line: Line, wire: Wire, vlan: int | 
         assert wait_for_frame(receiver, frame[18:])[:12] == frame[:12]
 
 
-def test_neighbours_are_found_and_answer(in_line: Line, wire: Wire) -> None:
+@pytest.mark.usefixtures("wire")
+def test_neighbours_are_found_and_answer(in_line: Line) -> None:
     """By ARP, and IPv6 neighbour discovery, which is multicast."""
     ping(in_line.client, in_line.server.address)
     ping(in_line.server, in_line.client.address6)
 
 
-def test_order_is_kept(in_line: Line, wire: Wire) -> None:
+@pytest.mark.usefixtures("wire")
+def test_order_is_kept(in_line: Line) -> None:
     sender, receiver = in_line.client.raw("eth0"), in_line.server.raw("eth0")
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     for number in range(300):

@@ -1,10 +1,12 @@
 """When something breaks, what does not depend on it goes on, and what is lost is counted."""
 
 import asyncio
+import hashlib
 import os
 import signal
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +14,38 @@ from pathlib import Path
 
 import pytest
 
-from aiomos import App, Budgets, MonitorConnection, Runtime, Settings
-from aiomos.testing.packets import mss, tcp_frame
+from aiomos import App, Budgets, Chunk, MonitorConnection, Runtime, Settings
+from aiomos.testing.packets import tcp_frame
 from aiomos.transport.packet import PacketWatch
 from aiomos.transport.transport import Transport
 from tests.live.conftest import Line
 from tests.live.middlebox import Middlebox
 from tests.live.network import COMMAND_SECONDS, ETH_P_ALL, Host
-from tests.live.programs import Aiomos, echo, exchange, serve, until
+from tests.live.programs import ROOT, Aiomos, echo, exchange, serve, until
+
+PAUSE = 0.005
+"""Seconds between two things a talker says: it is there all the time, and leaves the processor to others."""
 
 SOL_PACKET = 263
 PACKET_STATISTICS = 6
+
+
+class Said:
+    """What somebody has said: comparable, and without keeping it."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._length = 0
+
+    def add(self, data: Chunk | bytes) -> None:
+        self._hash.update(data)
+        self._length += len(data)
+
+    def __repr__(self) -> str:
+        return f"{self._length} bytes, SHA-256 {self._hash.hexdigest()[:16]}"
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)
 
 
 class Talk(threading.Thread):
@@ -32,7 +55,7 @@ class Talk(threading.Thread):
         super().__init__(daemon=True)
         self.connection = client.connect(address, port)
         self.port = self.connection.getsockname()[1]
-        self.sent = bytearray()
+        self.said = Said()
         self.rounds = 0
         self.error: Exception | None = None
         self._over = threading.Event()
@@ -41,7 +64,7 @@ class Talk(threading.Thread):
     def run(self) -> None:
         try:
             with self.connection:
-                while not self._over.is_set():
+                while not self._over.wait(PAUSE):
                     self._say(os.urandom(5_000))
                 self.connection.shutdown(socket.SHUT_WR)
                 assert self.connection.recv(1) == b""
@@ -54,7 +77,7 @@ class Talk(threading.Thread):
         while len(answer) < len(data):
             answer += self.connection.recv(1 << 16)
         assert answer == data
-        self.sent += data
+        self.said.add(data)
         self.rounds += 1
 
     def wait_for_rounds(self, more: int) -> None:
@@ -234,32 +257,10 @@ SYNS = 200_000
 
 
 def flood(line: Line) -> None:
-    """Send SYNs, each of another source, as fast as this process can.
-
-    The low half of the source address grows as the source port and the IP identification shrink, so that one right
-    checksum stays right for all.
-    """
-    sender = line.client.raw("eth0")
-    mac = line.server.mac("eth0")
-    each = 50_000
-    for block in range(SYNS // each):
-        frame = bytearray(
-            tcp_frame(
-                src=f"198.{18 + block}.0.0",
-                dst=line.server.address,
-                sport=0xFFFF,
-                dport=9,
-                flags="S",
-                ip_id=0xFFFF,
-                options=mss(1460),
-            )
-        )
-        frame[:6] = bytes.fromhex(mac.replace(":", ""))
-        for number in range(each):
-            struct.pack_into("!H", frame, 18, 0xFFFF - number)
-            struct.pack_into("!H", frame, 28, number)
-            struct.pack_into("!H", frame, 34, 0xFFFF - number)
-            sender.send(frame)
+    """Have the client send SYNs of many sources."""
+    arguments = ("eth0", line.server.mac("eth0"), line.server.address, str(SYNS))
+    program = line.client.start([sys.executable, "-m", "tests.live.flood", *arguments], cwd=ROOT)
+    assert program.wait(COMMAND_SECONDS) == 0
 
 
 def watch() -> Transport:
@@ -271,18 +272,21 @@ def test_flood_of_syns_costs_established_connections_nothing(watched: Line, budg
     """They keep their state and their bytes; the flood evicts itself."""
     app = App("reader")
     app.track("")
-    streams: dict[int, tuple[bytes, bytes]] = {}
+    streams: dict[int, dict[str, Said]] = {}
 
     @app.monitor("server port 7")
     async def read(conn: MonitorConnection) -> None:
         port = conn.flow.client.port
-        streams[port] = (await conn.client.read(), await conn.server.read())
+        said = {"client": Said(), "server": Said()}
+        async for side, chunk in conn:
+            said[side].add(chunk)
+        streams[port] = said
 
     box = Middlebox(watched.middle, app, settings=Settings(budgets=budgets), transport=watch)
     with talking(watched, 8) as talks:
         flood(watched)
     box.stop()
-    assert streams == {talk.port: (bytes(talk.sent), bytes(talk.sent)) for talk in talks}
+    assert streams == {talk.port: {"client": talk.said, "server": talk.said} for talk in talks}
     assert box.counters["transport.dropped"] == 0
     assert box.counters["flows"] == SYNS + len(talks)
     assert box.counters["evicted"] == SYNS - min(budgets.flows, budgets.half_open + len(talks)) + len(talks)

@@ -5,6 +5,7 @@ import random
 import re
 import socket
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -103,6 +104,22 @@ def test_device_is_for_one(host: Host) -> None:
 def test_impossible_name_is_refused(host: Host, name: str) -> None:
     with host.inside(), pytest.raises(TransportError, match="1 to 15 bytes"):
         Tap(name)
+
+
+@pytest.mark.skipif(
+    "4294967295" not in Path("/proc/self/uid_map").read_text(), reason="needs another user than root"
+)
+def test_user_with_no_right_to_it_is_told_what_to_do(host: Host) -> None:
+    with host.inside():
+        child = os.fork()
+        if child == 0:
+            os.setresuid(65534, 65534, 65534)
+            try:
+                Tap("wire0")
+            except TransportError as error:
+                os._exit("sudo" in str(error))
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 def test_device_down_and_removed(host: Host) -> None:

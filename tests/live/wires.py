@@ -7,7 +7,6 @@ import socket
 from collections.abc import Callable
 
 from aiomos.transport.bridge import Bridge
-
 from tests.live.network import Host
 from tests.live.programs import in_background
 

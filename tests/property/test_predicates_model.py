@@ -86,7 +86,8 @@ STRANGERS = st.sampled_from(
 
 def decoded(frame: bytes, known: bool, verify: bool) -> Packet:
     """A packet as an event may come with it, malformed ones included."""
-    packet: Packet = lender.Loan(frame, verify=verify, known=known).packet.copy()
+    loan = lender.Loan(frame, verify=verify, known=known)
+    packet: Packet = loan.packet.copy()
     return packet
 
 

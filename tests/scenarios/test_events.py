@@ -325,13 +325,13 @@ CASES = [
     Case(
         "wrong checksum",
         opened().client("PA", b"abc", change=damage).frames,
-        [*OPENING, "client PA 3: error:malformed.checksum", END],
+        [*OPENING, "client PA 3: frame error:malformed.checksum", END],
         Settings(checksums="verify"),
     ),
     Case(
         "header cut by the capture",
         opened().client("PA", b"abc", snaplen=40).frames,
-        [*OPENING, "protocol 6: error:malformed.tcp_cut", END],
+        [*OPENING, "protocol 6: frame error:malformed.tcp_cut", END],
     ),
     Case("another protocol", [*opened().frames, datagram(1)], [*OPENING, "protocol 17: raw", END]),
     # --- close -----------------------------------------------------------------------------------------

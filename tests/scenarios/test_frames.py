@@ -52,7 +52,7 @@ def test_a_frame_without_a_packet_is_told_of(data: bytes, linktype: int, malform
         settings=VERIFIED,
     )
     assert told == [(None, None, "client", START, data, malformed, None)]
-    assert not look(frames, PKT_IN, lambda m: 1, hook=Hook.RAW, settings=VERIFIED)
+    assert not look(frames, PKT_IN, lambda m: m.side, hook=Hook.RAW, settings=VERIFIED)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_a_frame_without_a_packet_is_told_of(data: bytes, linktype: int, malform
 )
 def test_packets_are_no_frames(data: bytes) -> None:
     frames = [frame_of(data)]
-    assert not look(frames, FRAME, lambda m: 1, hook=Hook.RAW)
-    assert look(frames, PKT_IN, lambda m: 1, hook=Hook.RAW) == [1]
+    assert not look(frames, FRAME, lambda m: m.side, hook=Hook.RAW)
+    assert look(frames, PKT_IN, lambda m: m.side, hook=Hook.RAW) == ["client"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_filters_pick_frames_by_their_vlan(chosen: str, count: int) -> None:
 
 
 PREDICATES: dict[str, tuple[Callable[..., object], bool, int]] = {
-    "by its VLAN": (lambda pkt: pkt.vlan == 5, True, 2),
+    "by its VLAN": (lambda pkt: pkt.vlan == 5, True, 1),
     "known": (lambda pkt: not pkt.known, True, len(NO_PACKETS)),
     "a port that was read": (lambda pkt: pkt.dport == 80, True, 3),
     "a checksum of a segment": (lambda pkt: pkt.seq is not None and pkt.payload == b"y", True, 1),
@@ -127,7 +127,7 @@ def test_callbacks_and_functions_for_start_and_end_can_ask_for_the_engine() -> N
         asked.append(engine)
 
     @app.on(CONN_SETUP)
-    def note(pkt: Packet, engine: Runtime) -> None:
+    def note(engine: Runtime) -> None:
         asked.extend((engine, app in engine.apps))
 
     @app.shutdown

@@ -284,9 +284,14 @@ WAITS = """
         out = Output(here / "out")
         tell(b"begun")
 
-    @app.monitor("client port 20000")
+    waiting = False
+
+    @app.monitor("server port 80")
     async def stay(conn):
-        tell(b"waiting")
+        global waiting
+        if not waiting:
+            waiting = True
+            tell(b"waiting")
         await asyncio.Event().wait()
 
     @app.on(aiomos.CONN_TEARDOWN)
@@ -310,10 +315,10 @@ def told(tmp_path: Path) -> Iterator[socket.socket]:
 
 
 def once_waiting(told: socket.socket, act: Callable[[], object], *, workers: int = 2) -> threading.Thread:
-    """Act as soon as all workers have begun, and a handler waits for what never comes."""
+    """Act as soon as all workers have begun, and handlers in each wait for what never comes."""
 
     def run() -> None:
-        for _ in range(workers + 1):
+        for _ in range(2 * workers):
             told.recv(64)
         act()
 

@@ -184,7 +184,7 @@ def test_what_is_no_event_is_refused_with_those_that_are(app: App, event: Any) -
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        (lambda packet: packet, "'packet'.* pkt, flow, half, side, time, event$"),
+        (lambda packet: packet, "'packet'.* pkt, flow, half, side, time, event, engine$"),
         (lambda occurrence: occurrence, "'occurrence'"),
         (lambda flow, extra=1: (flow, extra), "'extra'"),
         (lambda *flow: flow, r"\*flow"),
@@ -244,9 +244,12 @@ def test_frames_are_raised_before_any_flow_is_known(app: App) -> None:
 
 
 def test_only_callbacks_can_ask_for_the_engine(app: App) -> None:
-    assert app.on(CONN_SETUP)(lambda engine: None).parameters == ("engine",)
+    def asks(engine: Runtime) -> None:
+        assert engine
+
+    assert app.on(CONN_SETUP)(asks).parameters == ("engine",)
     with pytest.raises(RegistrationError, match="'engine'"):
-        app.ude(CONN_SETUP)(lambda engine: True)
+        app.ude(CONN_SETUP)(asks)
 
 
 def _takes_two(engine: Runtime, other: int) -> None: ...

@@ -30,7 +30,7 @@ from aiomos import (
     ErrorKind,
     Hook,
     Level,
-    Session,
+    NotInLineError,
     SessionError,
 )
 from aiomos.apps.firewall.counters import Counters
@@ -50,9 +50,10 @@ from aiomos.apps.firewall.rules import (
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
 from aiomos.options import must
+from aiomos.tcp.verdicts import Session
 
 if TYPE_CHECKING:
-    from aiomos import Flow, Occurrence, Packet
+    from aiomos import Flow, Occurrence, Packet, Runtime
 
 REFUSED = frozenset(
     {
@@ -73,8 +74,8 @@ REFUSED = frozenset(
 """Segments of a connection that are invalid. A SYN within it is not: its receiver answers by an acknowledgement of what
 it has (RFC 5961 section 4), from which a client that has lost its connection learns to give the old one up."""
 
-LINK_LOCAL_HOPS = 255
-"""Hop limit of what cannot have come through a router (RFC 4861 section 6.1)."""
+LINK_LOCAL_HOPS = (1, 255)
+"""Hop limits of what stays on the link (RFC 3810 section 5) and has not come from elsewhere (RFC 4861 section 6.1)."""
 
 
 @attrs.define
@@ -115,7 +116,7 @@ class Firewall:
     def __init__(self, options: Options, policy: Policy) -> None:
         self._options = options
         self._policy = policy
-        self._counters = Counters()
+        self.counters = Counters()
         self._notices = Notices(options.log_rate)
         self._accepted: dict[Flow | Session, tuple[Question, str]] = {}  # what is judged again, and as what
         self._began: float | None = None
@@ -138,7 +139,7 @@ class Firewall:
     def judge_frame(self, pkt: "Packet") -> None:
         """Refuse what is malformed; what is no IP, ARP above all, passes."""
         if pkt.malformed is not None:
-            self._counters.count("malformed", packets=1)
+            self.counters.count("malformed", packets=1)
             pkt.drop()
 
     def judge_datagram(self, pkt: "Packet") -> None:
@@ -147,7 +148,7 @@ class Firewall:
         state = NEW
         if question.icmp is not None:
             kind = question.proto, question.icmp[0]
-            if kind in OF_THE_LINK and pkt.ttl == LINK_LOCAL_HOPS:
+            if kind in OF_THE_LINK and pkt.ttl in LINK_LOCAL_HOPS:
                 return
             if kind in ERRORS or kind in NAMES["echo-reply"]:  # known ones do not come here
                 state = INVALID
@@ -196,7 +197,7 @@ class Firewall:
 
     def _settle(self, ended: "Flow | Session", rule: str, packets: int, octets: int) -> None:
         self._accepted.pop(ended, None)
-        self._counters.count(rule, packets=max(packets - 1, 0), octets=octets)  # the first is counted
+        self.counters.count(rule, packets=max(packets - 1, 0), octets=octets)  # the first is counted
 
     def _decide(self, pkt: "Packet", question: Question, state: str) -> Rule | None:
         """Do with a packet what the policy says; returns the rule that accepts it, or None."""
@@ -204,9 +205,9 @@ class Firewall:
             self._began = question.time
         verdict = self._policy.judge(question, state, age=question.time - self._began)
         rule = verdict.rule
-        self._counters.count(rule.name, packets=1)
+        self.counters.count(rule.name, packets=1)
         for note in verdict.notes:
-            self._counters.count(note.name, packets=1)
+            self.counters.count(note.name, packets=1)
             self._notices.log("noted", note, question, state)
         if rule.log:
             self._notices.log(PAST[rule.action], rule, question, state)
@@ -219,7 +220,7 @@ class Firewall:
         return None
 
     def _accept(self, rule: Rule, accepted: "Flow | Session", question: Question, state: str) -> None:
-        self._counters.count(rule.name, connections=1)
+        self.counters.count(rule.name, connections=1)
         if self._policy.recheck:
             self._accepted[accepted] = question, state
 
@@ -268,10 +269,10 @@ class Firewall:
 
     def close(self) -> None:
         """Tell what each rule has come to."""
-        for rule, tally in self._counters.listing().items():
+        for rule, tally in self.counters.listing().items():
             get_logger("aiomos.firewall").info("rule", rule=rule, **tally)
         self._notices.close()
-        self._counters.close()
+        self.counters.close()
 
 
 def end_early(accepted: "Flow | Session", *, reset: bool) -> None:
@@ -373,8 +374,14 @@ _running: list[Run] = []
 
 
 @app.startup
-async def begin() -> None:
-    """Read the rules, and watch the traffic and the file."""
+async def begin(engine: "Runtime") -> None:
+    """Read the rules, and watch the traffic and the file.
+
+    Raises:
+        NotInLineError: there is nothing to refuse.
+    """
+    if engine.transport is None or not engine.transport.forwards:
+        raise NotInLineError("a firewall stands in line: aiomos run firewall --bridge eth0 eth1")
     firewall = Firewall(app.options, read_policy(app.options.rules))
     loop = asyncio.get_running_loop()
     watcher = loop.create_task(firewall.watch()) if app.options.watch else None

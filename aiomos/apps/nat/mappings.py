@@ -1,7 +1,7 @@
 """Which external endpoint stands for which inside one: RFC 4787, and for TCP and ICMP RFC 5382 and RFC 5508.
 
-A mapping belongs to an inside endpoint, whomever that talks to (endpoint-independent, RFC 4787 REQ-1). It lives as long as
-a session uses it, and then gives its port back.
+A mapping belongs to an inside endpoint, whomever that talks to (endpoint-independent, RFC 4787 REQ-1). It lives as long
+as a session uses it, and then gives its port back.
 """
 
 from collections import Counter
@@ -43,7 +43,7 @@ class Mapped:
     peers: Counter[str] = attrs.field(factory=Counter)
 
     def lets_in(self, peer: str, filtering: str) -> bool:
-        """Tell whether a new peer may reach the inside (RFC 4787 section 5); known ones do without being asked about."""
+        """Tell whether a peer without a session may reach the inside (RFC 4787 section 5)."""
         if self.permanent or filtering == "endpoint-independent":
             return True
         return filtering == "address-dependent" and peer in self.peers
@@ -73,8 +73,8 @@ class PortPool:
     def take(self, wanted: int) -> int:
         """Take a port, best the one that is wanted, else one like it.
 
-        Like it means on the same side of 1024 (RFC 4787 REQ-3 a) and as even or odd (REQ-4), and if no such is free, then
-        without the latter, then any.
+        Like it means on the same side of 1024 (RFC 4787 REQ-3 a) and as even or odd (REQ-4); if no such is free, on the
+        same side, and then any.
 
         Raises:
             Exhausted: none is free.
@@ -133,8 +133,8 @@ class Mappings:
         self._by_inside: dict[Endpoint, Mapped] = {}
         self._by_external: dict[Endpoint, Mapped] = {}
         self._pools: dict[tuple[str, str], PortPool] = {}
-        self._pairs: dict[str, tuple[str, int]] = {}  # a host's external address, and how many mappings it has
-        self._hosts: Counter[str] = Counter({address: 0 for address in external})  # how many hosts share each
+        self._pairs: dict[str, tuple[str, int]] = {}  # of each host, its address and how many mappings
+        self._hosts: Counter[str] = Counter(dict.fromkeys(external, 0))  # how many hosts share each
         self._statics = dict(statics or {})
         self._hosts_of_statics = {external: inside for inside, external in self._statics.items()}
         for inside, outer in permanent:
@@ -165,10 +165,14 @@ class Mappings:
         mapped.peers[peer] += 1
 
     def release(self, mapped: Mapped, peer: str) -> None:
-        """Note that a session has ended; the last one ends the mapping, and gives its port back."""
+        """Note that a session has ended; with the last one its mapping ends."""
         mapped.peers[peer] -= 1
         if not mapped.peers[peer]:
             del mapped.peers[peer]
+        self.tidy(mapped)
+
+    def tidy(self, mapped: Mapped) -> None:
+        """End a mapping that no session uses, and take its port back."""
         if not mapped.peers and not mapped.permanent:
             self._forget(mapped)
 
@@ -199,8 +203,6 @@ class Mappings:
     def _pool(self, proto: str, address: str) -> PortPool:
         pool = self._pools.get((proto, address))
         if pool is None:
-            taken = [
-                endpoint.port for endpoint in self._by_external if endpoint[:2] == (proto, address)
-            ]
+            taken = [endpoint.port for endpoint in self._by_external if endpoint[:2] == (proto, address)]
             pool = self._pools[proto, address] = PortPool(self._ports, taken, self._random)
         return pool

@@ -187,5 +187,7 @@ def _check_statics(statics: tuple[Static, ...], file: File, path: Path) -> None:
                 f"{path}: static {place}: external = '{static.external}': must be an address of its own"
             )
         if static.inside not in file.inside:
-            raise OptionError(f"{path}: static {place}: inside = '{static.inside}': must be an address inside")
+            raise OptionError(
+                f"{path}: static {place}: inside = '{static.inside}': must be an address inside"
+            )
         taken.add(static.external)

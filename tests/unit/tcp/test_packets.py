@@ -405,8 +405,9 @@ def test_a_copy_outlives_the_loan(probe: Any, frame: bytes, linktype: int, _name
 ARP = ethernet(bytes(28), ethertype=0x0806, vlan=[9, 7])
 
 
-def test_a_frame_without_ip_has_its_link_layer() -> None:
-    packet = pytest.importorskip("tests.native._probe_packets").Loan(ARP).packet
+def test_a_frame_without_ip_has_its_link_layer(probe: Any) -> None:
+    loan = probe.Loan(ARP)
+    packet = loan.packet
     assert values(packet).keys() == FRAME | ETHERNET | {"vlan"}
     assert (packet.ethertype, packet.vlan, packet.known) == (0x0806, 9, False)
     assert (packet.eth_src, packet.eth_dst) == ("02:00:00:00:00:01", "02:00:00:00:00:02")
@@ -414,8 +415,8 @@ def test_a_frame_without_ip_has_its_link_layer() -> None:
 
 @pytest.mark.parametrize("interface", [0, 1, 2])
 def test_an_interface_beyond_those_with_names_has_none(probe: Any, interface: int) -> None:
-    packet = probe.Loan(tcp_frame(), interface=interface, interfaces=("left", "right")).packet
-    assert packet.interface == ("left", "right", None)[interface]
+    loan = probe.Loan(tcp_frame(), interface=interface, interfaces=("left", "right"))
+    assert loan.packet.interface == ("left", "right", None)[interface]
 
 
 @given(frame=st.binary(max_size=64), tags=st.integers(0, 5))
@@ -431,12 +432,14 @@ def test_any_frame_can_be_read_and_copied(frame: bytes, tags: int) -> None:
 
 
 def test_the_length_of_an_802_3_frame_is_no_ethertype(probe: Any) -> None:
-    assert probe.Loan(ethernet(bytes(40), ethertype=40)).packet.ethertype is None
+    loan = probe.Loan(ethernet(bytes(40), ethertype=40))
+    assert loan.packet.ethertype is None
 
 
 def test_a_pickle_keeps_all_of_the_frame(probe: Any) -> None:
-    frame = ethernet(ipv4(udp(b"", dport=4789))[:20] + ipv4(tcp(DATA)), vlan=7) + b"padding"
-    packet = probe.Loan(frame, interface=1, interfaces=("left", "right"), known=True).packet.copy()
+    frame = ethernet(ipv4(ipv4(tcp(DATA)), proto=4), vlan=7) + b"padding"
+    loan = probe.Loan(frame, interface=1, interfaces=("left", "right"), known=True, decapsulate=True)
+    packet = loan.packet.copy()
     assert values(pickle.loads(pickle.dumps(packet))) == values(packet)
 
 

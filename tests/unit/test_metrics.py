@@ -1,0 +1,196 @@
+"""Metrics, as Prometheus would scrape them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+
+import pytest
+from prometheus_client import REGISTRY, Counter
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from aiomos import App, Budgets, Settings
+from aiomos import metrics as module
+from aiomos.engine import Engine
+from aiomos.errors import OptionError
+from aiomos.metrics import Exporter, families, parse_address
+from aiomos.snapshot import Snapshot, take
+
+COUNTERS = {
+    **Engine(Settings(), bytes(16), print).statistics(),
+    "transport.received": 100,
+    "transport.dropped": 3,
+    "handlers_ended.StreamGap": 2,
+    "handler_errors": 1,
+    "half_open": 4,
+    "closed": 5,
+    "open": 20,
+    "held_bytes": 2048,
+}
+ONE = Snapshot(
+    counters=COUNTERS,
+    apps={"watch": {"callbacks": 7, "callback_seconds": 0.5, "handlers": 2, "flows": 9, "errors": 1}},
+    budgets=Budgets(held_bytes=4096),
+)
+
+
+@pytest.fixture
+def exporter() -> Iterator[Exporter]:
+    with Exporter("127.0.0.1:0") as exporter:
+        yield exporter
+
+
+def fetch(exporter: Exporter) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics", timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def values(text: str) -> dict[tuple[str, ...], float]:
+    """Samples by name and the values of their labels."""
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def scraped(exporter: Exporter, *snapshots: Snapshot) -> dict[tuple[str, ...], float]:
+    async def read() -> Sequence[Snapshot]:
+        return snapshots
+
+    exporter.read_from(read)
+    return values(await asyncio.to_thread(fetch, exporter))
+
+
+async def test_a_scrape_gives_the_values_of_the_moment(exporter: Exporter) -> None:
+    got = await scraped(exporter, ONE)
+    assert got["aiomos_drops_total", "kernel", "0"] == 3
+    assert got["aiomos_transport_total", "received", "0"] == 100
+    assert got["aiomos_handlers_ended_total", "StreamGap", "0"] == 2
+    assert got["aiomos_app_callback_seconds_total", "watch", "0"] == 0.5
+    assert got["aiomos_app_flows", "watch", "0"] == 9
+
+
+async def test_flows_by_state_and_memory_against_its_budget(exporter: Exporter) -> None:
+    got = await scraped(exporter, ONE)
+    states = {state: got["aiomos_flows", state, "0"] for state in ("half_open", "established", "closed")}
+    assert states == {"half_open": 4, "established": 11, "closed": 5}
+    assert got["aiomos_memory_bytes", "held", "0"] == 2048
+    assert got["aiomos_memory_limit_bytes", "held", "0"] == 4096
+
+
+async def test_each_worker_has_its_label_and_a_dead_one_is_down(exporter: Exporter) -> None:
+    dead = Snapshot(worker=1, up=False, restarts=3)
+    got = await scraped(exporter, ONE, dead)
+    assert got["aiomos_worker_up", "0"] == 1
+    assert got["aiomos_worker_up", "1"] == 0
+    assert got["aiomos_worker_restarts_total", "1"] == 3
+    assert ("aiomos_frames_total", "1") not in got
+
+
+async def test_what_an_app_counts_by_the_library_is_there(exporter: Exporter) -> None:
+    counter = Counter("watch_requests", "Requests.", ["method"])
+    try:
+        counter.labels("GET").inc(5)
+        got = await scraped(exporter, ONE)
+    finally:
+        REGISTRY.unregister(counter)
+    assert got["watch_requests_total", "GET"] == 5
+
+
+def test_every_counter_of_the_engine_has_a_metric_of_its_own() -> None:
+    assert "aiomos_other" not in {family.name for family in families([ONE])}
+
+
+def test_a_counter_that_is_not_known_is_not_lost() -> None:
+    (other,) = [f for f in families([Snapshot(counters={"new.thing": 4})]) if f.name == "aiomos_other"]
+    assert [(sample.labels["counter"], sample.value) for sample in other.samples] == [("new.thing", 4)]
+
+
+@pytest.mark.parametrize("family", families([ONE]), ids=lambda family: family.name)
+def test_names_keep_to_the_rules_that_promtool_checks(family: Metric) -> None:
+    assert re.fullmatch(r"aiomos_[a-z][a-z0-9_]*", family.name)
+    assert family.documentation.endswith(".")
+    assert not family.name.endswith("_total")  # the library appends it, to counters alone
+    assert not any(
+        f"{unit}_" in f"{family.name}_" and not family.name.endswith(unit) for unit in ("_seconds",)
+    )
+    for sample in family.samples:
+        assert sample.name.endswith("_total") == (family.type == "counter")
+        assert all(re.fullmatch(r"[a-z_]+", label) for label in sample.labels)
+        assert not {"le", "quantile", "job", "instance"} & sample.labels.keys()
+
+
+def test_before_the_run_has_begun_a_scrape_is_refused(exporter: Exporter) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="503") as raised:
+        fetch(exporter)
+    assert "has not begun" in raised.value.read().decode()
+    raised.value.close()
+
+
+async def test_a_loop_that_is_stuck_fails_the_scrape(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SCRAPE_SECONDS", 0.05)
+    refused = threading.Event()
+    bodies: list[str] = []
+
+    def scrape() -> None:
+        try:
+            fetch(exporter)
+        except urllib.error.HTTPError as error:
+            bodies.append(error.read().decode())
+            error.close()
+        refused.set()
+
+    async def read() -> Sequence[Snapshot]:
+        return [ONE]
+
+    exporter.read_from(read)
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    assert refused.wait(20)  # the loop hangs, in this very call
+    thread.join()
+    assert "has not answered within 0.05 s" in bodies[0]
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(OSError, match="choose another --metrics address") as raised:
+            Exporter(address)
+    assert raised.value.filename == address
+
+
+@pytest.mark.parametrize("text", ["9187", "host", "host:", "host:port", ":70000", ""])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="no address for metrics"):
+        parse_address(text)
+
+
+def test_without_a_host_it_is_all_addresses() -> None:
+    assert parse_address(":9187")[0] in ("::", "0.0.0.0")
+    assert parse_address("[::1]:9187") == ("::1", 9187)
+    assert parse_address("127.0.0.1:0") == ("127.0.0.1", 0)
+
+
+def test_a_snapshot_names_apps_as_the_control_socket_does() -> None:
+    class Two:
+        apps = (App("watch"), App("watch"))
+
+        def statistics(self) -> dict[str, int]:
+            return {"frames": 1}
+
+        def app_statistics(self) -> dict[App, dict[str, float]]:
+            return {app: {"callbacks": number} for number, app in enumerate(self.apps)}
+
+    taken = take(Two(), Budgets())  # type: ignore[arg-type]
+    assert taken.apps == {"watch": {"callbacks": 0}, "watch#2": {"callbacks": 1}}
