@@ -53,6 +53,7 @@ from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection, Pressure
 from aiomos.tcp.views import Flow
 from aiomos.transport.captures import open_captures
+from aiomos.transport.prefilter import prefilter
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
 from aiomos.ude.filters import Filter
@@ -79,6 +80,9 @@ among all open ones after every 700 new objects would cost more than the rest of
 
 GRACE_SECONDS = 2.0
 """How long handlers may take to end after Ctrl-C."""
+
+SAME_SIGNAL_SECONDS = 0.3
+"""How long further signals are taken for the first one: terminal and parent may both pass on a Ctrl-C."""
 
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
@@ -162,6 +166,7 @@ class Listener:
         """Stop listening and let every connection go."""
         assert self._account is not None
         self._runtime.engine.remove_account(self._account)
+        self._runtime._wants_no_more(self)
         self._runtime._listeners.discard(self)
         for connection in self._open:
             connection.leave()
@@ -244,6 +249,7 @@ class Runtime:
         self._logged: Counter[object] = Counter()
         self._progress = progress
         self._listeners: set[Listener] = set()
+        self._filters: dict[object, list[Filter | None]] = {}
         self._sleepers = Sleepers()
         self._pump_task: asyncio.Task[None] | None = None
         self._live: LivePump | None = None
@@ -302,6 +308,7 @@ class Runtime:
         for callback in app.callbacks:
             callback.on_cancel.pop(self, None)
         self.engine.remove_account(attachment.account)
+        self._wants_no_more(app)
         others = attachment.handlers - {asyncio.current_task()}
         for task in others:
             task.cancel()
@@ -388,6 +395,7 @@ class Runtime:
             return opened
 
         start = registration.start
+        self._wants(registration.app, registration.filter)
         rule = self.engine.add_rule(
             registration.filter.program,
             registration.level,
@@ -451,6 +459,7 @@ class Runtime:
         key = (str(chosen), level, midstream, keeps, unbound)
         rule = None if self in app.runtimes else attachment.rules.get(key)
         if rule is None:
+            self._wants(app, None if unbound else chosen)
             rule = attachment.rules[key] = self.engine.add_rule(
                 chosen.program,
                 level,
@@ -482,9 +491,10 @@ class Runtime:
             overlap: Which bytes count where segments overlap and differ.
             gaps: What missing bytes do to a reader: raise, mark, skip or zero.
         """
-        program = Filter(filter).program
+        chosen = Filter(filter)
 
         def register(listener: Listener) -> Account:
+            self._wants(listener, chosen)
             connection = self._connection(gaps, level, self._own_pressure)
 
             def opener(flow: Flow) -> MonitorConnection:
@@ -494,11 +504,32 @@ class Runtime:
 
             account = self.engine.add_account("listener")
             self.engine.add_rule(
-                program, level, account=account, midstream=midstream, overlap=overlap, opener=opener
+                chosen.program, level, account=account, midstream=midstream, overlap=overlap, opener=opener
             )
             return account
 
         return Listener(self, register)
+
+    # --- what the kernel may leave out -----------------------------------------------------------------
+
+    def _wants(self, owner: object, chosen: Filter | None) -> None:
+        """Note which flows somebody watches; None: packets that belong to no flow."""
+        self._filters.setdefault(owner, []).append(chosen)
+        if self._live is not None:
+            self._set_prefilter()
+
+    def _wants_no_more(self, owner: object) -> None:
+        self._filters.pop(owner, None)
+        if self._live is not None:
+            self._set_prefilter()
+
+    def _set_prefilter(self) -> None:
+        """Have the kernel leave out, if it can, what nobody watches."""
+        assert self.transport is not None
+        filters = [chosen for several in self._filters.values() for chosen in several]
+        flows_only = [chosen for chosen in filters if chosen is not None]
+        bounded = len(flows_only) == len(filters) and not self.settings.decapsulate
+        self.transport.set_prefilter(prefilter(flows_only) if bounded and flows_only else None)
 
     def _connection(
         self, gaps: Gaps, level: Level, pressure: Pressure
@@ -632,6 +663,7 @@ class Runtime:
     async def _read_live(self, transport: Transport) -> None:
         """Process frames as they come; slow handlers are not waited for, what does not fit is a gap."""
         self._live = LivePump(self.engine, transport, self._sleepers, self._next_turn)
+        self._set_prefilter()
         if not self._stopped:
             names = [interface.name for interface in transport.interfaces]
             get_logger("aiomos").info("ready", interfaces=names, apps=[app.name for app in self.apps])
@@ -852,8 +884,8 @@ def _ended_by_signals(runtime: Runtime) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
     def stop() -> None:
-        give_up()
         runtime.stop()
+        loop.call_later(SAME_SIGNAL_SECONDS, give_up)
 
     for number in signals:
         loop.add_signal_handler(number, stop)

@@ -49,6 +49,13 @@ cdef class Transport(FrameSource):
         """
         raise NotImplementedError(f"{type(self).__name__} cannot send")
 
+    def set_prefilter(self, prefilter):
+        """Leave out frames that no app can need, if that is cheaper than to receive them; by default nothing is.
+
+        Args:
+            prefilter: Classic BPF, `aiomos.transport.bpf.Program`, that keeps them; None for all frames.
+        """
+
     def now(self):
         """Return its time, in nanoseconds since the epoch."""
         return time.time_ns()
