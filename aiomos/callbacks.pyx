@@ -308,7 +308,7 @@ cdef class Callbacks(Registry):
             return None
         if self.packet is None or self.packet.p != m.scene.packet:
             self.packet = make_packet(m.scene.packet, m.scene.kind)
-            self.packet.outlet = self.outlet
+            self.packet.outlet, self.packet.interfaces = self.outlet, self.outlet.interfaces
         return self.packet
 
     cdef object occurrence(self, object event, Account account, Moment* m, bint keep):

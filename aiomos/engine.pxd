@@ -34,7 +34,6 @@ cdef class Engine(Hooks):
     cdef uint64_t evicted
     cdef uint64_t released_early
     cdef uint64_t no_memory
-    cdef readonly tuple interface_names
     cdef list filters                  # Program by rule
 
     cdef int list_remaining(self) except -1

@@ -129,6 +129,7 @@ from aiomos.ude.rules cimport (
 )
 from aiomos.ude.slots cimport (
     SLOT_ERROR,
+    SLOT_FRAME,
     SLOT_ORPHAN,
     SLOT_OUT,
     SLOT_PKT,
@@ -382,8 +383,7 @@ cdef class Engine(Hooks):
             forwards: For each interface that by which its frames go on; empty where they are only watched.
             interfaces: Their names.
         """
-        self.outlet.open(forwards, self.flow_budget + MOST_BATCH_FRAMES)
-        self.interface_names = tuple(interfaces)
+        self.outlet.open(forwards, interfaces, self.flow_budget + MOST_BATCH_FRAMES)
 
     def flush(self, Transport transport not None):
         """Have a transport send what is to be sent."""
@@ -538,11 +538,12 @@ cdef class Engine(Hooks):
         cdef uint32_t unbound = self.rules.interests[MAX_SETS].events
         if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
             self.raise_unbound(SLOT_RAW, decoded)
-            if self.outlet.in_line:
-                if self.outlet.dropped:
-                    return 0
-                if self.outlet.moved:
-                    self.look_up(decoded)
+            if self.outlet.moved:
+                self.look_up(decoded)
+        elif unbound >> SLOT_FRAME & 1 and decoded.kind > WIRE_FRAGMENT:
+            self.raise_unbound(SLOT_FRAME, decoded)
+        if self.outlet.dropped:
+            return 0
         if decoded.kind == WIRE_TCP:
             return self.on_tcp(decoded)
         if decoded.kind == WIRE_FRAGMENT:

@@ -18,6 +18,7 @@ from aiomos.tcp.wire cimport ACK, FIN, SYN, WIRE_TCP
 from aiomos.ude.rules cimport MAX_SETS, Interest, rules_interest, rules_match_packet
 from aiomos.ude.slots cimport (
     SLOT_ERROR,
+    SLOT_FRAME,
     SLOT_PKT,
     SLOT_PKT_SENDER,
     SLOT_REXMIT,
@@ -164,7 +165,11 @@ cdef class Hooks(Delivery):
         cdef uint64_t rules
         if not all_rules.events >> slot & 1:
             return 0
-        if decoded.kind != WIRE_TCP:
+        if slot == SLOT_FRAME:                     # it has no ends, only a VLAN
+            memset(&decoded.key, 0, sizeof(decoded.key))
+            decoded.key.vlan = decoded.packet.vlan
+            decoded.from_low = True
+        elif decoded.kind != WIRE_TCP:
             decoded.from_low = make_key(&decoded.packet, &decoded.key)
         rules = rules_match_packet(&self.rules, &decoded.key, decoded.from_low, slot)
         if not rules:

@@ -38,7 +38,8 @@ class LivePump:
         self._transport = transport
         self._sleepers = sleepers
         self._next_turn = next_turn
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_when = 0.0
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._called = False
@@ -126,10 +127,10 @@ class LivePump:
         if not due:
             return
         when = self._loop.time() + max(min(due) - self._transport.now(), 0) * NANOSECOND
-        if self._timer is None or when < self._timer.when():
+        if self._timer is None or when < self._timer_when:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_at(when, self._on_timer)
+            self._timer, self._timer_when = self._loop.call_at(when, self._on_timer), when
 
     def _fail(self, error: BaseException) -> None:
         if not self._ended.done():

@@ -39,13 +39,13 @@ class Source:
     """Where a metric's values come from.
 
     Attributes:
-        pattern: Names of counters; what is in parentheses is the value of the label.
-        label: Its name.
-        renamed: Values of the label that are not what is in parentheses, by counter.
+        pattern: Names of counters; what is in parentheses are the values of the labels.
+        labels: Their names, between commas.
+        renamed: Values of the only label that are not what is in parentheses, by counter.
     """
 
     pattern: str
-    label: str = ""
+    labels: str = ""
     renamed: Mapping[str, str] = attrs.field(factory=dict)
 
 
@@ -68,7 +68,7 @@ class Definition:
 
 COUNTERS = (
     Definition("frames", "Frames given to the engine.", Source("frames")),
-    Definition("frame_bytes", "Bytes of those frames, as they were on the wire.", Source("bytes")),
+    Definition("frame_bytes", "Bytes of live frames, as they were on the wire.", Source(r"transport\.bytes")),
     Definition(
         "packets",
         "Packets and frames by what they are.",
@@ -81,7 +81,7 @@ COUNTERS = (
         "drops",
         "Frames that came and went no further, or that the kernel did not hand over, by cause.",
         Source(
-            r"transport\.(\w*drop\w*)|in_line\.(dropped|no_room)",
+            r"transport\.(\w*drop\w*|unsent_\w+)|in_line\.(dropped|no_room)",
             "cause",
             {"transport.dropped": "kernel", "transport.drops": "kernel", "in_line.dropped": "verdict"},
         ),
@@ -93,6 +93,11 @@ COUNTERS = (
         Source(r"in_line\.(forwarded|originated)", "kind"),
     ),
     Definition("in_line", "What else was done to frames in line.", Source(r"in_line\.(.+)", "event")),
+    Definition(
+        "interface",
+        "What the transport counts, drops among it, of each of several interfaces.",
+        Source(r"transport\.(.+)\.(\w+)", "interface,event"),
+    ),
     Definition("transport", "What the transport counts besides drops.", Source(r"transport\.(.+)", "event")),
     Definition("flows_seen", "Flows that apps were told of.", Source("flows")),
     Definition("flows_midstream", "Flows picked up without their SYN.", Source("midstream")),
@@ -208,14 +213,13 @@ def _write_counters(snapshot: "Snapshot", note: Callable[..., None]) -> None:
 
 
 def place(counter: str) -> tuple[Definition, dict[str, str]]:
-    """Find the metric that a counter belongs to, and its label there."""
+    """Find the metric that a counter belongs to, and its labels there."""
     for definition in (*COUNTERS, OTHER):
         source = definition.source
         if found := re.fullmatch(source.pattern, counter):
-            if not source.label:
-                return definition, {}
-            value = source.renamed.get(counter) or next(filter(None, found.groups()))
-            return definition, {source.label: value}
+            labels = source.labels.split(",") if source.labels else []
+            values = [source.renamed[counter]] if counter in source.renamed else filter(None, found.groups())
+            return definition, dict(zip(labels, values, strict=True))
     raise AssertionError(counter)  # OTHER takes any
 
 

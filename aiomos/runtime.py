@@ -654,7 +654,11 @@ class Runtime:
 
     async def _read_source(self) -> None:
         source, engine = self.source, self.engine
-        while source.read_batch():
+        while True:
+            if source.starved is not None:
+                await _readable(source.starved)
+            if not source.read_batch():
+                return
             engine.feed(source)
             await self._turn()
             if self._progress is not None:
@@ -868,6 +872,17 @@ async def _run(runtime: Runtime, listener: socket.socket | None) -> Report:
             except asyncio.CancelledError:
                 await _end_early(runtime)
                 raise
+
+
+async def _readable(descriptor: int) -> None:
+    """Wait until a descriptor has something to read, or has come to its end."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
 
 
 @contextmanager

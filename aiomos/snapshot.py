@@ -85,15 +85,22 @@ def shown_on_signal(look: Callable[[], Snapshot]) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGUSR1)
 
 
-def show(snapshot: Snapshot) -> None:
-    """Write a snapshot to standard error: as tables, or as one line of JSON where logs are that."""
+def show(snapshot: Snapshot, **bound: object) -> None:
+    """Write a snapshot to standard error: as tables, or as one line of JSON where logs are that.
+
+    Args:
+        snapshot: What to show.
+        bound: What else is said of it, such as the number of a worker.
+    """
     if log_format() == "console":
         from aiomos.terminal import show_state
 
-        show_state(snapshot.counters, snapshot.apps, flows=snapshot.flows, used=snapshot.used)
+        title = ", ".join(f"{name} {value}" for name, value in bound.items())
+        show_state(title, snapshot.counters, snapshot.apps, flows=snapshot.flows, used=snapshot.used)
         return
     get_logger("aiomos").info(
         "state",
+        **bound,
         flows=snapshot.flows,
         budgets={name: {"used": used, "limit": limit} for name, (used, limit) in snapshot.used.items()},
         counters={name: value for name, value in snapshot.counters.items() if value},

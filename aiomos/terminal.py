@@ -165,6 +165,7 @@ def show_counters(counters: Mapping[str, int], apps: Mapping[str, Mapping[str, f
 
 
 def show_state(
+    title: str,
     counters: Mapping[str, int],
     apps: Mapping[str, Mapping[str, float]],
     *,
@@ -174,12 +175,15 @@ def show_state(
     """Print what a run holds now, and its counters, to standard error.
 
     Args:
+        title: What stands above it; may be empty.
         counters: Of the engine; those that are 0 are left out.
         apps: Counters of each app.
         flows: Flows in the table by state.
         used: How much of each budget is in use, and the budget.
     """
     console = Console(stderr=True, highlight=False)
+    if title:
+        console.rule(Text(title), align="left")
     console.print(Text("flows: " + ", ".join(f"{n:,} {state}" for state, n in flows.items())))
     table = _plain_table("budget", figures=("in use", "of", "share"))
     for name, (now, limit) in used.items():

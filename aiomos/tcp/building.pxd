@@ -1,7 +1,8 @@
 # Frames built from scratch in answer to, or in place of, a packet in hand: RST, ACK, unreachable, other payloads.
 #
-# Each build_ function writes a whole frame with full checksums (no offload) to *out* and returns its length, or 0 when *room*
-# is too small, the packet must not be answered so (said at each function), or its link header cannot be built.
+# Each build_ function writes a whole frame with full checksums (no offload) to *out* and returns its length, or 0
+# when *room* is too small, the packet must not be answered so (said at each function), or its link header cannot be
+# built.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -75,7 +76,8 @@ ctypedef struct Cut:
     uint16_t number            # 0, 1, ...: added to the IPv4 identification
     bint begun                 # for edits_cut
 
-# The same packet, all headers and options kept, with another payload: TCP, UDP, ICMP or any other protocol.
+# The same packet, all headers and options kept, with another payload: of ICMP, its whole message. Takes
+# link_len + (packet.payload - packet.network) + n bytes. 0 for other protocols, and for what gets too long for IP.
 cdef size_t build_with_payload(const Rewrite* model, const uint8_t* payload, size_t n, uint8_t* out,
                                size_t room) noexcept nogil
 # A TCP segment with the headers and options of *model* and cut's numbers; *payload* is that of the whole plan.

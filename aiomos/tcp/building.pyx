@@ -1,7 +1,7 @@
 """Frames made natively: answers to a packet in hand, and packets with other payloads.
 
-Answers go back the way the packet came, with its link header turned round, from the address it was sent to: the end that
-gets one cannot tell it from its peer's.
+Answers go back the way the packet came, with its link header turned round, from the address it was sent to: the end
+that gets one cannot tell it from its peer's.
 """
 
 from libc.stddef cimport size_t

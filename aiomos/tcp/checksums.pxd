@@ -1,7 +1,7 @@
 # Internet checksums kept right through changes (RFC 1624), partial ones included, and taken of whole segments.
 #
-# A *change* is what eqn. 3 of RFC 1624 adds to a sum, ~m + m', of any number of words: changes are simply added up (a few
-# thousand of them fit) and then applied to a field at once.
+# A *change* is what eqn. 3 of RFC 1624 adds to a sum, ~m + m', of any number of words: changes are simply added up (a
+# few thousand of them fit) and then applied to a field at once.
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -42,8 +42,8 @@ cdef inline void checksum_apply(uint8_t* field, uint32_t change) noexcept nogil:
 cdef void checksum_content_changed(const ChecksumField* field, uint32_t change) noexcept nogil
 cdef void checksum_pseudo_changed(const ChecksumField* field, uint32_t change) noexcept nogil
 
-# Offset of the checksum in the header of a protocol, and what kind of checksum that is (`at` is left alone); false for a
-# protocol without a checksum that is known here.
+# Offset of the checksum in the header of a protocol, and what kind of checksum that is (`at` is left alone); false
+# for a protocol without a checksum that is known here.
 cdef bint checksum_of_protocol(uint8_t proto, uint8_t ip_version, size_t* offset, ChecksumField* kind) noexcept nogil
 
 # The complement of the sum, as it is written, of *n* bytes of a segment whose own checksum field is zero.

@@ -1,15 +1,20 @@
-# Payloads replaced within a stream: what one half's sequence numbers are on either side of us, for the rest of the flow.
+# Payloads replaced within a stream: what one half's sequence numbers are on either side of us, for the rest of the
+# flow.
 #
-# `old` numbers are the sender's, `new` numbers those the receiver sees. A half without edits has no Edits and costs nothing.
+# `old` numbers are the sender's, `new` numbers those the receiver sees. A half without edits has no Edits and costs
+# nothing.
 #
-# Who calls what, for a segment of the half's sender, after the app's callbacks:
-#   1. edits_replace() if the app replaced its payload (edits_open() first, the first time);
-#   2. edits_outgoing() for every segment of this sender, once and in order of forwarding; then by its plan:
-#      drop -> not forwarded; as_is -> rewrite_seq(plan.seq) in place (also rewrite_urgent); else edits_copy() to a buffer of
-#      plan.length bytes, then edits_cut() and build_cut() until there are no more; plan.length may be 0: one bare segment;
-#      own_ack -> besides, build_ack(segment, plan.ack, plan.window) to the sender (if segment carries ACK).
-# For a segment of the receiver with ACK: edits_incoming_ack(), then rewrite_ack(), rewrite_window(), rewrite_sack() by the
-# result. RST segments of the sender go through edits_outgoing() too. SYN segments pass untouched.
+# What is to be called for a segment of the half's sender, after the app's callbacks:
+#   - edits_replace() if the app has replaced its payload (before that edits_open(), the first time);
+#   - edits_outgoing() once for every segment that is forwarded, in that order, RSTs included; SYNs pass untouched.
+# Its plan says how the segment leaves:
+#   - drop: not at all;
+#   - as_is: with rewrite_seq(plan.seq) and, for urgent data, rewrite_urgent(plan.urgent) in place;
+#   - else: edits_copy() into a buffer of plan.length bytes, then build_cut() for each cut of edits_cut(). A length of 0
+#     makes one bare segment, which may carry an ACK or FIN that counts;
+#   - own_ack, besides: build_ack(segment, plan.ack, plan.window) to the sender.
+# For a segment of the receiver: edits_incoming_ack(), and by its result rewrite_ack(), rewrite_window() and
+# rewrite_sack().
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
@@ -25,8 +30,8 @@ ctypedef struct EditBlock:
     uint32_t next
     uint8_t data[252]
 
-# old bytes [old_start, old_start + old_len) are sent as the new_len bytes of its blocks. Edits of a half are disjoint and
-# ascending; they are only added at the end, so new_start never changes.
+# old bytes [old_start, old_start + old_len) are sent as the new_len bytes of its blocks. Edits of a half are disjoint
+# and ascending; they are only added at the end, so new_start never changes.
 ctypedef struct Edit:
     uint32_t old_start
     uint32_t old_len           # > 0
@@ -60,11 +65,11 @@ ctypedef struct EditStore:
 cdef bint edits_store_open(EditStore* store, size_t halves, size_t half_budget, size_t budget) noexcept nogil
 cdef void edits_store_close(EditStore* store) noexcept nogil
 
-# Begin to edit a half whose sender has sent up to *nxt* (Half.nxt, without the segment in hand) and whose receiver has
-# acknowledged *una* and last stated *window*, scaled by *wscale*; the index of its Edits, 0 at the budget. An una too low
-# does no harm, one too high does: give nxt - 2**30 where no acknowledgement was seen.
-# ordered: a segment that arrives beyond a hole is dropped and answered by a duplicate ACK, so that bytes come in order and
-# every new byte can be edited. Not ordered: it is forwarded, and the bytes of the hole, when they come, cannot be edited.
+# Begin to edit a half whose sender has sent up to *nxt* (Half.nxt, without the segment in hand) and whose receiver
+# has acknowledged *una* and last stated *window*, scaled by *wscale*; the index of its Edits, 0 at the budget. An una
+# too low does no harm, one too high does: give nxt - 2**30 where no acknowledgement was seen. ordered: a segment that
+# arrives beyond a hole is dropped and answered by a duplicate ACK, so that bytes come in order and every new byte can
+# be edited. Not ordered: it is forwarded, and the bytes of the hole, when they come, cannot be edited.
 cdef uint32_t edits_open(EditStore* store, uint32_t una, uint32_t nxt, uint16_t window, uint8_t wscale,
                          bint ordered) noexcept nogil
 cdef void edits_close(EditStore* store, uint32_t index) noexcept nogil
@@ -100,8 +105,8 @@ ctypedef struct Plan:
 cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet, Plan* plan) noexcept nogil
 # Write the plan.length bytes to send to *out*; the packet is the one planned for.
 cdef void edits_copy(const EditStore* store, const Plan* plan, const Packet* packet, uint8_t* out) noexcept nogil
-# Cut a plan into segments of at most *most* payload bytes (the receiver's MSS less the options): call with *cut* zeroed, then
-# again with the same until false. FIN and PSH stay on the last, CWR on the first.
+# Cut a plan into segments of at most *most* payload bytes (the receiver's MSS less the options): call with *cut*
+# zeroed, then again with the same until false. FIN and PSH stay on the last, CWR on the first.
 cdef bint edits_cut(const Plan* plan, uint32_t most, Cut* cut) noexcept nogil
 
 ctypedef struct Acknowledgement:

@@ -1,15 +1,17 @@
 """Payloads replaced in a stream, and the sequence numbers that differ on either side of us from then on.
 
-An edit is noted when the bytes it replaces come for the first time; whatever the sender makes of them later, the same bytes
-leave. So a retransmission cut differently, which touches an edit in part, is widened to carry all of its replacement:
-half of one has no meaning in the sender's numbers. For the same reason an acknowledgement inside a replacement is told
-to the sender as one before it, and only a SACK block that covers it whole covers what it stands for.
+An edit is noted when the bytes it replaces come for the first time; whatever the sender makes of them later, the same
+bytes leave. So a retransmission cut differently, which touches an edit in part, is widened to carry all of its
+replacement: half of one has no meaning in the sender's numbers. For the same reason an acknowledgement inside a
+replacement is told to the sender as one before it, and only a SACK block that covers it whole covers what it stands
+for.
 
-Edits are forgotten once the receiver has acknowledged them. What remains is a shift between the numbers, and the floor:
-what is sent again from below it has been acknowledged, and since its replacement is no longer known, no byte of it leaves.
+Edits are forgotten once the receiver has acknowledged them. What remains is a shift between the numbers, and the
+floor: what is sent again from below it has been acknowledged, and since its replacement is no longer known, no byte
+of it leaves.
 
-Bytes that are deleted are never acknowledged by the receiver as such: an acknowledgement of what stood before them counts for
-them too, and where that has come already, the plan asks for an ACK of our own.
+Bytes that are deleted are never acknowledged by the receiver as such: an acknowledgement of what stood before them
+counts for them too, and where that has come already, the plan asks for an ACK of our own.
 """
 
 from libc.stddef cimport size_t

@@ -14,10 +14,11 @@ ctypedef struct Fragmenter:
     uint8_t later[60]          # IPv4: header of all fragments but the first, which has all options
     size_t later_len
 
-# Begin to cut the packet of *length* bytes from its IP header on into fragments of at most *most* bytes, their IP headers
-# included. The id is used for IPv6 only: that of the fragments the packet came in; IPv4 headers keep theirs, and DF.
-# False when it cannot be cut: headers broken, a fragment itself, or *most* leaves no room for 8 bytes.
-cdef bint fragmenter_begin(Fragmenter* f, const uint8_t* packet, size_t length, size_t most, uint32_t id) noexcept nogil
-# Write the next fragment, from its IP header on, to *out*, which has room for `most` bytes; its length, 0 after the last.
-# A packet of at most `most` bytes gives one piece, as it is.
+# Begin to cut the packet of *length* bytes from its IP header on into fragments of at most *most* bytes, their IP
+# headers included. The id is used for IPv6 only: that of the fragments the packet came in; IPv4 headers keep theirs,
+# and DF. False when it cannot be cut: headers broken, a fragment itself, or *most* leaves no room for 8 bytes.
+cdef bint fragmenter_begin(Fragmenter* f, const uint8_t* packet, size_t length, size_t most,
+                           uint32_t id) noexcept nogil
+# Write the next fragment, from its IP header on, to *out*, which has room for `most` bytes; its length, 0 after the
+# last. A packet of at most `most` bytes gives one piece, as it is.
 cdef size_t fragmenter_next(Fragmenter* f, uint8_t* out) noexcept nogil

@@ -26,7 +26,8 @@ cdef enum:
     PROTO_DESTINATION = 60
 
 
-cdef bint fragmenter_begin(Fragmenter* f, const uint8_t* packet, size_t length, size_t most, uint32_t id) noexcept nogil:
+cdef bint fragmenter_begin(Fragmenter* f, const uint8_t* packet, size_t length, size_t most,
+                           uint32_t id) noexcept nogil:
     cdef size_t overhead
     memset(f, 0, sizeof(Fragmenter))
     f.packet = packet
@@ -42,7 +43,9 @@ cdef bint fragmenter_begin(Fragmenter* f, const uint8_t* packet, size_t length, 
 cdef bint begin_ipv4(Fragmenter* f) noexcept nogil:
     cdef const uint8_t* header = f.packet
     f.header_len = <size_t> (header[0] & 0x0F) * 4
-    if f.header_len < IPV4_HEADER or f.header_len > f.length or f.length > MAX_LENGTH or be16(header + 6) & FRAGMENT_BITS:
+    if f.header_len < IPV4_HEADER or f.header_len > f.length or f.length > MAX_LENGTH:
+        return False
+    if be16(header + 6) & FRAGMENT_BITS:
         return False
     memcpy(f.later, header, IPV4_HEADER)
     f.later_len = IPV4_HEADER

@@ -22,6 +22,7 @@ ctypedef struct Arena:
 cdef class Outlet:
     cdef readonly bint in_line         # frames go on, unless they are dropped
     cdef readonly bint is_open         # frames can be sent
+    cdef readonly tuple interfaces     # their names; None before it is open
     cdef uint16_t peers[64]            # by interface: that by which its frames go on, or NOWHERE
     cdef Frame* frames                 # to be sent, in order
     cdef size_t count

@@ -27,17 +27,19 @@ cdef class Outlet:
             free(self.arena.blocks[i])
         free(self.frames)
 
-    def open(self, forwards):
+    def open(self, forwards, interfaces):
         """Have frames sent.
 
         Args:
             forwards: For each interface that by which its frames go on; empty for a transport that only watches.
+            interfaces: Their names.
         """
         cdef size_t interface
         if len(forwards) > MOST_INTERFACES:
             raise ValueError(f"at most {MOST_INTERFACES} interfaces are in line, not {len(forwards)}")
         for interface, peer in enumerate(forwards):
             self.peers[interface] = NOWHERE if peer is None else peer
+        self.interfaces = tuple(interfaces)
         self.in_line, self.is_open = len(forwards) > 0, True
 
     # --- the frame in hand ----------------------------------------------------------------------------

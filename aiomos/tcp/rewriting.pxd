@@ -6,8 +6,8 @@ from aiomos.tcp.checksums cimport ChecksumField
 from aiomos.tcp.wire cimport Address, Packet
 from aiomos.transport.frame cimport Frame
 
-# A decoded packet whose bytes may be written. Costs nothing to keep but is valid only as long as its frame, and until its
-# packet is decoded again.
+# A decoded packet whose bytes may be written. Costs nothing to keep but is valid only as long as its frame, and until
+# its packet is decoded again.
 ctypedef struct Rewrite:
     Packet* packet
     int kind                   # wire's Kind
@@ -24,8 +24,8 @@ ctypedef struct Rewrite:
 cdef void rewrite_begin(Rewrite* r, Packet* packet, int kind, const Frame* frame, size_t link_len) noexcept nogil
 
 # All setters return false, having changed nothing, when the packet has no such field (or not all of it was captured).
-# Source and destination take an Address of the packet's IP version; fragments refuse them, and unknown protocols take them
-# (of SCTP and the like no checksum covers the addresses).
+# Source and destination take an Address of the packet's IP version; fragments refuse them, and unknown protocols take
+# them (of SCTP and the like no checksum covers the addresses).
 cdef bint rewrite_src(Rewrite* r, const Address* src) noexcept nogil
 cdef bint rewrite_dst(Rewrite* r, const Address* dst) noexcept nogil
 cdef bint rewrite_sport(Rewrite* r, uint16_t port) noexcept nogil         # TCP, UDP
@@ -71,7 +71,7 @@ ctypedef struct Quote:
 
 # Read the quote of an ICMP error (not of a fragment beyond the first); false when it is none that can be told.
 cdef bint quote_read(const Packet* packet, int kind, Quote* out) noexcept nogil
-# Set addresses and ports of the quoted packet, its checksums as far as they are quoted, and the outer ICMP checksum. The
-# quote must have been read from this packet; it is brought up to date.
+# Set addresses and ports of the quoted packet, its checksums as far as they are quoted, and the outer ICMP checksum.
+# The quote must have been read from this packet; it is brought up to date.
 cdef void quote_rewrite(Rewrite* r, Quote* quote, const Address* src, const Address* dst, uint16_t sport,
                         uint16_t dport) noexcept nogil

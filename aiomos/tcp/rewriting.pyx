@@ -1,7 +1,8 @@
 """Fields of packets set in place: the bytes, the checksums over them and what was decoded of them stay one.
 
-Every write to a transport goes through `patch`, `set16` or `set32`, which keep its checksum. What an ICMP error quotes is
-content of that error: each change of the quoted packet, its checksums included, is a change under the outer checksum.
+Every write to a transport goes through `patch`, `set16` or `set32`, which keep its checksum. What an ICMP error
+quotes is content of that error: each change of the quoted packet, its checksums included, is a change under the outer
+checksum.
 """
 
 from libc.stddef cimport size_t
@@ -104,7 +105,7 @@ cdef void patch(Rewrite* r, size_t at, const uint8_t* data, size_t n) noexcept n
 # --- IP -------------------------------------------------------------------------------------------------
 
 cdef bint is_of_version(const Address* address, uint8_t ip_version) noexcept nogil:
-    return ip_version == 6 or (address.hi == 0 and address.lo >> 32 == 0xFFFF)
+    return (address.hi == 0 and address.lo >> 32 == 0xFFFF) == (ip_version == 4)
 
 
 cdef size_t address_bytes(const Address* address, uint8_t ip_version, uint8_t* out) noexcept nogil:

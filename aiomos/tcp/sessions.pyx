@@ -1,11 +1,11 @@
 """Sessions: which packets pass and are translated natively, by a five-tuple either way.
 
-A table like that of flows (open addressing over eight-byte slots, SipHash under a secret key), but with an entry for each
-direction, since the two look different on either side of a translator. The wheel is lazy, too: a packet moves nothing, and
-a session whose slot comes due is asked how long it has been idle.
+A table like that of flows (open addressing over eight-byte slots, SipHash under a secret key), but with an entry for
+each direction, since the two look different on either side of a translator. The wheel is lazy, too: a packet moves
+nothing, and a session whose slot comes due is asked how long it has been idle.
 
-Behaviour towards peers follows RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP); RFC 6146 says the same of IPv6. Which
-addresses and ports to choose is not decided here.
+Behaviour towards peers follows RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP); RFC 6146 says the same of IPv6.
+Which addresses and ports to choose is not decided here.
 """
 
 from libc.stddef cimport size_t
@@ -250,8 +250,8 @@ cdef bint translate_error(const Session* session, const SessionMatch* match, con
                           Rewrite* r) noexcept nogil:
     """Turn an error, and what it quotes, back into what its receiver knows (RFC 5508 section 4).
 
-    It quotes a packet of the other direction as that left here, and is to quote it as it came. Its own source is a router
-    on the way, or the end itself: where that end's address is hidden, a router beside it is, too.
+    It quotes a packet of the other direction as that left here, and is to quote it as it came. Its own source is a
+    router on the way, or the end itself: where that end's address is hidden, a router beside it is, too.
     """
     cdef const Tuple* arrives = &session.arrives[match.direction]
     cdef Quote quote = match.quote

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from typing_extensions import Buffer
 
@@ -22,4 +22,4 @@ class Session:
 
 class Verdicts(Outlet):
     def __new__(cls, settings: Settings, key: Buffer) -> Verdicts: ...
-    def open(self, forwards: Sequence[int | None], flows: int) -> None: ...
+    def open(self, forwards: Sequence[int | None], interfaces: Iterable[str], flows: int) -> None: ...

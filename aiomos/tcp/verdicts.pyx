@@ -198,11 +198,12 @@ cdef class Verdicts(Outlet):
         edits_store_close(&self.edits)
         sessions_close(&self.sessions)
 
-    def open(self, forwards, flows):
+    def open(self, forwards, interfaces, flows):
         """Have frames sent; in line, if *forwards* says by which interface those of each go on.
 
         Args:
             forwards: As `Transport.forwards`.
+            interfaces: Their names.
             flows: Most flow records there can be.
 
         Raises:
@@ -215,7 +216,7 @@ cdef class Verdicts(Outlet):
                 or not sessions_open(&self.sessions, self.session_room, self.keys[0], self.keys[1])
                 or not edits_store_open(&self.edits, 2 * <size_t> flows, self.edit_room_half, self.edit_room)):
             raise MemoryError(f"no address space for the paths of {flows} flows; lower budgets.flows")
-        Outlet.open(self, forwards)
+        Outlet.open(self, forwards, interfaces)
 
     # --- the frame's way ------------------------------------------------------------------------------
 
@@ -660,6 +661,7 @@ cdef class Verdicts(Outlet):
             raise ValueError("pkt.replace(): this packet cannot carry that, or was not captured whole")
         self.frame.data, self.frame.offload = out, NULL
         self.frame.caplen = self.frame.wirelen = <uint32_t> length
+        self.frame.interface = self.packet.interface
         self.kind = decode_frame(&self.frame, &self.decode_options, self.packet)
         self.packet.known = known
         self.writable = False

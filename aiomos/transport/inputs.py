@@ -59,6 +59,10 @@ class CaptureInput(Protocol):
     def position(self) -> int:
         """Bytes of the file as it lies on disk that were read so far."""
 
+    @property
+    def pipe(self) -> int | None:
+        """Descriptor of a pipe, whose bytes come when they come; None of a file."""
+
     def readinto(self, buffer: memoryview) -> int:
         """Read into *buffer* what is there, decompressed, waiting for some; 0 is the end of the file.
 
@@ -80,6 +84,7 @@ class RawInput:
         path: The path as given.
         size: Bytes of the file, or None where it has no size (a pipe).
         position: Bytes read so far.
+        pipe: Its descriptor if it is a pipe or a socket, else None.
         head: The first bytes, which `readinto` gives again.
 
     Raises:
@@ -96,6 +101,8 @@ class RawInput:
             self._file = io.FileIO(path)
         status = os.fstat(self._file.fileno())
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        is_pipe = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
+        self.pipe = self._file.fileno() if is_pipe else None
         try:
             self.head = self._read_head()
         except OSError:
@@ -139,11 +146,13 @@ class DecompressedInput:
     Attributes:
         path: Path of the file.
         size: Bytes of the compressed file, or None.
+        pipe: Descriptor of a pipe, or None.
     """
 
     def __init__(self, raw: RawInput, compression: _Compression) -> None:
         self.path = raw.path
         self.size = raw.size
+        self.pipe = raw.pipe
         self._raw = raw
         self._compression = compression
         self._codec: _Codec | None = None

@@ -13,6 +13,8 @@ cdef class CaptureReader(FrameSource):
     cdef bint ended                 # all was delivered, or an error raised
     cdef object file                # gives the decompressed bytes
     cdef object file_error          # what ended the file before its end, or None
+    cdef object pipe                # descriptor, if it is a pipe
+    cdef bint partial               # what the buffer holds ends within a record
     cdef readonly str path
 
     cdef int _read_header(self) except -1

@@ -25,6 +25,7 @@ MIN_BLOCK_SIZE = 4 * 1024
 # Bytes of a block for one place in the array of frames: about the shortest record of an Ethernet frame.
 cdef enum:
     BYTES_PER_FRAME = 64
+    LONGEST_HEADER = 24        # of a pcap file
 
 # Magic number of a pcap file: nanoseconds in a unit of its times' fractions, length of a record's header.
 PCAP_FORMATS = {
@@ -89,7 +90,7 @@ def options(bytes block, size_t start, str order):
 cdef class CaptureReader(FrameSource):
     """Read one capture file.
 
-    A block is filled before it is parsed, so the batches are the same however a pipe delivers its bytes.
+    A block of a file is filled before it is parsed. Of a pipe what has come is parsed at once, since it may be live.
 
     Args:
         file: Where the bytes come from, as `open_input` gives it; closed at the end, on any error, or by `close`.
@@ -115,6 +116,7 @@ cdef class CaptureReader(FrameSource):
             file.close()
             raise ValueError(f"block_size {block_size}: must be at least {MIN_BLOCK_SIZE} bytes")
         self.file = file
+        self.pipe = file.pipe
         self.path = file.path
         self.interfaces = interfaces
         self.capacity = block_size
@@ -125,6 +127,8 @@ cdef class CaptureReader(FrameSource):
         if self.buffer == NULL or self.parser.frames == NULL:
             raise MemoryError(f"no memory for blocks of {block_size} bytes")
         self._fill()
+        while self.parser.left < LONGEST_HEADER and not self.at_eof:
+            self._fill()
         self._read_header()
 
     def __dealloc__(self):
@@ -140,6 +144,7 @@ cdef class CaptureReader(FrameSource):
             with nogil:
                 stop = parse_records(&self.parser)
             # What stopped it before or behind these frames is met again at the next call.
+            self.partial = stop == STOP_PARTIAL
             if self.parser.count > 0:
                 return self.deliver(self.parser.frames, self.parser.count)
             if stop == STOP_BLOCK:
@@ -149,6 +154,11 @@ cdef class CaptureReader(FrameSource):
             elif not self._fill():
                 self._end()
         return False
+
+    @property
+    def starved(self):
+        """Descriptor of a pipe of which all that has come is read, as far as it makes frames; else None."""
+        return self.pipe if self.partial and not self.at_eof else None
 
     cdef bint _fill(self) except -1:
         """Move the partial record to the front and fill the buffer behind it; False if there is nothing more."""
@@ -162,6 +172,8 @@ cdef class CaptureReader(FrameSource):
         self.parser.next = self.buffer
         while self.parser.left < self.capacity and not self.at_eof:
             self._read_some()
+            if self.pipe is not None:              # what follows may be long in coming
+                break
         return self.parser.left > kept
 
     cdef int _read_some(self) except -1:

@@ -67,6 +67,11 @@ cdef class FrameSource:
         """Count of frames that are earlier than the frame before them."""
         return 0
 
+    @property
+    def starved(self):
+        """Descriptor to wait on, since read_batch() would wait for it; None where that cannot be told, or not now."""
+        return None
+
     def position(self):
         """Tell how many bytes were read so far, as they lie on disk."""
         return 0

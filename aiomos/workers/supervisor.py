@@ -353,4 +353,4 @@ def _signals_of(supervisor: Supervisor) -> Iterator[None]:
 
 async def _show(supervisor: Supervisor) -> None:
     for snapshot in await supervisor.look():
-        show(snapshot)
+        show(snapshot, worker=snapshot.worker, answers=snapshot.up)

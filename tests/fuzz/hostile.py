@@ -248,9 +248,16 @@ class Leaver:
 
 
 def look(
-    pkt: Packet | None, flow: Flow | None, half: Half | None, side: str, time: float, event: Occurrence
+    pkt: Packet | None,
+    flow: Flow | None,
+    half: Half | None,
+    side: str,
+    time: float,
+    event: Occurrence,
+    engine: None,
 ) -> None:
     """Look at all that a callback is given, and check that it agrees."""
+    assert engine is None  # no runtime runs it
     assert (event.side, event.time, event.flow, event.packet) == (side, time, flow, None)
     assert event.kind is None or event.kind in (*ErrorKind, *RexmitKind)
     assert (event.before is None) == (event.after is None)

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from aiomos.transport.bridge import Bridge
-
 from aiomos import App, Runtime, Settings
+from aiomos.transport.bridge import Bridge
 from aiomos.transport.transport import Transport
 from tests.live.network import COMMAND_SECONDS, Host
 from tests.live.programs import in_background

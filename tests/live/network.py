@@ -214,10 +214,25 @@ class Host:
         self._stack.callback(stop, process)
         return process
 
-    def run(self, *command: str | os.PathLike[str], check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        """Run a program to its end, and return what it has written."""
+    def run(self, *command: str | os.PathLike[str]) -> bytes:
+        """Run a program in the host; see `run`."""
         with self.inside():
-            return subprocess.run(command, check=check, capture_output=True, timeout=COMMAND_SECONDS)
+            return run(*command)
+
+
+def run(*command: str | os.PathLike[str], cwd: Path | None = None) -> bytes:
+    """Run a program to its end, and return what it has written.
+
+    Raises:
+        subprocess.CalledProcessError: it failed; what it complains of is a note of the exception.
+    """
+    result = subprocess.run(command, capture_output=True, timeout=COMMAND_SECONDS, cwd=cwd)
+    try:
+        result.check_returncode()
+    except subprocess.CalledProcessError as error:
+        error.add_note(result.stderr.decode(errors="replace"))
+        raise
+    return result.stdout
 
 
 def stop(process: subprocess.Popen[str]) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from aiomos.testing.packets import checksum, mss, tcp_frame
-from tests.live.network import COMMAND_SECONDS, Host
+from tests.live.network import COMMAND_SECONDS, Host, run
 
 ROOT = Path(__file__).parents[2]
 """The folder that holds the `aiomos` which is tested."""
@@ -131,8 +131,12 @@ def serve(
                 connection, _ = listener.accept()
             except OSError:  # closed with its network
                 return
-            connection.settimeout(COMMAND_SECONDS)
-            in_background(answer, connection)
+            in_background(converse, connection)
+
+    def converse(connection: socket.socket) -> None:
+        connection.settimeout(COMMAND_SECONDS)
+        with suppress(OSError):  # that a client is gone is for its test to judge
+            answer(connection)
 
     in_background(accept)
     host.on_close(lambda: listener.shutdown(socket.SHUT_RDWR))
@@ -183,14 +187,15 @@ def curl(host: Host, *arguments: str) -> bytes:
         subprocess.CalledProcessError: curl failed; `returncode` says why.
     """
     options = ("--silent", "--show-error", "--fail", "--max-time", str(COMMAND_SECONDS))
-    return host.run(program("curl"), *options, *arguments).stdout
+    return host.run(program("curl"), *options, *arguments)
 
 
 def iperf3(host: Host, address: str, *arguments: str) -> dict[str, Any]:
     """Run an iperf3 client, for a second if not told otherwise, and return its report."""
     arguments = arguments or ("--time", "1")
-    result = host.run(program("iperf3"), "--client", address, "--json", *arguments)
-    report: dict[str, Any] = json.loads(result.stdout)
+    report: dict[str, Any] = json.loads(
+        host.run(program("iperf3"), "--client", address, "--json", *arguments)
+    )
     return report
 
 
@@ -401,17 +406,12 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield {"event": "", "text": line}
 
 
-def ctl(socket_path: Path, *arguments: str) -> str:
+def ctl(socket_path: Path, *arguments: str) -> bytes:
     """Run ``aiomos ctl``, and return what it prints."""
-    command: Sequence[str | Path] = [sys.executable, "-m", "aiomos", "ctl", socket_path, *arguments]
-    result = subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=COMMAND_SECONDS
-    )
-    return result.stdout
+    return run(sys.executable, "-m", "aiomos", "ctl", socket_path, *arguments, cwd=ROOT)
 
 
 def offline(*arguments: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Run aiomos over captures, and return the JSON lines of its standard output."""
-    command = [sys.executable, "-m", "aiomos", "run", "--log-format", "json", *arguments]
-    result = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=COMMAND_SECONDS)
-    return [json.loads(line) for line in result.stdout.splitlines()]
+    output = run(sys.executable, "-m", "aiomos", "run", "--log-format", "json", *arguments, cwd=ROOT)
+    return [json.loads(line) for line in output.splitlines()]

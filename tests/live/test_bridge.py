@@ -81,7 +81,6 @@ def test_connections_keep_their_bytes(in_line: Line, offloads: bool, mtu: int) -
     counters = wire.stop()
     whole = counters["sent_bytes"] / counters["sent"]
     assert whole > mtu if offloads else whole < mtu + 14
-    assert counters["sent"] == counters["received"]
     assert counters["unsent"] == counters["truncated"] == counters["segmented"] == 0
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -21,7 +22,7 @@ from aiomos.transport.transport import Transport
 from tests.live.conftest import Line
 from tests.live.middlebox import Middlebox
 from tests.live.network import COMMAND_SECONDS, ETH_P_ALL, Host
-from tests.live.programs import ROOT, Aiomos, echo, exchange, serve, until
+from tests.live.programs import ROOT, Aiomos, ctl, echo, exchange, serve, until
 
 PAUSE = 0.005
 """Seconds between two things a talker says: it is there all the time, and leaves the processor to others."""
@@ -142,11 +143,15 @@ def test_run_ends_with_an_error_when_its_interface_is_removed(
     bridged = arguments[0] == "--bridge"
     if not bridged:
         in_line.middle.add_bridge("eth0", "eth1")
-    run = Aiomos(in_line.middle, tmp_path, "flowlog", *arguments)
+    control = tmp_path / "control"
+    run = Aiomos(in_line.middle, tmp_path, "flowlog", *arguments, "--control", control)
     serve(in_line.server, 7, echo)
     connection = in_line.client.connect(in_line.server.address, 7)
     connection.sendall(b"hello")
     assert connection.recv(100) == b"hello"
+    until(
+        "all segments are read", lambda: json.loads(ctl(control, "stats", "--json"))["counters"]["tcp"] >= 6
+    )
     with in_line.middle.netlink() as netlink:
         netlink.link("del", index=in_line.middle.index("eth1"))
     assert run.process.wait(COMMAND_SECONDS) not in (0, None)
@@ -166,6 +171,11 @@ def workers_of(process_id: int) -> set[int]:
     return {int(child) for child in children if b"aiomos" in Path(f"/proc/{child}/cmdline").read_bytes()}
 
 
+def wait_for_workers(run: Aiomos, count: int, *, without: int) -> None:
+    """Wait until so many workers run, and one of before does not."""
+    until("a new worker runs", lambda: len(workers_of(run.process.pid) - {without}) == count)
+
+
 def test_connections_outlive_a_worker_that_is_killed(in_line: Line, tmp_path: Path) -> None:
     run = Aiomos(in_line.middle, tmp_path, "flowlog", "--bridge", "eth0", "eth1", "--workers", "2")
     before = workers_of(run.process.pid)
@@ -173,7 +183,7 @@ def test_connections_outlive_a_worker_that_is_killed(in_line: Line, tmp_path: Pa
     with talking(in_line, 8) as talks:
         for victim in sorted(before):
             os.kill(victim, signal.SIGKILL)
-            until("a new worker runs", lambda gone=victim: len(workers_of(run.process.pid) - {gone}) == 2)
+            wait_for_workers(run, 2, without=victim)
             for talk in talks:
                 talk.wait_for_rounds(2)
     assert not before & workers_of(run.process.pid)
@@ -185,7 +195,7 @@ def test_watching_goes_on_when_a_worker_is_killed(watched: Line, tmp_path: Path)
     before = workers_of(run.process.pid)
     serve(watched.server, 7, echo)
     os.kill(min(before), signal.SIGKILL)
-    until("a new worker runs", lambda: len(workers_of(run.process.pid) - {min(before)}) == 2)
+    wait_for_workers(run, 2, without=min(before))
     for _ in range(20):
         assert exchange(watched.client.connect(watched.server.address, 7), b"hello") == b"hello"
     ended = run.stop()

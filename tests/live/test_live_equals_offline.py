@@ -113,10 +113,17 @@ def test_vlan_of_a_flow_is_known(watched: Line, tmp_path: Path) -> None:
     )
 
 
-def test_nothing_to_watch_costs_no_processor_time(watched: Line, tmp_path: Path) -> None:
-    serve(watched.server, 7, echo)
-    aiomos = Aiomos(watched.middle, tmp_path, "flowlog", "--iface", "eth0,eth1")
-    connection = watched.client.connect(watched.server.address, 7)
+@pytest.mark.parametrize("arguments", [("--iface", "eth0,eth1"), ("--bridge", "eth0", "eth1")])
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_idle_wire_costs_no_processor_time(
+    in_line: Line, tmp_path: Path, arguments: tuple[str, ...], loop: str
+) -> None:
+    """Though a connection is open, whose time-outs run."""
+    if arguments[0] == "--iface":
+        in_line.middle.add_bridge("eth0", "eth1")
+    serve(in_line.server, 7, echo)
+    aiomos = Aiomos(in_line.middle, tmp_path, "flowlog", *arguments, "--loop", loop)
+    connection = in_line.client.connect(in_line.server.address, 7)
     connection.sendall(b"hello")
     assert connection.recv(5) == b"hello"
     before = aiomos.processor_seconds()

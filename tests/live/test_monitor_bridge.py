@@ -100,6 +100,28 @@ def test_many_connections_at_once(in_line: Line, bridge: Aiomos) -> None:
     assert total(bridge, "server_stream_bytes") == sum(number * 1009 for number in range(300))
 
 
+def test_bytes_are_whole_where_frames_are_lost(lossy: Line, tmp_path: Path) -> None:
+    """On either side of the bridge: what it sees for the first time may be a retransmission, or come in disorder."""
+    streams = tmp_path / "streams"
+    bridge = Aiomos(
+        lossy.middle, tmp_path, "flowlog", "dump", "--bridge", "eth0", "eth1", "--set", f"directory={streams}"
+    )
+    serve(lossy.server, 7, echo)
+    sent = {}
+    for size in (1_000, 100_000, 300_000):
+        connection = lossy.client.connect(lossy.server.address, 7)
+        sent[connection.getsockname()[1]] = content(size)
+        assert exchange(connection, content(size)) == content(size)
+    records = bridge.stop().records
+    assert {record["client_port"]: record["client_stream_bytes"] for record in records} == {
+        port: len(data) for port, data in sent.items()
+    }
+    assert sum(record[f"{side}_retransmits"] for record in records for side in ("client", "server")) > 0
+    for port, data in sent.items():
+        (client,) = streams.glob(f"{lossy.client.address}.{port}-*.client")
+        assert client.read_bytes() == client.with_suffix(".server").read_bytes() == data
+
+
 @pytest.mark.usefixtures("bridge")
 def test_iperf3_runs_both_ways(in_line: Line) -> None:
     start_iperf3(in_line.server)

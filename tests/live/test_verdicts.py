@@ -257,7 +257,7 @@ def test_replaced_both_ways_at_once(in_line: Line, app: App, change: Callable[[b
 def test_replaced_bytes_survive_loss(lossy: Line, app: App, change: Callable[[bytes], bytes]) -> None:
     """Segments are lost before and behind the middle, sent again in other pieces, and acknowledged selectively."""
     replacing(app, change)
-    body = noise(500_000)
+    body = noise(250_000)
     serve(lossy.server, 80, answer_http(body))
     Middlebox(lossy.middle, app)
     assert curl(lossy.client, "--http1.0", f"http://{lossy.server.address}/") == change(body)

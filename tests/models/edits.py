@@ -1,9 +1,9 @@
 """A sender, an app that edits between, and a receiver, over wires that lose, reorder and repeat: in plain Python.
 
-The model knows the stream and the edits by stream offsets. Whatever is sent, resent, lost or repeated, these hold, and
-`Scene` asserts them as it goes: the receiver never gets two different bytes for one sequence number; the sender is never told
-more than the receiver has, nor given more window; nothing is acknowledged that was not sent. At the end the receiver has the
-edited stream, and the sender sees all of it acknowledged.
+The model knows the stream and the edits by stream offsets. Whatever is sent, resent, lost or repeated, these hold,
+and `Scene` asserts them as it goes: the receiver never gets two different bytes for one sequence number; the sender
+is never told more than the receiver has, nor given more window; nothing is acknowledged that was not sent. At the end
+the receiver has the edited stream, and the sender sees all of it acknowledged.
 """
 
 from __future__ import annotations
@@ -246,7 +246,8 @@ class Scene:
         if result == "noted":
             assert new < end
             known = self.model.edited(start, new)
-            assert known is not None and (prefix + data)[: len(known)] == known
+            assert known is not None
+            assert (prefix + data)[: len(known)] == known
             self.model.edits.append((new, end, (prefix + data)[len(known) :]))
             self.seen_nxt = end
         elif result == "seen":

@@ -13,7 +13,7 @@ from aiomos.tcp.rewriting cimport (
     Quote, Rewrite, echo_id, quote_read, quote_rewrite, rewrite_ack, rewrite_begin, rewrite_dport, rewrite_dst,
     rewrite_echo_id, rewrite_eth_dst, rewrite_eth_src, rewrite_flags, rewrite_mss, rewrite_sack, rewrite_seq,
     rewrite_sport, rewrite_src, rewrite_timestamps, rewrite_tos, rewrite_ttl, rewrite_urgent, rewrite_window)
-from aiomos.tcp.wire cimport Address, DecodeOptions, Packet, decode_frame
+from aiomos.tcp.wire cimport WIRE_TCP, Address, DecodeOptions, Packet, decode_frame
 from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 
 from ipaddress import ip_address
@@ -118,6 +118,7 @@ cdef class Writable:
     def decoded(self):
         """What the decoded packet says now."""
         cdef const Packet* packet = &self.packet
+        blocks = packet.sack_count if self.kind == WIRE_TCP else 0
         return {
             "src": ip_address(address_text(packet.src, packet.ip_version)).packed,
             "dst": ip_address(address_text(packet.dst, packet.ip_version)).packed,
@@ -125,7 +126,7 @@ cdef class Writable:
             "seq": packet.seq, "ack": packet.ack, "flags": packet.flags, "window": packet.window,
             "urgent": packet.urgent, "mss": packet.mss, "tsval": packet.tsval, "tsecr": packet.tsecr,
             "options": packet.options,
-            "sack": [(packet.sack[2 * i], packet.sack[2 * i + 1]) for i in range(packet.sack_count)],
+            "sack": [(packet.sack[2 * i], packet.sack[2 * i + 1]) for i in range(blocks)],
         }
 
     def echo_id(self):

@@ -29,7 +29,9 @@ class Flood:
         st.tuples(
             st.just("replace"), numbers, st.binary(max_size=40), st.binary(max_size=600), st.integers(0, 63)
         ),
-        st.tuples(st.just("send"), numbers, st.binary(max_size=40), st.integers(0, 511), st.integers(0, 65535)),
+        st.tuples(
+            st.just("send"), numbers, st.binary(max_size=40), st.integers(0, 511), st.integers(0, 65535)
+        ),
         st.tuples(
             st.just("acknowledge"),
             numbers,

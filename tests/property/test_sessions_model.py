@@ -51,7 +51,13 @@ class Model:
     def draw(self) -> Tuple:
         rng = self.rng
         hosts = [f"10.0.0.{i}" for i in range(1, 5)]
-        return (rng.choice(hosts), rng.randrange(40), rng.choice(hosts), rng.randrange(40), rng.choice([TCP, UDP]))
+        return (
+            rng.choice(hosts),
+            rng.randrange(40),
+            rng.choice(hosts),
+            rng.randrange(40),
+            rng.choice([TCP, UDP]),
+        )
 
     def insert(self) -> None:
         arrives, leaves = self.draw(), self.draw()
@@ -86,7 +92,12 @@ class Model:
         session.last = self.now
         session.packets[direction] += 1
         session.bytes[direction] += len(data) - 14
-        assert found == (session.index, direction, False, frame(reverse(session.arrives[1 - direction]), payload))
+        assert found == (
+            session.index,
+            direction,
+            False,
+            frame(reverse(session.arrives[1 - direction]), payload),
+        )
 
     def forget(self, session: Session) -> None:
         del self.sessions[session.index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def frame_of(data: bytes, linktype: int = 1, wirelen: int = 0) -> Frame:
 @pytest.mark.parametrize(("data", "linktype", "malformed"), NO_PACKETS.values(), ids=NO_PACKETS)
 def test_a_frame_without_a_packet_is_told_of(data: bytes, linktype: int, malformed: str | None) -> None:
     frames = [frame_of(data, linktype, 60)]
-    told = look(
+    told: list[Any] = look(
         frames,
         FRAME,
         lambda m: (m.flow, m.half, m.side, m.time, m.pkt.frame, m.pkt.malformed, m.event.packet),

@@ -26,6 +26,8 @@ COUNTERS = {
     **Engine(Settings(), bytes(16), print).statistics(),
     "transport.received": 100,
     "transport.dropped": 3,
+    "transport.unsent_too_long": 2,
+    "transport.eth0.dropped": 1,
     "handlers_ended.StreamGap": 2,
     "handler_errors": 1,
     "half_open": 4,
@@ -71,7 +73,9 @@ async def scraped(exporter: Exporter, *snapshots: Snapshot) -> dict[tuple[str, .
 async def test_a_scrape_gives_the_values_of_the_moment(exporter: Exporter) -> None:
     got = await scraped(exporter, ONE)
     assert got["aiomos_drops_total", "kernel", "0"] == 3
+    assert got["aiomos_drops_total", "unsent_too_long", "0"] == 2
     assert got["aiomos_transport_total", "received", "0"] == 100
+    assert got["aiomos_interface_total", "dropped", "eth0", "0"] == 1
     assert got["aiomos_handlers_ended_total", "StreamGap", "0"] == 2
     assert got["aiomos_app_callback_seconds_total", "watch", "0"] == 0.5
     assert got["aiomos_app_flows", "watch", "0"] == 9

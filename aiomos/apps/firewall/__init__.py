@@ -175,9 +175,9 @@ class Firewall:
             flow.ctx = rule.name
             self._accept(rule, flow, question, state)
 
-    def judge_error(self, pkt: "Packet", event: "Occurrence") -> None:
-        """Judge a segment that its receiver would not believe."""
-        if event.kind in REFUSED and pkt is not None:
+    def judge_error(self, pkt: "Packet", flow: "Flow", event: "Occurrence") -> None:
+        """Judge a segment that its receiver would not believe, of a connection that was accepted."""
+        if event.kind in REFUSED and isinstance(flow.ctx, str):
             self._decide(pkt, ask(pkt), INVALID)
 
     def judge_orphan(self, pkt: "Packet") -> None:

@@ -132,9 +132,7 @@ def answer_in(body: bytes, ethertype: int) -> bytes:
 def test_labels_and_tags_stay() -> None:
     reset = packet(tcp(flags="RA", ack=1, sport=80, dport=1234, src=B4, dst=A4, window=0), 6, B4, A4)
     frame = ethernet(mpls(packet(tcp(), 6)), ethertype=0x8847, vlan=[3, 4])
-    assert probe.Writable(frame).reset() == ethernet(
-        mpls(reset), src=B, dst=A, ethertype=0x8847, vlan=[3, 4]
-    )
+    assert probe.Writable(frame).reset() == ethernet(mpls(reset), src=B, dst=A, ethertype=0x8847, vlan=[3, 4])
 
 
 def test_an_802_3_frame_states_the_new_length() -> None:
@@ -231,9 +229,7 @@ def test_cuts_have_their_own_numbers() -> None:
     payload = bytes(range(200))
     model = tcp_frame(seq=1, flags="PA", payload=b"x", options=timestamps(1, 2), ip_id=0xFFFF)
     cut = probe.Writable(model).cut(payload, 100, 50, SEQ, 0x110, 3, 2)
-    segment = tcp(
-        payload[100:150], seq=SEQ, flags="A", options=timestamps(1, 2), urgent=3, accurate_ecn=True
-    )
+    segment = tcp(payload[100:150], seq=SEQ, flags="A", options=timestamps(1, 2), urgent=3, accurate_ecn=True)
     assert cut == ethernet(ipv4(segment, ip_id=1))
 
 

@@ -29,7 +29,9 @@ class Half:
         plan: dict[str, Any] = self.native.send(at(offset), payload, flags, **more)
         return plan
 
-    def send(self, offset: int, payload: bytes = b"", flags: int = ACK, **more: Any) -> list[tuple[int, bytes]]:
+    def send(
+        self, offset: int, payload: bytes = b"", flags: int = ACK, **more: Any
+    ) -> list[tuple[int, bytes]]:
         segments = self.plan(offset, payload, flags, **more)["segments"]
         return [((seq - ISN) % 2**32, data) for seq, _, _, data in segments]
 

@@ -16,9 +16,7 @@ FORTH, BACK = 0, 1
 
 def udp_frame(src: str, sport: int, dst: str, dport: int, payload: bytes = b"data", ttl: int = 64) -> bytes:
     return ethernet(
-        ipv4(
-            udp(payload, src=src, dst=dst, sport=sport, dport=dport), src=src, dst=dst, proto=UDP, ttl=ttl
-        )
+        ipv4(udp(payload, src=src, dst=dst, sport=sport, dport=dport), src=src, dst=dst, proto=UDP, ttl=ttl)
     )
 
 

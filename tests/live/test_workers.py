@@ -1,0 +1,89 @@
+"""Workers that share live traffic: each flow whole at one of them, and none lost with a worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.live.conftest import Line
+from tests.live.network import Host
+from tests.live.programs import Aiomos, echo, exchange, serve, until
+
+CONNECTIONS = 24
+DATA = bytes(range(256)) * 40
+
+
+def talk(client: Host, server: Host) -> set[int]:
+    """Open connections one after the other; return their client ports."""
+    ports = set()
+    for _ in range(CONNECTIONS):
+        connection = client.connect(server.address, 7)
+        ports.add(connection.getsockname()[1])
+        assert exchange(connection, DATA) == DATA
+    return ports
+
+
+def whole(records: Iterable[dict[str, Any]], ports: set[int]) -> set[int]:
+    """Client ports, among these, of the flows that were seen from end to end."""
+    return {
+        record["client_port"]
+        for record in records
+        if record.get("client_port") in ports
+        and record["client_stream_bytes"] == record["server_stream_bytes"] == len(DATA)
+        and record["client_lost"] == record["server_lost"] == 0
+    }
+
+
+def start(line: Line, directory: Path, *arguments: str) -> Aiomos:
+    """Start two workers, and wait for both."""
+    at_once = ("--setting", "timeouts.time_wait=0")  # a flow is written as soon as it has ended
+    aiomos = Aiomos(line.middle, directory, "flowlog", "--workers", "2", *at_once, *arguments)
+    wait_for_workers(aiomos, 2)
+    return aiomos
+
+
+def wait_for_workers(aiomos: Aiomos, count: int) -> None:
+    """Wait until workers have been ready so often."""
+    until(
+        f"{count} workers are ready",
+        lambda: sum(record["event"] == "ready" for record in aiomos.log) >= count,
+    )
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--iface", "eth0"), ("--bridge", "eth0", "eth1")], ids=["watch", "bridge"]
+)
+def test_both_directions_of_a_flow_come_to_one_worker(
+    arguments: tuple[str, ...], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    line: Line = request.getfixturevalue("watched" if arguments[0] == "--iface" else "in_line")
+    serve(line.server, 7, echo)
+    aiomos = start(line, tmp_path / "run", *arguments)
+    ports = talk(line.client, line.server)
+    until("all flows are written, whole", lambda: whole(aiomos.records, ports) == ports)
+    ended = aiomos.stop()
+    assert ended.status == 0
+    assert len([record for record in ended.records if record["server_port"] == 7]) == len(ports)
+
+
+def test_what_comes_while_a_worker_is_dead_waits_for_the_next(watched: Line, tmp_path: Path) -> None:
+    serve(watched.server, 7, echo)
+    aiomos = start(watched, tmp_path / "run", "--iface", "eth0")
+    for victim in children(aiomos.process.pid):
+        os.kill(victim, signal.SIGKILL)
+    ports = talk(watched.client, watched.server)
+    wait_for_workers(aiomos, 4)
+    ports |= talk(watched.client, watched.server)
+    until("all flows are written, whole", lambda: whole(aiomos.records, ports) == ports)
+    ended = aiomos.stop()
+    assert ended.status == 0
+    assert sum(record["event"] == "worker_died" for record in ended.log) == 2

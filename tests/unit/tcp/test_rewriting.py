@@ -1,0 +1,145 @@
+"""What can be set in which packet, and what refuses."""
+
+import struct
+
+import pytest
+
+from aiomos.testing.packets import (
+    checksum,
+    ethernet,
+    fragment_ipv4,
+    ipv4,
+    ipv6,
+    ipv6_fragment,
+    mss,
+    pseudo_header,
+    tcp,
+    tcp_frame,
+    udp,
+    vlan,
+)
+
+probe = pytest.importorskip("tests.native._probe_rewriting", reason="needs the native test probes")
+wire = pytest.importorskip("tests.native._probe_wire", reason="needs the native test probes")
+
+IP = {"ttl": 5, "tos": 6}
+ADDRESSES = {"src": "192.0.2.1", "dst": "192.0.2.2"}
+PORTS = {"sport": 1, "dport": 2}
+NUMBERS = {"seq": 1, "ack": 2, "flags": 3, "window": 4, "urgent": 5}
+OPTIONS = {"mss": 1000, "timestamps": (1, 2), "sack": []}
+MAC = {"eth_src": "02:00:00:00:00:0a", "eth_dst": "02:00:00:00:00:0b"}
+ALL = IP | ADDRESSES | PORTS | NUMBERS | OPTIONS | MAC | {"echo_id": 6}
+ECHO = struct.pack("!BBHHH", 8, 0, 0, 7, 1)
+ARP = ethernet(bytes(28), ethertype=0x0806)
+
+CASES = {
+    "TCP": (tcp_frame(), IP | ADDRESSES | PORTS | NUMBERS | MAC),
+    "TCP with MSS": (tcp_frame(options=mss(9)), IP | ADDRESSES | PORTS | NUMBERS | MAC | {"mss": 1}),
+    "UDP": (ethernet(ipv4(udp(), proto=17)), IP | ADDRESSES | PORTS | MAC),
+    "echo": (ethernet(ipv4(ECHO, proto=1)), IP | ADDRESSES | MAC | {"echo_id": 6}),
+    "cut echo": (ethernet(ipv4(ECHO[:7], proto=1)), IP | ADDRESSES | MAC),
+    "other ICMP": (ethernet(ipv4(b"\x09" + ECHO[1:], proto=1)), IP | ADDRESSES | MAC),
+    "GRE": (ethernet(ipv4(bytes(8), proto=47)), IP | ADDRESSES | MAC),
+    "nothing in IP": (ethernet(ipv4(b"", proto=17)), IP | ADDRESSES | MAC),
+    "first fragment": (ethernet(fragment_ipv4(ipv4(tcp(bytes(99))), 48)[0]), IP | MAC),
+    "later fragment": (ethernet(fragment_ipv4(ipv4(tcp(bytes(99))), 48)[1]), IP | MAC),
+    "IPv6 fragment": (ethernet(ipv6(ipv6_fragment(bytes(9), offset=8), proto=44)), IP | MAC),
+    "IPv6": (ethernet(ipv6(tcp())), IP | PORTS | NUMBERS | MAC),
+    "ARP": (ARP, MAC),
+    "broken TCP": (ethernet(ipv4(bytes(20))), MAC),
+    "broken IP": (ethernet(b"\x45"), MAC),
+    "too short for Ethernet": (bytes(13), {}),
+}
+
+
+@pytest.mark.parametrize("case", sorted(CASES))
+def test_a_field_is_set_where_it_is(case: str) -> None:
+    frame, can = CASES[case]
+    for name, value in ALL.items():
+        packet = probe.Writable(frame)
+        assert packet.set(name, value) == (name in can), name
+        assert name in can or packet.frame == frame, name
+
+
+def test_raw_packets_have_no_mac() -> None:
+    packet = probe.Writable(ipv4(tcp()), 101)
+    assert not packet.set("eth_src", MAC["eth_src"])
+    assert packet.set("sport", 5)
+    assert packet.frame == ipv4(tcp(sport=5))
+
+
+def test_the_checksum_of_a_super_segment_stays_partial() -> None:
+    """Too long for the length field, whose place holds 0; the sum is that of the pseudo-header, as before."""
+
+    def frame(src: str, sport: int) -> bytes:
+        segment = tcp(bytes(70_000), src=src, sport=sport)
+        partial = 0xFFFF ^ checksum(pseudo_header(src, "10.0.0.2", 6, len(segment)))
+        return vlan(ethernet(ipv4(segment[:16] + struct.pack("!H", partial) + segment[18:], src=src)), 9)
+
+    packet = probe.Writable(frame("10.0.0.1", 1), partial=(38, 16))
+    assert packet.set("src", "203.0.113.200")
+    assert packet.set("sport", 60_000)
+    assert packet.frame == frame("203.0.113.200", 60_000)
+
+
+def test_a_checksum_of_somebody_else_s_is_not_partial() -> None:
+    """The offload names another place, as within a tunnel."""
+    packet = probe.Writable(tcp_frame(), partial=(60, 16))
+    assert packet.set("sport", 7)
+    assert packet.frame == tcp_frame(sport=7)
+
+
+def test_a_udp_sum_of_zero_is_written_as_ones() -> None:
+    """RFC 768; found by search, since one port in 65536 makes it."""
+    sums = {}
+    packet = probe.Writable(ethernet(ipv4(udp(b"x"), proto=17)))
+    for port in range(65536):
+        packet.set("sport", port)
+        sums[packet.frame[40:42]] = port
+    assert b"\0\0" not in sums
+    assert len(sums) == 65535
+    packet.set("sport", sums[b"\xff\xff"])
+    assert packet.frame == ethernet(ipv4(udp(b"x", sport=sums[b"\xff\xff"]), proto=17))
+    assert wire.decode(packet.frame)["kind"] == "udp"
+
+
+@pytest.mark.parametrize("kind", [3, 4, 5, 11, 12])
+def test_icmp_errors_quote(kind: int) -> None:
+    body = struct.pack("!BBHI", kind, 0, 0, 0) + ipv4(udp(), proto=17)
+    packet = probe.Writable(ethernet(ipv4(body, proto=1)))
+    assert packet.quote() == ("10.0.0.1", "10.0.0.2", 1234, 53, 17)
+    assert packet.echo_id() is None
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        ipv4(udp(), proto=17)[:27],
+        ipv4(udp(), proto=47),
+        ipv4(b"\x03" + ECHO[1:], proto=1),
+        ipv4(udp(), proto=17, fragment_offset=8),
+        ipv6(udp(src="::1", dst="::2"), proto=17, src="::1", dst="::2"),
+        b"",
+    ],
+)
+def test_what_cannot_be_told_is_no_quote(quoted: bytes) -> None:
+    body = struct.pack("!BBHI", 3, 0, 0, 0) + quoted
+    assert probe.Writable(ethernet(ipv4(body, proto=1))).quote() is None
+
+
+def test_a_quoted_first_fragment_is_told() -> None:
+    quoted = ipv4(udp(bytes(99)), proto=17, more_fragments=True)[:28]
+    body = struct.pack("!BBHI", 11, 1, 0, 0) + quoted
+    assert probe.Writable(ethernet(ipv4(body, proto=1))).quote() == ("10.0.0.1", "10.0.0.2", 1234, 53, 17)
+
+
+def test_blocks_that_are_gone_leave_no_trace() -> None:
+    options = b"\x01\x01\x05\x12" + struct.pack("!IIII", 1, 2, 3, 4)
+    packet = probe.Writable(tcp_frame(flags="A", options=options))
+    assert not packet.set("sack", [(1, 2), (3, 4), (5, 6)])
+    assert packet.set("sack", [(7, 8)])
+    one = b"\x01\x01\x05\x0a" + struct.pack("!II", 7, 8) + b"\x01" * 8
+    assert packet.frame == tcp_frame(flags="A", options=one)
+    assert packet.set("sack", [])
+    assert packet.frame == tcp_frame(flags="A", options=b"\x01" * 20)
+    assert not packet.set("sack", [])
