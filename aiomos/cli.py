@@ -161,6 +161,27 @@ def main() -> None:
     help="Listen for aiomos ctl at this UNIX socket; then the run may begin without apps.",
 )
 @click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="Share the flows out among so many processes, each on a processor of its own.",
+)
+@click.option(
+    "--watchdog",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=30,
+    show_default=True,
+    help="Replace a worker that is stuck for so long, with live traffic; 0: never.",
+)
+@click.option(
+    "--metrics",
+    metavar="[HOST]:PORT",
+    help="Answer Prometheus there; :9187 is that port of all addresses of this host.",
+)
+@click.option(
     "--loop",
     type=click.Choice(["uvloop", "asyncio"]),
     default="uvloop",
@@ -200,6 +221,9 @@ def run(
     checksums: str | None,
     decapsulate: bool,
     control: str | None,
+    workers: int,
+    watchdog: float,
+    metrics: str | None,
     loop: Literal["uvloop", "asyncio"],
     progress: bool | None,
     log_format: Any,
@@ -218,6 +242,8 @@ def run(
         raise click.UsageError("name an APP; only with --control can apps come later")
     if captures.count("-") > 1:
         raise click.UsageError("standard input (-) can be read only once")
+    if workers > 1 and "-" in captures:
+        raise click.UsageError("--workers: each worker reads the captures, so none can be standard input (-)")
     wire = _wire(interfaces, bridge, tap, busy_poll)
     if (wire is None) == (not captures):
         raise click.UsageError("say where frames come from: --pcap, --iface, --bridge or --tap, one of them")
@@ -230,7 +256,24 @@ def run(
     )
     logging.configure(log_format, log_level)
     apps = _load(names)
-    _configure(apps, options)
+    chosen = _configure(apps, options)
+    if workers > 1:
+        from aiomos.workers.plan import AppPlan, Plan
+        from aiomos.workers.supervisor import run_workers
+
+        plan = Plan(
+            workers=workers,
+            apps=tuple(AppPlan(name, tuple(chosen[app])) for name, app in zip(names, apps, strict=True)),
+            captures=captures,
+            wire=wire,
+            settings=engine_settings,
+            loop=loop,
+            log_format=log_format,
+            log_level=log_level,
+            watchdog=watchdog if wire is not None else 0,
+        )
+        _tell(run_workers(plan, control=control, metrics=metrics), verbose)
+        return
     if progress is None:
         progress = wire is None and sys.stderr.isatty() and _size(captures) >= WORTH_PROGRESS
     with _progress(progress) as advance:
@@ -242,7 +285,13 @@ def run(
             loop=loop,
             progress=advance,
             control=control,
+            metrics=metrics,
         )
+    _tell(report, verbose)
+
+
+def _tell(report: "Report", verbose: bool) -> None:
+    """Show the closing summary, if it is wanted."""
     sys.stdout.flush()  # here, where a closed pipe is still handled
     if verbose or sys.stderr.isatty():
         click.echo(_summary(report), err=True)
@@ -371,6 +420,31 @@ def stats(client: "ControlClient", as_json: bool) -> None:
         terminal.show_counters(**counters)
 
 
+@main.command()
+@click.argument("interfaces", metavar="[IFACE]...", nargs=-1)
+@json_option
+@traceback_option
+@click.pass_context
+def doctor(ctx: click.Context, interfaces: tuple[str, ...], as_json: bool) -> None:
+    """Look at this machine and its interfaces: whether they are fit for live traffic, and what to change.
+
+    Without an IFACE, all interfaces that are up are looked at. The exit status is 1 if anything fails.
+    """
+    import attrs
+
+    from aiomos import terminal
+    from aiomos.doctor import examine, read_interfaces, read_machine
+
+    findings = examine(read_machine(), read_interfaces(interfaces))
+    if as_json:
+        for finding in findings:
+            click.echo(_json(attrs.asdict(finding)))
+    else:
+        terminal.show_findings(findings)
+    if any(finding.verdict == "fail" for finding in findings):
+        ctx.exit(1)
+
+
 def _json(value: object) -> bytes:
     import orjson
 
@@ -404,8 +478,8 @@ def _wire(
     return InLine(*bridge, busy_poll) if bridge is not None else TapDevice(str(tap))
 
 
-def _configure(apps: "Sequence[App]", pairs: Sequence[str]) -> None:
-    """Give each app the options meant for it."""
+def _configure(apps: "Sequence[App]", pairs: Sequence[str]) -> "dict[App, list[str]]":
+    """Give each app the options meant for it, and return them."""
     from aiomos.options import split_pair
 
     chosen: dict[App, list[str]] = {app: [] for app in apps}
@@ -416,6 +490,7 @@ def _configure(apps: "Sequence[App]", pairs: Sequence[str]) -> None:
             chosen[app].append(f"{rest if named else name}={value}")
     for app in apps:
         app.configure(chosen[app])
+    return chosen
 
 
 def _takers(apps: "Sequence[App]", option: str) -> "Sequence[App]":

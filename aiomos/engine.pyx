@@ -76,6 +76,7 @@ from aiomos.tcp.monitor cimport (
     SYN_DOUBTED,
     monitor_segment,
 )
+from aiomos.tcp.pieces cimport LARGE_BLOCK, SMALL_BLOCK
 from aiomos.tcp.pool cimport pool_at, pool_take
 from aiomos.tcp.reassembly cimport (
     BASED,
@@ -117,6 +118,7 @@ from aiomos.transport.source cimport FrameSource
 from aiomos.transport.transport cimport Transport
 from aiomos.ude.machine cimport Program
 from aiomos.ude.rules cimport (
+    ANY_SET,
     MAX_RULES,
     MAX_SETS,
     Need,
@@ -432,6 +434,7 @@ cdef class Engine(Hooks):
                     done += 1
                     self.end_flow(self.remaining[self.remaining_count], REASON_END_OF_CAPTURE)
             self.deliver()
+            self.tell_sessions()
         finally:
             self.busy = False
         self.raise_fatal()
@@ -491,8 +494,9 @@ cdef class Engine(Hooks):
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """A frame's way through in line: in, past everybody, and out again."""
         self.outlet.take_in(frame, &decoded.packet, decoded.kind)
-        if decoded.kind == WIRE_FRAGMENT and not self.collect(decoded):
-            return 0                               # it leaves with the others of its packet
+        if decoded.kind == WIRE_FRAGMENT and not self.outlet.is_in_tunnel() and not self.collect(decoded):
+            self.outlet.hold()                     # it leaves with the others of its packet
+            return 0
         if self.outlet.enter_session():
             self.look_up(decoded)
         elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
@@ -654,11 +658,14 @@ cdef class Engine(Hooks):
             self.raise_sender(flow, side, packet, &before)
             if self.outlet.dropped:
                 self.unsee(flow, side, &before)
+            if self.outlet.dropped or flow.flags & DROPPED:
                 return 0
         if outcome & (JOINED | RESTARTED):
             before_nxt = packet.seq
         if watched & MERGE_EVENTS and flow.halves[0].track:
             self.raise_merge(flow, side, packet, outcome, before_nxt)
+            if flow.flags & DROPPED:               # its streams have ended
+                return 0
         if flow.halves[0].track:
             self.follow_bytes(flow, side, packet, outcome, before_nxt)
         if watched == 1 << SLOT_PKT:
@@ -1039,8 +1046,8 @@ cdef class Engine(Hooks):
             self.raise_event(SLOT_TEARDOWN, flow, 0, NULL)
         else:                                      # a SYN-ACK whose SYN never came, and what followed it
             self.orphans += flow.halves[0].packets + flow.halves[1].packets
-        if flow.hold or flow.flags & (SIGNALLED | TO_CONNECT):
-            self.signal(flow)
+        if flow.hold or flow.flags & (SIGNALLED | TO_CONNECT) or flow == self.outlet.flow:
+            self.signal(flow)                      # its last segment is yet to leave, perhaps in other numbers
         else:
             self.release(flow)
         return 0
@@ -1071,29 +1078,51 @@ cdef class Engine(Hooks):
                 yield view
             index += 1
 
-    def count_flows(self, Account account not None):
-        """How many flows an app watches now."""
-        cdef uint32_t index, count = 0
+    def count_flows(self, accounts):
+        """How many flows each of several apps watches now; one walk through the table for all of them.
+
+        Args:
+            accounts: Of the apps.
+
+        Returns:
+            As many numbers.
+        """
+        cdef uint32_t by_set[MAX_SETS]
+        cdef uint32_t index
+        cdef uint64_t rules
+        cdef const FlowRecord* flow
+        cdef Account account
+        cdef list odd = []                         # sets for which the table has no room
+        memset(by_set, 0, sizeof(by_set))
         for index in range(1, self.flows.pool.high_water + 1):
-            if in_table(flow_at(&self.flows, index)) and rules_watching(
-                    &self.rules, flow_at(&self.flows, index)) & account.rules:
-                count += 1
-        return count
+            flow = flow_at(&self.flows, index)
+            if in_table(flow):
+                if flow.watchers != ANY_SET:
+                    by_set[flow.watchers] += 1
+                else:
+                    odd.append(rules_watching(&self.rules, flow))
+        counts = []
+        for account in accounts:
+            rules = account.rules
+            counts.append(sum([by_set[index] for index in range(self.rules.set_count)
+                               if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
+        return counts
 
     def statistics(self):
         """Counters by name.
 
         Returns:
             ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
-            believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``evicted``, ``released_early``
-            (closed flows that made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked),
+            believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``half_open`` and ``closed`` of those,
+            ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
-            ``defrag.*``; ``held.*``, records in use.
+            ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """
         counters = {"frames": self.frames}
         counters.update({name: self.kinds[i] for i, name in enumerate(KIND_NAMES)})
         counters.update({
-            "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count, "evicted": self.evicted,
+            "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count,
+            "half_open": self.flows.half_open.count, "closed": self.flows.closed.count, "evicted": self.evicted,
             "released_early": self.released_early, "orphans": self.orphans, "unwatched": self.unwatched,
             "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
             "conflicts": self.streams.conflicts,
@@ -1101,7 +1130,9 @@ cdef class Engine(Hooks):
             "held.pieces": self.streams.store.pieces.in_use, "held.parts": self.streams.parts.in_use,
             "held.blocks": self.streams.store.small.in_use + self.streams.store.large.in_use,
             "held.kept": self.streams.kept_small.in_use + self.streams.kept_large.in_use,
-            "kept_dropped": self.streams.kept_dropped})
+            "held_bytes": (self.streams.store.small.in_use * <uint64_t> SMALL_BLOCK
+                           + self.streams.store.large.in_use * <uint64_t> LARGE_BLOCK),
+            "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})

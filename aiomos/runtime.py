@@ -14,7 +14,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import TracebackType, coroutine
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import attrs
 
+from aiomos import snapshot
 from aiomos.app import (
     App,
     Callback,
@@ -61,6 +62,8 @@ from aiomos.ude.parameters import place
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
+
+    from aiomos.metrics import Exporter
 
 Progress = Callable[[int, int | None, int], None]
 """Called now and then with bytes read, bytes in all (None for a pipe), frames."""
@@ -352,6 +355,8 @@ class Runtime:
         if self.transport is None:
             raise NotInLineError("there is no wire to send to: frames come from a capture")
         index = self.interfaces.index(interface) if isinstance(interface, str) else interface
+        if not 0 <= index < len(self.interfaces):
+            raise ValueError(f"no interface {index}: there are {len(self.interfaces)}")
         self.engine.send(frame, index, self.transport.interfaces[index].linktype)
 
     def flows(self) -> Iterator[Flow]:
@@ -366,9 +371,10 @@ class Runtime:
             ``handler_seconds`` spent in them (both estimated from one in 64), ``bytes`` handed to its streams,
             ``errors`` raised, ``gap_bytes`` it did not read in time.
         """
+        watched = self.engine.count_flows([each.account for each in self._attachments.values()])
         return {
             app: {
-                "flows": self.engine.count_flows(attachment.account),
+                "flows": flows,
                 "callbacks": attachment.account.callbacks,
                 "callback_seconds": attachment.account.seconds,
                 "handlers": len(attachment.handlers),
@@ -377,7 +383,7 @@ class Runtime:
                 "errors": attachment.account.errors + attachment.errors,
                 "gap_bytes": attachment.pressure.overflow_bytes,
             }
-            for app, attachment in self._attachments.items()
+            for (app, attachment), flows in zip(self._attachments.items(), watched, strict=True)
         }
 
     def add_handler(self, registration: MonitorRegistration) -> None:
@@ -609,6 +615,7 @@ class Runtime:
         for pressure in self._pressures:
             counters["gap.unread"] += pressure.overflows
             counters["gap_bytes.unread"] += pressure.overflow_bytes
+        counters["unread_bytes"] = self.unread_bytes
         return counters | dict(self.errors)
 
     def _start_pump(self) -> None:
@@ -676,6 +683,7 @@ class Runtime:
     async def _read_virtual(self, transport: Transport) -> None:
         """Process frames at the pace of a simulation: its time stands still while handlers run."""
         engine = self.engine
+        self._flush()
         while not self._stopped:
             if transport.read_batch():
                 engine.feed(transport)
@@ -797,6 +805,7 @@ class Runtime:
         try:
             for app in reversed(self.apps):
                 await self.detach(app)
+            self._flush()
         finally:
             self.source.close()
 
@@ -822,6 +831,7 @@ async def serve(
     settings: Settings | None = None,
     progress: Progress | None = None,
     control: str | os.PathLike[str] | socket.socket | None = None,
+    metrics: str | None = None,
     shard: tuple[int, int] = (0, 1),
     started: Callable[[Runtime], object] | None = None,
 ) -> Report:
@@ -839,6 +849,7 @@ async def serve(
         progress: Called now and then while frames are read.
         control: Path of a socket by which apps are attached and detached meanwhile (`aiomos.control`), or one that
             listens already.
+        metrics: Address at which to answer Prometheus: ``HOST:PORT``, or ``:PORT`` (`aiomos.metrics`).
         shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
         started: Called once the apps are attached, before the first frame.
 
@@ -851,11 +862,14 @@ async def serve(
     with (
         nullcontext(control)
         if control is None or isinstance(control, socket.socket)
-        else bound(control) as listener
+        else bound(control) as listener,
+        _exporter(metrics) as exporter,
     ):
         async with Runtime(
             pcap=pcap, source=source, transport=transport, settings=settings, progress=progress, shard=shard
         ) as runtime:
+            if exporter is not None:
+                exporter.read_from(partial(snapshot.take_all, runtime, runtime.settings.budgets))
             for app in apps:
                 await runtime.attach(app)
             if started is not None:
@@ -866,7 +880,7 @@ async def serve(
 async def _run(runtime: Runtime, listener: socket.socket | None) -> Report:
     """Run to the end, controlled by who is at the other end of the socket, and by signals."""
     async with answering(listener, runtime) if listener is not None else nullcontext():
-        with _ended_by_signals(runtime):
+        with _ended_by_signals(runtime), _shown_on_signal(runtime):
             try:
                 return await runtime.run()
             except asyncio.CancelledError:
@@ -877,12 +891,27 @@ async def _run(runtime: Runtime, listener: socket.socket | None) -> Report:
 async def _readable(descriptor: int) -> None:
     """Wait until a descriptor has something to read, or has come to its end."""
     loop = asyncio.get_running_loop()
-    ready = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+    ready = asyncio.Event()
+    loop.add_reader(descriptor, ready.set)
     try:
-        await ready
+        await ready.wait()
     finally:
         loop.remove_reader(descriptor)
+
+
+def _exporter(address: str | None) -> "AbstractContextManager[Exporter | None]":
+    if address is None:
+        return nullcontext()
+    from aiomos.metrics import Exporter  # with prometheus-client, whose import takes its time
+
+    return Exporter(address)
+
+
+def _shown_on_signal(runtime: Runtime) -> AbstractContextManager[None]:
+    """Have SIGUSR1 show the state, where signals can be handled."""
+    if threading.current_thread() is not threading.main_thread():
+        return nullcontext()
+    return snapshot.shown_on_signal(partial(snapshot.take, runtime, runtime.settings.budgets))
 
 
 @contextmanager
@@ -946,6 +975,7 @@ def run(
     loop: Literal["uvloop", "asyncio"] = "uvloop",
     progress: Progress | None = None,
     control: str | os.PathLike[str] | None = None,
+    metrics: str | None = None,
 ) -> Report:
     """Run apps to the end in an event loop of their own; `serve` for programs that have one.
 
@@ -958,6 +988,7 @@ def run(
         loop: The event loop: ``uvloop``, or Python's own ``asyncio``.
         progress: Called now and then while frames are read.
         control: As in `serve`.
+        metrics: As in `serve`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; apps have given the results so far.
@@ -970,6 +1001,7 @@ def run(
         settings=settings,
         progress=progress,
         control=control,
+        metrics=metrics,
     )
     with patient_collector(), asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         return runner.run(main)

@@ -205,6 +205,7 @@ class Pieces:
 
     path = "-"
     size = None
+    pipe = None
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self.position = 0

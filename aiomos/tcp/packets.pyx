@@ -452,6 +452,7 @@ cdef class Packet:
     def out_interface(self):
         """Name of the interface it is to leave by; None if it goes nowhere, as where traffic is only watched."""
         cdef uint16_t interface
+        self.fresh()
         if self.outlet is None or not self.outlet.in_line or self.outlet.packet != self.p:
             return None
         interface = self.outlet.exit()
@@ -494,6 +495,7 @@ cdef class Packet:
             TypeError: no such field.
             ValueError: a value that cannot be, or a field that this packet does not have.
         """
+        self._dpkt = None
         self.verdicts().alter(self.p, fields)
 
     def replace(self, const uint8_t[::1] payload not None):
@@ -514,6 +516,7 @@ cdef class Packet:
             NotInLineError: the traffic is only watched.
             ValueError: it cannot carry a payload.
         """
+        self._dpkt = None
         return self.verdicts().replace(self.p, &payload[0] if payload.shape[0] else NULL, <size_t> payload.shape[0])
 
     def session(self, *, idle, transitory=None, src=None, dst=None, sport=None, dport=None, eth_src=None, eth_dst=None,

@@ -9,7 +9,7 @@ from aiomos.tcp.outlet cimport Outlet
 from aiomos.tcp.pool cimport Pool
 from aiomos.tcp.rewriting cimport Rewrite
 from aiomos.tcp.sessions cimport Session as SessionRecord
-from aiomos.tcp.sessions cimport SessionMatch, Sessions
+from aiomos.tcp.sessions cimport SessionMatch, Sessions, Tuple
 from aiomos.tcp.wire cimport DecodeOptions, Packet
 from aiomos.transport.frame cimport Frame
 
@@ -76,6 +76,8 @@ cdef class Verdicts(Outlet):
     cdef uint64_t resets
     cdef uint64_t refused              # packets that could not be passed on as they were to be
     cdef uint64_t refragmented
+    cdef uint64_t held                 # fragments that waited for others
+    cdef uint64_t nowhere              # frames of an interface that leads nowhere
 
     cdef void take_in(self, const Frame* frame, Packet* packet, int kind) noexcept nogil
     cdef int put_together(self, const uint8_t* data, size_t length, uint32_t most) noexcept nogil
@@ -83,12 +85,17 @@ cdef class Verdicts(Outlet):
     cdef void pass_session(self) noexcept nogil
     cdef void pass_on(self) noexcept nogil
     cdef uint16_t exit(self) noexcept nogil
-    cdef void pass_edited(self) noexcept nogil
+    cdef void hold(self) noexcept nogil
+    cdef void plan_edited(self, Plan* plan) noexcept nogil
+    cdef void pass_edited(self, const Plan* plan) noexcept nogil
     cdef void acknowledge(self, const Plan* plan) noexcept nogil
     cdef void send_plan(self, const Plan* plan) noexcept nogil
     cdef uint32_t segment_room(self) noexcept nogil
     cdef void pass_fragments(self) noexcept nogil
+    cdef void give_up(self) noexcept nogil
+    cdef bint is_in_tunnel(self) noexcept nogil
     cdef Rewrite* begin(self) noexcept nogil
+    cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil
     cdef bint originate(self, const uint8_t* data, size_t length, uint16_t interface, uint16_t linktype) noexcept nogil
     cdef Path* path(self, uint32_t number) noexcept nogil
@@ -116,7 +123,8 @@ cdef class Verdicts(Outlet):
                       bint turn_back) except -1
     cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, object transitory,
                        bint turn_back) except -1
-    cdef int link_session(self, uint32_t index, dict addresses, bint turn_back) except -1
+    cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1
+    cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1
     cdef void forget_match(self, uint32_t index) noexcept
     cdef void pass_time(self, int64_t now_ns) noexcept nogil
     cdef list take_ended(self)

@@ -25,6 +25,7 @@ from aiomos.tcp.building cimport (
     build_with_payload,
     link_of,
     link_turn,
+    link_write,
 )
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.edits cimport (
@@ -71,6 +72,7 @@ from aiomos.tcp.sessions cimport (
     SESSION_BAD,
     SESSION_BUDGET,
     SESSION_CONFLICT,
+    SESSION_ENDED,
     SESSION_MADE,
     Tuple,
     session_at,
@@ -104,6 +106,7 @@ from aiomos.errors import NotInLineError, SessionError
 cdef enum:
     DEFAULT_MSS = 536          # RFC 9293 section 3.7.1, of an end that has not said
     DEFAULT_TTL = 64
+    LONGEST_WINDOW = 1 << 30   # RFC 7323 section 2.3
     FRESH_PATH = 63            # a flow's path is noted anew with every packet whose number has these bits 0
 
 cdef tuple LARGEST = (("ttl", 0xFF), ("tos", 0xFF), ("sport", 0xFFFF), ("dport", 0xFFFF), ("seq", 0xFFFFFFFF),
@@ -150,7 +153,7 @@ cdef class Session:
     @property
     def open(self):
         """Whether its packets still pass."""
-        return self.verdicts is not None
+        return self.verdicts is not None and not self.record().flags & SESSION_ENDED
 
     @property
     def idle(self):
@@ -273,19 +276,29 @@ cdef class Verdicts(Outlet):
 
     cdef void pass_on(self) noexcept nogil:
         """Let the frame in hand leave, as what it has become."""
+        cdef Plan plan
+        cdef bint edited = (not self.dropped and self.flow != NULL
+                            and self.path(self.flow_number).edits[self.side] != 0)
+        if edited:                                 # first, since an ACK of it goes to where it came from
+            self.plan_edited(&plan)
         if not self.dropped and self.matched and self.match.direction == FORTH:
             self.pass_session()
         self.frame.interface = self.exit()
         if self.dropped:
             self.drops += 1
         elif self.frame.interface == NOWHERE:
-            pass
-        elif self.flow != NULL and self.path(self.flow_number).edits[self.side]:
-            self.pass_edited()
+            self.nowhere += 1
+        elif edited:
+            self.pass_edited(&plan)
         elif self.most:
             self.pass_fragments()
         else:
             self.pass_frame(&self.frame)
+        self.packet, self.flow = NULL, NULL
+
+    cdef void hold(self) noexcept nogil:
+        """The fragment in hand waits for the others of its packet."""
+        self.held += 1
         self.packet = NULL
 
     cdef uint16_t exit(self) noexcept nogil:
@@ -294,17 +307,17 @@ cdef class Verdicts(Outlet):
             return self.packet.interface
         return self.peers[self.packet.interface] if self.packet.interface < MOST_INTERFACES else NOWHERE
 
-    cdef void pass_edited(self) noexcept nogil:
-        """Let a segment of a half leave that was edited: in the receiver's numbers, with the bytes it is to have."""
-        cdef uint32_t index = self.path(self.flow_number).edits[self.side]
-        cdef Plan plan
-        edits_outgoing(&self.edits, index, self.packet, &plan)
+    cdef void plan_edited(self, Plan* plan) noexcept nogil:
+        """Say how a segment of a half leaves that was edited, and acknowledge what its receiver will not."""
+        edits_outgoing(&self.edits, self.path(self.flow_number).edits[self.side], self.packet, plan)
+        self.dropped = plan.drop
         if plan.own_ack:
-            self.acknowledge(&plan)
-        if plan.drop:
-            self.drops += 1
-        elif not plan.as_is:
-            self.send_plan(&plan)
+            self.acknowledge(plan)
+
+    cdef void pass_edited(self, const Plan* plan) noexcept nogil:
+        """Let it leave: in the receiver's numbers, with the bytes it is to have."""
+        if not plan.as_is:
+            self.send_plan(plan)
         else:
             if plan.seq != self.packet.seq:
                 rewrite_seq(self.begin(), plan.seq)
@@ -329,6 +342,7 @@ cdef class Verdicts(Outlet):
         cdef Frame frame = self.frame
         cdef Cut cut
         if payload == NULL:
+            self.give_up()
             return
         edits_copy(&self.edits, plan, self.packet, payload)
         memset(&cut, 0, sizeof(cut))
@@ -337,7 +351,7 @@ cdef class Verdicts(Outlet):
             out = self.take(room)
             frame.caplen = <uint32_t> build_cut(self.begin(), &cut, payload, out, room) if out != NULL else 0
             if not frame.caplen:
-                self.refused += 1
+                self.give_up()
                 return
             frame.data, frame.wirelen, frame.offload = out, frame.caplen, NULL
             self.pass_frame(&frame)
@@ -353,11 +367,14 @@ cdef class Verdicts(Outlet):
     cdef void pass_fragments(self) noexcept nogil:
         """Let a packet leave that came in fragments: in fragments no larger than those."""
         cdef Fragmenter fragmenter
+        cdef LinkHeader link
         cdef Frame frame = self.frame
         cdef uint8_t* out
         cdef size_t length = self.frame.caplen - self.link_len
-        if not fragmenter_begin(&fragmenter, self.frame.data + self.link_len, length, self.most, self.fragment_id):
-            self.refused += 1
+        if (not link_of(self.begin(), &link)
+                or not fragmenter_begin(&fragmenter, self.frame.data + self.link_len, length, self.most,
+                                        self.fragment_id)):
+            self.give_up()
             return
         while True:
             out = self.take(self.link_len + self.most)
@@ -366,11 +383,21 @@ cdef class Verdicts(Outlet):
             length = fragmenter_next(&fragmenter, out + self.link_len)
             if not length:
                 return
-            memcpy(out, self.frame.data, self.link_len)
+            link_write(&link, out, length)
             frame.data, frame.offload = out, NULL
             frame.caplen = frame.wirelen = <uint32_t> (self.link_len + length)
             self.pass_frame(&frame)
             self.refragmented += 1
+
+    cdef void give_up(self) noexcept nogil:
+        """The packet in hand cannot be passed on as it is to be."""
+        self.refused += 1
+        self.drops += 1
+
+    cdef bint is_in_tunnel(self) noexcept nogil:
+        """Is there more before the packet in hand than a link layer that could be written anew?"""
+        cdef LinkHeader link
+        return not link_of(self.begin(), &link)
 
     cdef Rewrite* begin(self) noexcept nogil:
         """The packet in hand, to be written."""
@@ -381,7 +408,32 @@ cdef class Verdicts(Outlet):
 
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil:
         """Send a frame that was built back to where the one in hand came from; false if there is none."""
+        self.translate_forth(data, length, self.packet.linktype)
         return self.originate(data, length, self.packet.interface, self.packet.linktype)
+
+    cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil:
+        """Have a frame that was built leave as those of its session do, if it belongs to one."""
+        cdef Frame frame
+        cdef Packet packet
+        cdef Rewrite rewrite
+        cdef SessionMatch match
+        cdef const SessionLink* link
+        cdef int kind
+        if not self.sessions.count or not length:
+            return
+        memset(&frame, 0, sizeof(frame))
+        frame.data, frame.linktype = data, linktype
+        frame.caplen = frame.wirelen = <uint32_t> length
+        kind = decode_frame(&frame, &self.decode_options, &packet)
+        if not sessions_find(&self.sessions, &packet, kind, &match) or match.direction != FORTH:
+            return
+        rewrite_begin(&rewrite, &packet, kind, &frame, <size_t> (packet.network - data))
+        sessions_apply(&self.sessions, &match, &rewrite, self.now_ns)
+        link = <const SessionLink*> pool_at(&self.links, match.index)
+        if link.set_source[<int> FORTH]:
+            rewrite_eth_src(&rewrite, link.source[<int> FORTH])
+        if link.set_target[<int> FORTH]:
+            rewrite_eth_dst(&rewrite, link.target[<int> FORTH])
 
     cdef bint originate(self, const uint8_t* data, size_t length, uint16_t interface, uint16_t linktype) noexcept nogil:
         cdef Frame frame
@@ -419,7 +471,7 @@ cdef class Verdicts(Outlet):
         self.before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
         if not path.known[side] or not flow.halves[side].packets & FRESH_PATH:
             self.note_path(path, side, packet)
-        if path.edits[1 - side] and packet.flags & ACK and self.in_line:
+        if path.edits[1 - side] and packet.flags & ACK and self.in_line and not flow.flags & DROPPED:
             edits_incoming_ack(&self.edits, path.edits[1 - side], packet, &translated)
             if translated.ack != packet.ack:
                 rewrite_ack(self.begin(), translated.ack)
@@ -442,11 +494,16 @@ cdef class Verdicts(Outlet):
         """What a segment to one end of a flow is to be sent in, as from the other end; false if no way is known."""
         cdef int from_side = 1 - side if path.known[1 - side] else side
         cdef bint to_low = (side == 0) == (flow.flags & CLIENT_IS_LOW != 0)
+        cdef Rewrite model
         memset(out, 0, sizeof(Envelope))
         if not path.known[from_side]:
             return False
-        memcpy(out.link.bytes, path.header[from_side], path.header_len[from_side])
-        out.link.length, out.link.linktype = path.header_len[from_side], path.linktype
+        memset(&model, 0, sizeof(model))
+        model.link = model.network = <uint8_t*> path.header[from_side]
+        model.link_len = model.frame_len = path.header_len[from_side]
+        model.linktype = path.linktype
+        if not link_of(&model, &out.link):
+            return False
         if from_side == side:
             link_turn(&out.link)
         out.ip_version, out.ttl = flow.key.ip_version, DEFAULT_TTL
@@ -479,32 +536,13 @@ cdef class Verdicts(Outlet):
     cdef void send_to_end(self, uint8_t* data, size_t length, const Path* path, int side) noexcept nogil:
         """Send a frame to one end of a flow, translated if the flow belongs to a session."""
         cdef uint16_t interface = path.interface[side]
-        cdef Frame frame
-        cdef Packet packet
-        cdef Rewrite rewrite
-        cdef SessionMatch match
-        cdef const SessionLink* link
-        cdef int kind
         if not path.known[side]:
             interface = path.interface[1 - side]
             if self.in_line:
                 interface = self.peers[interface] if interface < MOST_INTERFACES else NOWHERE
         if interface == NOWHERE:
             return
-        if self.sessions.count:
-            memset(&frame, 0, sizeof(frame))
-            frame.data, frame.linktype, frame.interface = data, path.linktype, interface
-            frame.caplen = frame.wirelen = <uint32_t> length
-            kind = decode_frame(&frame, &self.decode_options, &packet)
-            if (kind == WIRE_TCP and sessions_find(&self.sessions, &packet, kind, &match)
-                    and match.direction == FORTH and not match.quoted):
-                rewrite_begin(&rewrite, &packet, kind, &frame, <size_t> (packet.network - data))
-                sessions_apply(&self.sessions, &match, &rewrite, self.now_ns)
-                link = <const SessionLink*> pool_at(&self.links, match.index)
-                if link.set_source[<int> FORTH]:
-                    rewrite_eth_src(&rewrite, link.source[<int> FORTH])
-                if link.set_target[<int> FORTH]:
-                    rewrite_eth_dst(&rewrite, link.target[<int> FORTH])
+        self.translate_forth(data, length, path.linktype)
         self.originate(data, length, interface, path.linktype)
 
     cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil:
@@ -650,7 +688,7 @@ cdef class Verdicts(Outlet):
     cdef uint32_t acknowledged(self) noexcept:
         """What the receiver has acknowledged of the sender in hand, before anything of it was edited."""
         cdef const Half* sender = &self.flow.halves[self.side]
-        return sender.una if sender.flags & ACK_SEEN else self.before_nxt
+        return sender.una if sender.flags & ACK_SEEN else self.before_nxt - LONGEST_WINDOW
 
     cdef bint replace_datagram(self, const uint8_t* data, size_t n) except -1:
         cdef size_t room = self.frame.caplen + n
@@ -696,39 +734,30 @@ cdef class Verdicts(Outlet):
         cdef uint32_t old = session.index
         cdef SessionRecord before = session_at(&self.sessions, old)[0]
         cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, old)
+        cdef Tuple arrives, leaves
+        self.read_tuples(addresses, &arrives, &leaves)         # bad ones leave it as it is
         if (translates(&before.arrives[<int> FORTH], &before.arrives[<int> BACK]) or link.turn_back or link.set_source[<int> FORTH]
                 or link.set_target[<int> FORTH]):
             raise SessionError("the packet's session is translated already")
+        session.close()                            # and that is its end, if it cannot be made anew
+        self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory, turn_back)
         session_at(&self.sessions, old).hold = 0
-        sessions_end(&self.sessions, old)
-        try:
-            self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory, turn_back)
-        except SessionError:
-            session.verdicts = None
-            session.kept = ((0, 0), (0, 0), seconds(before.last_ns))
-            raise
+        self.handles[before.hold] = None
+        self.free_handles.append(before.hold)
 
     cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, transitory, bint turn_back) except -1:
         """Enter a session in the table."""
         cdef Tuple arrives, leaves
+        cdef SessionLink link
         cdef uint32_t index = 0
         cdef int result
         cdef int64_t transitory_ns = 0 if transitory is None else span_of("transitory", transitory)
-        if not tuple_of(self.packet, self.kind, &arrives):
-            raise SessionError("a session is of TCP, UDP or ICMP echo; this packet is none, or a fragment")
-        leaves = arrives
-        for name in ("src", "dst"):
-            if addresses.get(name) is not None and address_read(
-                    addresses[name], &leaves.src if name == "src" else &leaves.dst) != arrives.ip_version:
-                raise ValueError(f"pkt.session({name}={addresses[name]!r}): the packet is of IPv{arrives.ip_version}")
-        if addresses.get("sport") is not None:
-            leaves.sport = <uint16_t> number_of("sport", addresses["sport"])
-        if addresses.get("dport") is not None:
-            leaves.dport = <uint16_t> number_of("dport", addresses["dport"])
+        self.read_tuples(addresses, &arrives, &leaves)
+        self.read_link(addresses, turn_back, &link)
         result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns, &index)
         if result != SESSION_MADE:
             raise SessionError(session_refusal(result))
-        self.link_session(index, addresses, turn_back)
+        memcpy(pool_at(&self.links, index), &link, sizeof(SessionLink))
         session.verdicts, session.index = self, index
         if self.free_handles:
             session_at(&self.sessions, index).hold = self.free_handles.pop()
@@ -741,9 +770,23 @@ cdef class Verdicts(Outlet):
         self.match.index, self.match.direction = index, FORTH
         return 0
 
-    cdef int link_session(self, uint32_t index, dict addresses, bint turn_back) except -1:
-        """Note the link-layer addresses of a session; replies get those of its first packet back."""
-        cdef SessionLink* link = <SessionLink*> pool_at(&self.links, index)
+    cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1:
+        """What the packet in hand arrives as, and is to leave as."""
+        if not tuple_of(self.packet, self.kind, arrives):
+            raise SessionError("a session is of TCP, UDP or ICMP echo; this packet is none, or a fragment")
+        leaves[0] = arrives[0]
+        for name in ("src", "dst"):
+            if addresses.get(name) is not None and address_read(
+                    addresses[name], &leaves.src if name == "src" else &leaves.dst) != arrives.ip_version:
+                raise ValueError(f"pkt.session({name}={addresses[name]!r}): the packet is of IPv{arrives.ip_version}")
+        if addresses.get("sport") is not None:
+            leaves.sport = <uint16_t> number_of("sport", addresses["sport"])
+        if addresses.get("dport") is not None:
+            leaves.dport = <uint16_t> number_of("dport", addresses["dport"])
+        return 0
+
+    cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1:
+        """Link-layer addresses of a session; replies get those of its first packet back."""
         cdef const uint8_t* ethernet = self.packet.link
         memset(link, 0, sizeof(SessionLink))
         link.turn_back = turn_back
@@ -797,7 +840,8 @@ cdef class Verdicts(Outlet):
         """Return counters of frames by name."""
         return Outlet.statistics(self) | {
             "altered": self.altered, "rejected": self.rejected, "resets": self.resets, "refused": self.refused,
-            "refragmented": self.refragmented, "sessions": self.sessions.count,
+            "refragmented": self.refragmented, "held": self.held, "nowhere": self.nowhere,
+            "sessions": self.sessions.count, "edited": self.edits.halves.in_use,
         }
 
 

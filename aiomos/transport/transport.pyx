@@ -86,7 +86,7 @@ cdef class Transport(FrameSource):
         cdef Frame* frame
         self.count = 0
         # In line they are written to.
-        self.held = [(time_ns, bytearray(data), interface) for time_ns, data, interface in self.receive()]
+        self.held = [(time_ns, bytearray(frame_bytes), interface) for time_ns, frame_bytes, interface in self.receive()]
         if not self.held:
             return False
         self.reserve(len(self.held))

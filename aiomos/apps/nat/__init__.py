@@ -67,6 +67,7 @@ class Nat:
 
     Attributes:
         mappings: The mappings.
+        neighbours: MAC addresses.
         refused: Packets that were refused, by reason.
     """
 
@@ -82,8 +83,7 @@ class Nat:
         self._macs = {
             address: self._file.mac or mac_of(address) for address in (*self._external, *statics.values())
         }
-        gateway = self._file.gateway
-        self._gateway_mac = None if gateway is None else mac_of(str(gateway))
+        self._gateway = None if self._file.gateway is None else str(self._file.gateway)
         self.mappings = Mappings(
             self._external,
             self._file.ports,
@@ -91,11 +91,11 @@ class Nat:
             permanent=forwards(config),
             statics=statics,
         )
-        inside = (
-            dict(self._macs) if self._gateway_mac is None else {str(gateway): self._gateway_mac, **self._macs}
-        )
+        inside = dict(self._macs)
+        if self._gateway is not None:
+            inside[self._gateway] = mac_of(self._gateway)
         own = {self._file.outside: self._macs, **dict.fromkeys(self._insides, inside)}
-        self._neighbours = Neighbours(engine.send, own)
+        self.neighbours = Neighbours(engine.send, own)
         self._address = lru_cache(CACHED_ADDRESSES)(ip_address)
 
     def register(self) -> list[CallbackRegistration]:
@@ -103,13 +103,15 @@ class Nat:
         return [app.on(FRAME, hook=Hook.RAW)(self.hear), app.on(unknown, hook=Hook.RAW)(self.translate)]
 
     def begin(self) -> None:
-        """Tell the neighbours where the external addresses are, and ask where the hosts are that ports lead to."""
-        self._neighbours.announce(self._macs, self._file.outside)
+        """Tell the neighbours where the external addresses are, and ask for those that will be needed."""
+        self.neighbours.announce(self._macs, self._file.outside)
+        if self._file.router is not None:
+            self.neighbours.ask(self._file.outside, str(self._file.router), own=self._external[0])
         targets = {str(forward.to) for forward in self._config.forwards}
         targets |= {str(static.inside) for static in self._config.statics}
         for interface in self._insides:
             for address in sorted(targets):
-                self._neighbours.ask(interface, address)
+                self.neighbours.ask(interface, address, own=self._gateway)
 
     # --- packets --------------------------------------------------------------------------------------
 
@@ -118,8 +120,8 @@ class Nat:
         if pkt.malformed is not None:
             self._refuse(pkt, "malformed")
         elif pkt.ethertype == ETHERTYPE_ARP and pkt.frame is not None:
-            ours = self._neighbours.hear(pkt.frame, pkt.interface or "")
-            if ours or self._gateway_mac is not None:
+            ours = self.neighbours.hear(pkt.frame, pkt.interface or "")
+            if ours or self._gateway is not None:
                 pkt.drop()
 
     def translate(self, pkt: "Packet") -> None:
@@ -155,7 +157,7 @@ class Nat:
         external = mapped.external
         rewrites = {"src": external.address, "sport": external.port, "eth_src": self._macs[external.address]}
         if self._file.router is not None:
-            router = self._neighbours.find(
+            router = self.neighbours.find(
                 self._file.outside, str(self._file.router), pkt.time, own=external.address
             )
             if router is None:
@@ -184,8 +186,8 @@ class Nat:
             self._refuse(pkt, "unresolved" if allowed else "filtered")
             return
         rewrites = {"dst": mapped.inside.address, "dport": mapped.inside.port, "eth_dst": mac}
-        if self._gateway_mac is not None:
-            rewrites["eth_src"] = self._gateway_mac
+        if self._gateway is not None:
+            rewrites["eth_src"] = mac_of(self._gateway)
         if source is None:
             self._open(pkt, [(mapped, peer.address)], **rewrites)
             return
@@ -204,6 +206,8 @@ class Nat:
 
     def _open(self, pkt: "Packet", uses: list[tuple[Mapped, str]], **rewrites: Any) -> None:
         """Make the session of a packet, which uses mappings until it ends."""
+        if pkt.proto == PROTO_ICMP and "sport" in rewrites:
+            rewrites["dport"] = rewrites["sport"]  # the identifier is both
         for mapped, peer in uses:
             self.mappings.use(mapped, peer)
         try:
@@ -221,7 +225,7 @@ class Nat:
 
     def _pass(self, pkt: "Packet") -> None:
         """Let a packet pass as it is, and natively all that belong to it; a gateway lets nothing pass so."""
-        if self._gateway_mac is not None:
+        if self._gateway is not None:
             self._refuse(pkt, "not_routed")
         elif endpoints(pkt) is not None:
             try:
@@ -258,9 +262,9 @@ class Nat:
 
     def _find_inside(self, address: str, pkt: "Packet") -> str | None:
         """Tell the MAC address of a host inside; None, and whoever it is has been asked for it."""
-        asking = None if self._file.gateway is None else str(self._file.gateway)
         found = (
-            self._neighbours.find(interface, address, pkt.time, own=asking) for interface in self._insides
+            self.neighbours.find(interface, address, pkt.time, own=self._gateway)
+            for interface in self._insides
         )
         return next(filter(None, found), None)
 

@@ -136,6 +136,7 @@ class Memory:
         self.path = "memory"
         self.size: int | None = len(data)
         self.position = 0
+        self.pipe = None
         self._file = io.BytesIO(data)
         self._random = None if seed is None else random.Random(seed)
         self.closed = False

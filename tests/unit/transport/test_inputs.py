@@ -160,7 +160,7 @@ def test_progress_counts_compressed_bytes(file: Path, compress: Compress) -> Non
 
 def test_read_error_comes_after_the_frames_before_it() -> None:
     class Failing:
-        path, size, position = "disk", None, 0
+        path, size, position, pipe = "disk", None, 0, None
 
         def __init__(self) -> None:
             self.parts = [pcap(samples())[:-10]]
