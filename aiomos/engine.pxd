@@ -16,6 +16,7 @@ cdef class Engine(Hooks):
     cdef DecodeOptions decode_options
     cdef Defragmenter defragmenter
     cdef Decoded* group
+    cdef bint wired                    # the outlet is open: frames can be sent
     cdef uint32_t shard                # which share of the flows is taken,
     cdef uint32_t shards               # of how many
     cdef size_t flow_budget
@@ -42,6 +43,7 @@ cdef class Engine(Hooks):
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef int tell_sessions(self) except -1
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
+    cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
     cdef void look_up(self, Decoded* decoded) noexcept nogil

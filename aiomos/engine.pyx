@@ -386,6 +386,7 @@ cdef class Engine(Hooks):
             interfaces: Their names.
         """
         self.outlet.open(forwards, interfaces, self.flow_budget + MOST_BATCH_FRAMES)
+        self.wired = True
 
     def flush(self, Transport transport not None):
         """Have a transport send what is to be sent."""
@@ -459,7 +460,9 @@ cdef class Engine(Hooks):
         cdef size_t done = 0, size, i
         cdef Decoded* decoded
         cdef int64_t time_ns
-        cdef bint in_line = self.outlet.in_line
+        # The common case: traffic is only watched, all of it is this engine's, and by those who want flows.
+        cdef bint plain = (not self.outlet.in_line and self.shards == 1
+                           and not self.rules.interests[MAX_SETS].events >> SLOT_RAW & 1)
         while done < count:
             size = count - done
             if size > GROUP:
@@ -472,20 +475,26 @@ cdef class Engine(Hooks):
                     self.now_ns = time_ns
                     if time_ns >= self.next_tick_ns:
                         self.advance(time_ns)
-                if self.shards > 1 and not self.is_mine(&decoded.packet):
-                    if decoded.kind == WIRE_FRAGMENT:      # the whole packet may be
-                        self.on_fragment(decoded)
-                    continue
-                self.frames += 1
-                self.kinds[decoded.kind] += 1
-                if in_line:
-                    self.cross(&frames[done + i], decoded)
+                if plain and decoded.kind == WIRE_TCP:
+                    self.kinds[decoded.kind] += 1
+                    self.on_tcp(decoded)
                 else:
-                    self.on_packet(decoded)
+                    self.take(&frames[done + i], decoded)
             done += size
-        if self.outlet.is_open:
+        self.frames += count
+        if self.wired:
             self.outlet.pass_time(self.now_ns)
         return 0
+
+    cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
+        """Process a frame of any kind, in line or not."""
+        if self.shards > 1 and not self.is_mine(&decoded.packet):
+            self.frames -= 1                       # another engine counts it
+            return self.on_fragment(decoded) if decoded.kind == WIRE_FRAGMENT else 0   # the whole packet may be ours
+        self.kinds[decoded.kind] += 1
+        if self.outlet.in_line:
+            return self.cross(frame, decoded)
+        return self.on_packet(decoded)
 
     cdef bint is_mine(self, const Packet* packet) noexcept nogil:
         """Is a packet of the share of the flows that is this engine's?"""
@@ -605,12 +614,12 @@ cdef class Engine(Hooks):
             flow = self.replace(flow, decoded)
         if flow == NULL:
             return self.raise_unbound(SLOT_ORPHAN, decoded)
-        if self.outlet.is_open and self.is_cut(flow, decoded):
+        if self.wired and self.is_cut(flow, decoded):
             return 0
         if self.process(flow, side_of(flow, decoded.from_low), packet):
             self.end_flow(flow, OPEN)
             return self.on_tcp(decoded)            # finds no flow now, so it does not come here again
-        if self.outlet.dropped and not flow.flags & ENDED and flow.halves[0].packets + flow.halves[1].packets == 1:
+        if self.wired and self.outlet.dropped and not flow.flags & ENDED and flow.halves[0].packets + flow.halves[1].packets == 1:
             return self.end_flow(flow, REASON_DROPPED)     # it was refused: its opener's next try is a new flow
         return 0
 
@@ -827,7 +836,7 @@ cdef class Engine(Hooks):
             self.no_memory += 1
             return NULL
         flow = flow_at(&self.flows, index)
-        if self.outlet.is_open:
+        if self.wired:
             self.outlet.flow_begun(index)
         flow.started_ns = flow.last_ns = decoded.packet.time_ns
         flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN

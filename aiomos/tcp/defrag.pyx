@@ -377,7 +377,7 @@ cdef int add_to(DefragTable* table, Datagram* datagram, const Packet* packet) no
     if datagram.fragments == table.fragment_budget:
         return DEFRAG_DROPPED_TOO_MANY
     datagram.fragments += 1
-    datagram.largest = max(datagram.largest, header_size(packet) + packet.fragment_len)
+    datagram.largest = max(datagram.largest, <uint32_t> (packet.fragment - packet.network) + packet.fragment_len)
     result = check_end(datagram, first + packet.fragment_len, not packet.more_fragments)
     if result != DEFRAG_PENDING:
         return result

@@ -383,7 +383,7 @@ cdef bint is_error(uint8_t type, uint8_t proto) noexcept nogil:
 
 
 cdef bint is_icmp_error(const Packet* packet, int kind) noexcept nogil:
-    return kind == WIRE_ICMP and packet.payload_cap > ICMP_HEADER and is_error(packet.transport[0], packet.proto)
+    return kind == WIRE_ICMP and packet.payload_cap >= ICMP_HEADER and is_error(packet.transport[0], packet.proto)
 
 
 cdef bint quote_read(const Packet* packet, int kind, Quote* out) noexcept nogil:

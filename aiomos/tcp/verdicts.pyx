@@ -244,6 +244,7 @@ cdef class Verdicts(Outlet):
         self.frame.data = packet.link = copy
         self.frame.caplen = self.frame.wirelen = packet.frame_len = <uint32_t> (self.link_len + length)
         self.frame.offload = NULL
+        self.writable = False
         self.most = most
         self.fragment_id = packet.fragment_id
         self.kind = decode_ip(copy + self.link_len, length, length, &self.decode_options, packet, 0)
