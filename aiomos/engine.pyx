@@ -937,8 +937,11 @@ cdef class Engine(Hooks):
         """When the flow is to be forgotten if nothing more is seen of it."""
         cdef int64_t wait
         if flow.flags & CLOSED:
-            wait = (self.timeout_reset if flow.reason == REASON_RST or flow.reason == REASON_DROPPED
-                    else self.timeout_time_wait)
+            wait = self.timeout_time_wait
+            if flow.reason == REASON_RST:
+                wait = self.timeout_reset
+            elif flow.reason == REASON_DROPPED:    # longer than a sender waits before it tries again
+                wait = self.timeout_closing
         elif (flow.halves[0].flags | flow.halves[1].flags) & FIN_SEEN:
             wait = self.timeout_closing
         elif flow.flags & FLOW_ESTABLISHED:

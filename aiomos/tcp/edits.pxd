@@ -53,6 +53,7 @@ ctypedef struct Edits:
     uint16_t window            # as the receiver stated it last
     uint8_t wscale             # of the receiver
     bint folded                # floor means something
+    bint withhold              # of the segment in hand, only what was seen before is to be sent
     bint ordered               # segments beyond a hole are not forwarded (see edits_open)
 
 # One per engine.
@@ -77,7 +78,8 @@ cdef void edits_close(EditStore* store, uint32_t index) noexcept nogil
 cdef enum EditResult:
     EDITS_NOTED = 0            # or nothing to note: the same bytes
     EDITS_SEEN = 1             # all of it has been sent before: what it became then stays
-    EDITS_PARTLY_SEEN = 2      # some of it was sent before, and the replacement says otherwise there: refused
+    # Some of it was sent before, and the replacement says otherwise there: refused. In order, the rest is withheld.
+    EDITS_PARTLY_SEEN = 2
     EDITS_BEYOND_HOLE = 3      # ordered, and bytes before it are missing: refused, it will be dropped and come again
     EDITS_NO_PAYLOAD = 4       # nothing to replace: no payload, or that of a SYN, or not captured whole
     EDITS_BUDGET = 5           # of the half or of all: refused

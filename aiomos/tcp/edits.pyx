@@ -284,6 +284,7 @@ cdef int edits_replace(EditStore* store, uint32_t index, const Packet* packet, c
     if ahead < 0:
         seen = <uint32_t> -ahead
         if not says_the_same(store, e, packet, data, n, &said):
+            e.withhold = e.ordered
             return EDITS_PARTLY_SEEN
     data += said
     n -= said
@@ -366,6 +367,9 @@ cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet,
     if ahead > MAX_AHEAD:
         plan.seq += e.shift
         return
+    if e.withhold:
+        plan_seen(store, index, packet, plan)
+        return
     if e.ordered and end != packet.seq and seq_lt(e.nxt, packet.seq):
         plan.drop = True
         ask_ack(store, e, plan)
@@ -377,8 +381,22 @@ cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet,
     else:
         plan_data(store, e, packet, plan)
     plan_urgent(store, e, packet, plan)
-    if ahead > 0 and not plan.drop:
+    # In order, a bare segment from beyond a hole says nothing about the bytes of the hole: they are still to come.
+    if ahead > 0 and not plan.drop and (end != packet.seq or not e.ordered):
         e.nxt = end
+
+
+cdef void plan_seen(EditStore* store, uint32_t index, const Packet* packet, Plan* plan) noexcept nogil:
+    """Send again what was sent before, and no more of a segment: its new bytes come again, and can be edited then."""
+    cdef Edits* e = edits_at(store, index)
+    cdef Packet seen = packet[0]
+    e.withhold = False
+    seen.payload_len = min(e.nxt - packet.seq, packet.payload_len)
+    seen.payload_cap = min(packet.payload_cap, seen.payload_len)
+    seen.flags &= ~<uint16_t> (FIN | PSH)
+    edits_outgoing(store, index, &seen, plan)
+    if plan.as_is and not plan.drop:
+        plan_pieces(store, e, &seen, plan)
 
 
 cdef void ask_ack(const EditStore* store, const Edits* e, Plan* plan) noexcept nogil:

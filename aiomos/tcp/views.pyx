@@ -247,7 +247,7 @@ cdef class Flow:
     def drop(self):
         """Let nothing of the flow pass any more, in line, and end it with reason ``dropped``.
 
-        That lasts for as long as its ends go on sending, and `Timeouts.reset` seconds more.
+        That lasts for as long as its ends go on sending, and `Timeouts.closing` seconds more.
 
         Raises:
             FlowClosed: the flow has ended.

@@ -226,11 +226,11 @@ class Scene:
 
     # --- the middlebox --------------------------------------------------------------------------
 
-    def app(self, segment: Segment) -> None:
-        """Replace a payload now and then."""
+    def app(self, segment: Segment) -> str:
+        """Replace a payload now and then; what came of it."""
         rng = self.rng
         if not segment.data or rng.random() > self.appetite:
-            return
+            return "nothing"
         size = rng.choice([0, 0, len(segment.data), rng.randrange(50), rng.randrange(50 * self.growth)])
         data = rng.randbytes(size)
         start, end = segment.at, segment.at + len(segment.data)
@@ -258,9 +258,10 @@ class Scene:
         else:
             assert result == "partly_seen"
             assert start < self.seen_nxt < end
+        return str(result)
 
     def pass_on(self, segment: Segment) -> None:
-        self.app(segment)
+        result = self.app(segment)
         end = segment.at + len(segment.data) + segment.fin
         if self.half is None:
             self.seen_nxt = max(self.seen_nxt, end)
@@ -268,7 +269,9 @@ class Scene:
             return
         flags = ACK | (FIN if segment.fin else 0)
         plan = self.half.send(self.seq(segment.at), segment.data, flags, most=self.rng.choice([None, 7, 50]))
-        if not plan["drop"]:
+        withheld = self.ordered and result == "partly_seen"
+        beyond = self.ordered and end == segment.at
+        if not (plan["drop"] or withheld or beyond):
             self.seen_nxt = max(self.seen_nxt, end)
         for seq, flags, _, data in plan["segments"]:
             self.through.put(Segment(self.offset(seq), data, bool(flags & FIN)))
