@@ -897,6 +897,7 @@ async def _readable(descriptor: int) -> None:
         await ready.wait()
     finally:
         loop.remove_reader(descriptor)
+        os.set_blocking(descriptor, True)  # uvloop has changed that; what is begun is read to its end
 
 
 def _exporter(address: str | None) -> "AbstractContextManager[Exporter | None]":

@@ -51,6 +51,7 @@ cdef class Verdicts(Outlet):
     cdef size_t link_len               # bytes before its IP header
     cdef uint32_t most                 # of a packet put together from fragments: what its fragments may have; else 0
     cdef uint32_t fragment_id
+    cdef uint32_t arrived_ack          # as it was on arrival
     cdef bint moved                    # its addresses or ports were changed: its flow may be another
     cdef bint turned_back              # it leaves by the interface it came in by
     cdef bint matched                  # `match` is its session

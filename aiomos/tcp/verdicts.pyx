@@ -230,6 +230,7 @@ cdef class Verdicts(Outlet):
         self.writable = self.moved = self.matched = self.turned_back = False
         self.most = 0
         self.flow = NULL
+        self.arrived_ack = packet.ack
         self.link_len = <size_t> (packet.network - frame.data) if packet.ip_version else frame.caplen
 
     cdef int put_together(self, const uint8_t* data, size_t length, uint32_t most) noexcept nogil:
@@ -248,6 +249,7 @@ cdef class Verdicts(Outlet):
         self.most = most
         self.fragment_id = packet.fragment_id
         self.kind = decode_ip(copy + self.link_len, length, length, &self.decode_options, packet, 0)
+        self.arrived_ack = packet.ack
         return self.kind
 
     cdef bint enter_session(self) noexcept nogil:
@@ -331,8 +333,11 @@ cdef class Verdicts(Outlet):
 
     cdef void acknowledge(self, const Plan* plan) noexcept nogil:
         cdef uint8_t* out = self.take(MAX_HEADERS)
+        cdef uint32_t ack = self.packet.ack
         if out != NULL:
+            self.packet.ack = self.arrived_ack     # an answer continues in the numbers that its sender knows
             self.answer(out, build_ack(self.begin(), plan.ack, plan.window, out, MAX_HEADERS))
+            self.packet.ack = ack
 
     cdef void send_plan(self, const Plan* plan) noexcept nogil:
         """Send what a segment has become, in as many segments as the receiver's MSS takes."""
@@ -602,6 +607,7 @@ cdef class Verdicts(Outlet):
         """Drop the packet in hand and tell its sender: by RST, or that its destination cannot be reached."""
         cdef uint8_t* out
         cdef size_t length
+        cdef uint32_t ack
         self.in_hand(packet)
         if why not in ("prohibited", "port"):
             raise ValueError(f"a packet is rejected as 'prohibited' or 'port', not {why!r}")
@@ -610,7 +616,10 @@ cdef class Verdicts(Outlet):
         if out == NULL:
             return 0
         if self.kind == WIRE_TCP:
+            ack = self.packet.ack
+            self.packet.ack = self.arrived_ack     # as in acknowledge()
             length = build_reset(self.begin(), out, MAX_UNREACHABLE)
+            self.packet.ack = ack
         else:
             length = build_unreachable(self.begin(), UNREACHABLE_PORT if why == "port" else UNREACHABLE_PROHIBITED,
                                        out, MAX_UNREACHABLE)

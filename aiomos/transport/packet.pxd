@@ -17,13 +17,11 @@ ctypedef struct Ring:
     int fd
     uint16_t linktype
     uint16_t interface
-    bint gone              # the interface was removed
     uint64_t bytes
     uint64_t truncated
     uint64_t damaged
     uint64_t sent
     uint64_t unsent
-    uint64_t outages
     uint64_t received      # as the kernel counts, which starts anew whenever it is asked
     uint64_t dropped
     uint64_t freezes
@@ -33,13 +31,12 @@ cdef class PacketWatch(Transport):
     cdef size_t count_rings
     cdef size_t turn           # ring to start the next batch with
     cdef list sockets
-    cdef object changes        # netlink socket that tells when interfaces come, go or change
-    cdef object poll           # epoll over all these
+    cdef list links            # Link of each interface
+    cdef object poll           # LinkPoll over the sockets
     cdef bint owned            # whether the sockets are to be closed
     cdef readonly bint ended
 
     cdef int _map(self, Ring* ring, object sock, object block_size, object blocks) except -1
     cdef int _look_around(self) except -1
-    cdef int _look_at(self, Ring* ring) except -1
-    cdef int _tell(self, str event, Ring* ring) except -1
+    cdef bint _all_read(self) noexcept nogil
     cdef int _count(self, Ring* ring) except -1

@@ -1,7 +1,5 @@
 """Watch interfaces: packet sockets (AF_PACKET) with TPACKET_V3 rings that the kernel fills and frames point into."""
 
-import select
-import socket
 import struct
 
 cimport cython
@@ -12,8 +10,8 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, mun
 from posix.types cimport off_t
 
 from aiomos.errors import TransportError
-from aiomos.logging import get_logger
 from aiomos.transport.interfaces import Interface
+from aiomos.transport.links import Link, LinkPoll
 from aiomos.transport.packet_sockets import (
     DEFAULT_BLOCK_SIZE,
     DEFAULT_BLOCKS,
@@ -84,7 +82,6 @@ cdef enum:
     ETHERTYPE_VLAN = 0x8100
     LINKTYPE_ETHERNET = 1
 
-RTMGRP_LINK = 1                # linux/rtnetlink.h
 COUNTERS = ("received", "dropped", "freezes", "bytes", "truncated", "damaged", "sent", "unsent", "outages")
 
 
@@ -105,12 +102,27 @@ cdef inline uint32_t before(const Ring* ring, uint32_t number) noexcept nogil:
     return (number if number > 0 else ring.blocks) - 1
 
 
-cdef uint32_t oldest_block(const Ring* ring) noexcept nogil:
-    """Find where to start in a ring that has been in use: at the oldest block that is ours, else at the open one."""
+cdef uint32_t newest_block(const Ring* ring) noexcept nogil:
+    """Find the block that the kernel has begun last: it fills it, or has none to go on with."""
     cdef uint32_t number, newest = 0
     for number in range(1, ring.blocks):
         if block_at(ring, number).seq_num > block_at(ring, newest).seq_num:
             newest = number
+    return newest
+
+
+cdef bint has_unread(const Ring* ring) noexcept nogil:
+    """Tell whether there are frames to read, be it in the block that the kernel still fills and will hand over."""
+    cdef uint32_t newest = newest_block(ring)
+    if is_ours(ring, before(ring, newest)):
+        return True
+    # The newest may have been read and given back, while the kernel has no block to go on with.
+    return newest != before(ring, ring.block) and block_at(ring, newest).num_pkts > 0
+
+
+cdef uint32_t oldest_block(const Ring* ring) noexcept nogil:
+    """Find where to start in a ring that has been in use: at the oldest block that is ours, else at the open one."""
+    cdef uint32_t newest = newest_block(ring)
     # The kernel may fill more meanwhile: these follow the newest and do not change what lies before it.
     for _ in range(1, ring.blocks):
         if not is_ours(ring, before(ring, newest)):
@@ -215,15 +227,6 @@ cdef void give_back(Ring* ring) noexcept nogil:
         ring.finished -= 1
 
 
-cdef bint drain(object sock) except -1:
-    """Take all messages off a socket, whatever they say; True."""
-    try:
-        while True:
-            sock.recv(1)
-    except OSError:            # no more; or ENOBUFS, there were more than it could hold, and the next call goes on
-        return True
-
-
 cdef void unmap(Ring* ring) noexcept nogil:
     if ring.map != NULL:
         munmap(ring.map, ring.block_size * ring.blocks)
@@ -272,17 +275,16 @@ cdef class PacketWatch(Transport):
         self.reserve(BATCH)
         self.owned = sockets is None
         self.sockets = []
-        self.poll = select.epoll()
-        self.changes = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE)
+        self.links = []
+        self.poll = LinkPoll()
         try:
-            self.changes.bind((0, RTMGRP_LINK))
-            self.poll.register(self.changes, select.EPOLLIN)
             for place, name in enumerate(names):
                 sock = sockets[place] if sockets is not None else open_packet_socket(
                     name, block_size=block_size, blocks=blocks, retire_ms=retire_ms, promiscuous=promiscuous,
                     busy_poll=busy_poll, prefilter=prefilter, fanout=fanout and fanout.for_interface(place),
                 )
                 self.sockets.append(sock)
+                self.links.append(Link(name, sock))
                 self._map(&self.rings[place], sock, block_size, blocks)
                 self.interfaces.append(Interface("", name, self.rings[place].linktype, 0))
         except BaseException:
@@ -312,8 +314,7 @@ cdef class PacketWatch(Transport):
         ring.map = <uint8_t*> place
         self.count_rings += 1
         ring.block = oldest_block(ring)
-        # Of an epoll, because a socket in error, as one whose interface goes down, would end its being waited for.
-        self.poll.register(sock, select.EPOLLIN)
+        self.poll.register(ring.fd)
 
     # --- receiving --------------------------------------------------------------------------------------
     def fileno(self):
@@ -327,7 +328,7 @@ cdef class PacketWatch(Transport):
             False when none waits.
 
         Raises:
-            TransportError: all interfaces were removed.
+            TransportError: all interfaces were removed, and what came before is read.
         """
         cdef size_t count = 0, i, share
         cdef Ring* ring
@@ -351,33 +352,22 @@ cdef class PacketWatch(Transport):
     cdef int _look_around(self) except -1:
         """See what makes the epoll readable without frames: an interface went down or away."""
         cdef size_t i
-        cdef bint changed = False
-        failed = set()
-        for fd, events in self.poll.poll(0):
-            if fd == self.changes.fileno():
-                changed = drain(self.changes)
-            elif events & select.EPOLLERR:
-                failed.add(fd)
+        suspects = self.poll.suspects()
         for i in range(self.count_rings):
-            if changed or self.rings[i].fd in failed:
-                self._look_at(&self.rings[i])
-        if changed and not self.ended and all(self.rings[i].gone for i in range(self.count_rings)):
+            if self.rings[i].fd in suspects:
+                self.links[i].look()
+        # What is in a block that the kernel has not handed over yet makes the epoll readable again, soon.
+        if not self.ended and all(link.removed for link in self.links) and self._all_read():
             self.ended = True
-            names = ", ".join(interface.name for interface in self.interfaces)
+            names = ", ".join(link.name for link in self.links)
             raise TransportError(f"{names}: removed while being watched; start again once it is back")
 
-    cdef int _look_at(self, Ring* ring) except -1:
-        """Clear the error of an interface that went down, and find out whether it was removed."""
-        cdef bint there = name_of(self.sockets[ring.interface]) != ""
-        if self.sockets[ring.interface].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            ring.outages += 1
-            self._tell("interface_down", ring)
-        if not there and not ring.gone:
-            ring.gone = True
-            self._tell("interface_removed", ring)
-
-    cdef int _tell(self, str event, Ring* ring) except -1:
-        get_logger("aiomos.transport").warning(event, interface=self.interfaces[ring.interface].name)
+    cdef bint _all_read(self) noexcept nogil:
+        cdef size_t i
+        for i in range(self.count_rings):
+            if has_unread(&self.rings[i]):
+                return False
+        return True
 
     # --- sending ----------------------------------------------------------------------------------------
     def send(self, frame, interface=0):
@@ -439,7 +429,7 @@ cdef class PacketWatch(Transport):
             ring = &self.rings[i]
             self._count(ring)
             counts = (ring.received, ring.dropped, ring.freezes, ring.bytes, ring.truncated, ring.damaged, ring.sent,
-                      ring.unsent, ring.outages)
+                      ring.unsent, self.links[i].outages)
             for counter, count in zip(COUNTERS, counts, strict=True):
                 totals[counter] += count
                 each[f"{self.interfaces[i].name}.{counter}"] = count
@@ -470,7 +460,6 @@ cdef class PacketWatch(Transport):
             give_back(&self.rings[i])
             unmap(&self.rings[i])
         self.poll.close()
-        self.changes.close()
         if self.owned:
             for sock in self.sockets:
                 sock.close()

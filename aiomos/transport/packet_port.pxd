@@ -30,7 +30,7 @@ cdef class PacketPort(Port):
     cdef object sock
     cdef int fd
     cdef bint owned            # whether the socket is to be closed
-    cdef bint gone
+    cdef object link           # Link of the interface
 
     cdef int _map(self, uint32_t blocks) except -1
     cdef void _unmap(self) noexcept

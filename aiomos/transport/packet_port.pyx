@@ -2,7 +2,7 @@
 
 import errno
 import struct
-from socket import SO_ERROR, SO_SNDBUF, SOL_SOCKET
+from socket import SO_SNDBUF, SOL_SOCKET
 
 cimport cython
 from libc.errno cimport EAGAIN, errno as last_errno
@@ -14,6 +14,7 @@ from posix.types cimport off_t
 from posix.uio cimport iovec
 
 from aiomos.errors import TransportError
+from aiomos.transport.links import Link
 from aiomos.transport.packet_sockets import (
     PACKET_RESERVE,
     PACKET_RX_RING,
@@ -21,7 +22,6 @@ from aiomos.transport.packet_sockets import (
     PACKET_VERSION,
     SOL_PACKET,
     linktype_of,
-    name_of,
     open_bound_socket,
 )
 
@@ -170,6 +170,7 @@ cdef class PacketPort(Port):
             self.sock = open_port_socket(interface, slots=slots, busy_poll=busy_poll, fanout=fanout)
         try:
             self.linktype = linktype_of(self.sock)
+            self.link = Link(interface, self.sock)
             self.fd = self.sock.fileno()
             self._map(blocks_for(slots))
         except BaseException:
@@ -239,10 +240,9 @@ cdef class PacketPort(Port):
         return True
 
     cdef bint still_there(self) except -1:
-        if not self.gone and self.sock.getsockopt(SOL_SOCKET, SO_ERROR):
-            self.gone = name_of(self.sock) == ""
-            self.note_outage(self.gone)
-        return not self.gone
+        self.link.look()
+        self.counters.outages = self.link.outages
+        return not self.link.removed
 
     # --- sending ----------------------------------------------------------------------------------------
     cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil:

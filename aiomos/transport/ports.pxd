@@ -39,11 +39,11 @@ cdef class Port:
     cdef size_t receive_frames(self, Frame* frames, size_t room) noexcept nogil
     # Send those of the frames that are to leave by this number, in order; count what does not leave.
     cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil
-    # Asked when nothing waits: clear what keeps the descriptor readable. False once the interface is gone.
+    # Asked when nothing waits and the interface may have changed: clear what keeps the descriptor readable. False once
+    # the interface is gone.
     cdef bint still_there(self) except -1
     cdef int update_counters(self) except -1
     cdef void count_unsent(self, int error) noexcept nogil
-    cdef int note_outage(self, bint gone) except -1
 
 cdef class PortTransport(Transport):
     cdef readonly tuple ports
@@ -51,4 +51,6 @@ cdef class PortTransport(Transport):
     cdef Frame* run            # frames of one port, to be merged with those of the others
     cdef size_t turn           # port to start the next batch with
     cdef bint quiet            # nothing waited when last looked
-    cdef object poll           # epoll over the ports
+    cdef object poll           # LinkPoll over the ports
+
+    cdef int _look_around(self) except -1

@@ -1,14 +1,12 @@
 """Ports, the ends of a wire that frames come in by and leave by, and transports made of them."""
 
-import select
-
 from libc.errno cimport EAGAIN, EBADFD, EIO, EMSGSIZE, ENETDOWN, ENOBUFS, ENODEV, ENOMEM, ENXIO
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 
 from aiomos.errors import TransportError
-from aiomos.logging import get_logger
 from aiomos.transport.interfaces import Interface
+from aiomos.transport.links import LinkPoll
 
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
@@ -61,12 +59,6 @@ cdef class Port:
             cause = UNSENT_GONE
         self.counters.unsent[<int> cause] += 1
 
-    cdef int note_outage(self, bint gone) except -1:
-        self.counters.outages += 1
-        event = "interface_removed" if gone else "interface_down"
-        get_logger("aiomos.transport").warning(event, interface=self.interface)
-        return 0
-
     def statistics(self):
         """Return counters by name.
 
@@ -113,10 +105,10 @@ cdef class PortTransport(Transport):
         self.run = <Frame*> calloc(BATCH, sizeof(Frame))
         if self.run == NULL:
             raise MemoryError(f"no memory for a batch of {BATCH} frames")
-        self.poll = select.epoll()
+        self.poll = LinkPoll()
         for port in self.ports:
             self.interfaces.append(Interface("", port.interface, port.linktype, 0))
-            self.poll.register(port.fileno(), select.EPOLLIN)
+            self.poll.register(port.fileno())
 
     def __dealloc__(self):
         free(self.run)
@@ -153,12 +145,20 @@ cdef class PortTransport(Transport):
             self.quiet = False
             return self.deliver(self.room, count)
         # Woken up, and there is nothing: only then it is worth asking why.
-        asked, self.quiet = self.quiet, True
-        for port in self.ports if asked else ():
-            if not port.still_there():
+        if self.quiet:
+            self._look_around()
+        self.quiet = True
+        return False
+
+    cdef int _look_around(self) except -1:
+        """See what makes the epoll readable without frames: an interface went down or away."""
+        cdef Port port
+        suspects = self.poll.suspects()
+        for port in self.ports:
+            if port.fileno() in suspects and not port.still_there():
                 self.ended = True
                 raise TransportError(f"{port.interface}: the interface was removed; start again once it is back")
-        return False
+        return 0
 
     def send(self, frame, interface=0):
         """Send a frame now; one that the wire does not take is counted, not raised.
@@ -202,7 +202,7 @@ cdef class PortTransport(Transport):
         """Close the ports; the current batch is void. May be called again; counters can still be asked for."""
         Transport.close(self)
         self.ended = True
-        if self.poll is not None and not self.poll.closed:
+        if self.poll is not None:
             self.poll.close()
         for port in self.ports or ():
             port.close()

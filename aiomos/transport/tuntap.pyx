@@ -19,6 +19,7 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from posix.uio cimport iovec, readv, writev
 
 from aiomos.errors import TransportError
+from aiomos.transport.links import log_change
 
 from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 from aiomos.transport.linux_packet cimport POLLOUT, poll, pollfd
@@ -190,7 +191,8 @@ cdef class DevicePort(Port):
     cdef bint still_there(self) except -1:
         # readv() of the device says so, and nothing else that is asked of it in passing.
         if self.gone and self.counters.outages == 0:
-            self.note_outage(True)
+            self.counters.outages = 1
+            log_change("interface_removed", self.interface)
         return not self.gone
 
     # --- sending ----------------------------------------------------------------------------------------

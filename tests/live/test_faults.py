@@ -17,12 +17,11 @@ import pytest
 
 from aiomos import App, Budgets, Chunk, MonitorConnection, Runtime, Settings
 from aiomos.testing.packets import tcp_frame
-from aiomos.transport.bpf import Instruction, attach_filter
 from aiomos.transport.packet import PacketWatch
 from aiomos.transport.transport import Transport
 from tests.live.conftest import Line
 from tests.live.middlebox import Middlebox
-from tests.live.network import COMMAND_SECONDS, ETH_P_ALL, Host
+from tests.live.network import COMMAND_SECONDS, Host, Network
 from tests.live.programs import READY, ROOT, Aiomos, ctl, echo, exchange, serve, until
 
 PAUSE = 0.005
@@ -318,27 +317,22 @@ def test_bridge_goes_on_under_a_flood_of_syns(in_line: Line) -> None:
 
 
 SENT = 5_000
-ONLY_IPV4 = (
-    Instruction(0x28, 0, 0, 12),  # ldh [12]
-    Instruction(0x15, 0, 1, 0x0800),  # jne #0x800, over the next
-    Instruction(0x06, 0, 0, 0xFFFFFFFF),  # ret #-1
-    Instruction(0x06, 0, 0, 0),  # ret #0
-)
-"""The hosts send something of their own now and then, by IPv6."""
 
 
 def watch_with_little_room() -> Transport:
-    return PacketWatch(["eth0"], block_size=1 << 16, blocks=4, prefilter=ONLY_IPV4)
+    return PacketWatch(["eth0"], block_size=1 << 16, blocks=4)
 
 
-def test_what_the_ring_cannot_hold_is_counted_as_the_kernel_counts_it(watched: Line) -> None:
-    """A second socket says how many frames there were."""
+def test_what_the_ring_cannot_hold_is_counted_as_the_kernel_counts_it(network: Network) -> None:
+    """A second socket says how many frames there were; hosts without addresses send none of their own."""
+    sending, watching = network.host("sending"), network.host("watching")
+    for host in (sending, watching):
+        host.sysctl("ipv6.conf.default.disable_ipv6", 1)
+    network.join(sending, "eth0", watching, "eth0")
     app = App("tracker")
     app.track("")
-    counting = watched.middle.open_socket(socket.AF_PACKET, socket.SOCK_RAW)
-    attach_filter(counting, ONLY_IPV4)
-    counting.bind(("eth0", ETH_P_ALL))
-    box = Middlebox(watched.middle, app, transport=watch_with_little_room)
+    counting = watching.raw("eth0")
+    box = Middlebox(watching, app, transport=watch_with_little_room)
     asleep, awake = threading.Event(), threading.Event()
 
     def sleep(_: object) -> None:
@@ -348,7 +342,7 @@ def test_what_the_ring_cannot_hold_is_counted_as_the_kernel_counts_it(watched: L
     sleeper = threading.Thread(target=box.call, args=(sleep,))
     sleeper.start()
     asleep.wait(COMMAND_SECONDS)
-    sender = watched.client.raw("eth0")
+    sender = sending.raw("eth0")
     for number in range(SENT):
         sender.send(tcp_frame(sport=1024 + number, payload=bytes(1000)))
     awake.set()

@@ -687,7 +687,7 @@ def stop():
 class Feed(threading.Thread):
     """Traffic for the standard input of a run: what a test gives it, and frames of no flow while it gives none.
 
-    A capture is read a block at a time, so what a test gives is seen once enough has come after it.
+    It goes on feeding, so that the run is busy.
     """
 
     def __init__(self, pipe: Any) -> None:

@@ -13,6 +13,7 @@ import pytest
 import aiomos
 from aiomos.runtime import PATH_ERRORS, Runtime
 from aiomos.tcp.streams import Stream
+from aiomos.transport import packet, ports
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -90,6 +91,12 @@ async def test_the_page_of_counters_has_every_counter() -> None:
     assert set(re.findall(r"^\| `([\w.]+)`", page, re.MULTILINE)) == names
 
 
+def test_the_page_of_transports_has_every_counter() -> None:
+    page = (DOCS / "reference" / "transports.md").read_text()
+    names = {*packet.COUNTERS, *ports.TOTALS, *(f"unsent_{cause}" for cause in ports.CAUSES)}
+    assert set(re.findall(r"^\| `transport\.(\w+)` ", page, re.MULTILINE)) == names
+
+
 def test_every_name_of_the_paper_has_its_aiomos_form() -> None:
     page = (DOCS / "mos.md").read_text()
     assert not [name for name in PAPER if name not in page]
@@ -122,12 +129,13 @@ def test_snippets_are_files_that_are_run(page: Path) -> None:
             assert (DOCS / included[1]).is_file()
 
 
-def test_the_readme_shows_an_example_as_it_is() -> None:
+@pytest.mark.parametrize("name", ["refused.py", "turn_away.py"])
+def test_the_readme_shows_examples_as_they_are(name: str) -> None:
     blocks = [
         body for language, body in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"
     ]
-    shown = [body.partition("\n")[2] for body in blocks if body.startswith("# refused.py: ")]
-    assert shown == [(DOCS / "examples" / "refused.py").read_text()]
+    shown = [body.partition("\n")[2] for body in blocks if body.startswith(f"# {name}: ")]
+    assert shown == [(DOCS / "examples" / name).read_text()]
 
 
 def test_every_example_is_shown_and_run() -> None:

@@ -21,6 +21,9 @@ ALLOWED = {
     "settings": {"errors", "options"},
     "logging": set[str](),
     "metrics": {"errors", "snapshot", "__version__"},
+    "transport.prefilter": {*BASE, "transport", "ude"},
+    "transport.segmentation": {*BASE, "transport", "tcp"},
+    "transport.sharding": {*BASE, "transport", "tcp"},
     "transport": {*BASE, "logging"},
     "tcp": KERNEL,
     "ude": KERNEL,
@@ -28,10 +31,20 @@ ALLOWED = {
     "callbacks": {*KERNEL, "registry"},
     "delivery": {*KERNEL, "callbacks", "registry"},
     "hooks": {*KERNEL, "callbacks", "delivery", "registry"},
-    # It is fed from the abstract source of frames that every transport is.
-    "engine": {*KERNEL, "callbacks", "delivery", "hooks", "registry", "transport.source"},
+    # It is fed from the abstract source of frames that every transport is, and gives frames to the abstract transport.
+    "engine": {
+        *KERNEL,
+        *("callbacks", "delivery", "hooks", "registry"),
+        *("transport.source", "transport.transport", "transport.sharding"),
+    },
+    "sleepers": set[str](),
+    "live": {"engine", "sleepers", "transport.transport"},
     "app": KERNEL,
-    "runtime": {*KERNEL, "app", "control", "registry", "engine", "transport", "logging", "metrics"},
+    "runtime": {
+        *KERNEL,
+        *("app", "control", "registry", "engine", "transport", "logging", "metrics"),
+        *("live", "sleepers", "snapshot"),
+    },
     "control": {*KERNEL, "app", "control_client", "loader", "logging"},
     "control_client": {"errors"},
     "loader": {"app", "apps", "errors"},
