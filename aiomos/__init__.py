@@ -50,20 +50,28 @@ from aiomos.ude.networks import Network
 from aiomos.ude.user import UserEvent
 
 if _typing.TYPE_CHECKING:
-    from aiomos.runtime import Listener, Report, Runtime, run, serve, sleep
+    from aiomos.listeners import Listener
+    from aiomos.running import run, serve
+    from aiomos.runtime import Report, Runtime, sleep
     from aiomos.tcp.chunks import Chunk, Gap
     from aiomos.tcp.packets import Packet
     from aiomos.tcp.streams import MonitorConnection, Stream
+    from aiomos.tcp.verdicts import Session
     from aiomos.tcp.views import Flow, Half, State
+    from aiomos.transport.transport import Transport
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for: the command line answers --help and --version without them.
 _LAZY = {
-    **dict.fromkeys(("Listener", "Report", "Runtime", "run", "serve", "sleep"), "aiomos.runtime"),
+    "Listener": "aiomos.listeners",
+    **dict.fromkeys(("run", "serve"), "aiomos.running"),
+    **dict.fromkeys(("Report", "Runtime", "sleep"), "aiomos.runtime"),
     **dict.fromkeys(("Chunk", "Gap"), "aiomos.tcp.chunks"),
     **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.tcp.streams"),
     "Packet": "aiomos.tcp.packets",
+    "Session": "aiomos.tcp.verdicts",
+    "Transport": "aiomos.transport.transport",
     **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
 }
 
@@ -122,6 +130,7 @@ __all__ = [
     "Report",
     "RexmitKind",
     "Runtime",
+    "Session",
     "SessionError",
     "Settings",
     "StalePacketError",
@@ -130,6 +139,7 @@ __all__ = [
     "StreamGap",
     "Timeouts",
     "TrackRegistration",
+    "Transport",
     "TransportError",
     "UserEvent",
     "WorkerError",

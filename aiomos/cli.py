@@ -235,7 +235,7 @@ def run(
     An APP is MODULE:ATTRIBUTE, MODULE for MODULE:app, path/to/file.py, or the name of an app that ships with
     aiomos (see: aiomos apps). Several apps share one engine.
     """
-    from aiomos import logging, runtime
+    from aiomos import logging, running
     from aiomos.settings import Settings
 
     if not names and control is None:
@@ -277,7 +277,7 @@ def run(
     if progress is None:
         progress = wire is None and sys.stderr.isatty() and _size(captures) >= WORTH_PROGRESS
     with _progress(progress) as advance:
-        report = runtime.run(
+        report = running.run(
             *apps,
             pcap=captures if wire is None else None,
             transport=None if wire is None else wire.open(),

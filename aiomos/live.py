@@ -94,7 +94,7 @@ class LivePump:
             if self._transport.read_batch():
                 self._busy = True
                 self._engine.feed(self._transport)
-            elif self._transport.ended:
+            if self._transport.ended:
                 self._end()
             self._settle()
         except BaseException as error:

@@ -23,7 +23,7 @@ ctypedef struct Path:
     uint8_t header_len[2]
     bint known[2]              # header and interface are set
     uint16_t interface[2]      # that the end's frames come in by
-    uint16_t linktype
+    uint16_t linktype[2]
     uint32_t edits[2]          # of each half's bytes (tcp/edits)
 
 # Link-layer addresses that a session's packets leave with, by direction.
@@ -107,7 +107,8 @@ cdef class Verdicts(Outlet):
     cdef bint envelope_to(self, const FlowRecord* flow, const Path* path, int side, Envelope* out) noexcept nogil
     cdef void send_reset(self, const FlowRecord* flow, uint32_t number, int side, uint32_t seq, uint32_t ack,
                          uint16_t flags) noexcept nogil
-    cdef void send_to_end(self, uint8_t* data, size_t length, const Path* path, int side) noexcept nogil
+    cdef void send_to_end(self, const uint8_t* data, size_t length, uint16_t linktype, const Path* path,
+                          int side) noexcept nogil
     cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil
     cdef void reset_ends(self, const FlowRecord* flow, uint32_t number) noexcept nogil
     cdef int in_hand(self, const Packet* packet) except -1

@@ -493,21 +493,23 @@ cdef class Verdicts(Outlet):
         memcpy(path.header[side], packet.link, length)
         path.header_len[side] = <uint8_t> length
         path.interface[side] = packet.interface
-        path.linktype = packet.linktype
+        path.linktype[side] = packet.linktype
         path.known[side] = True
 
     cdef bint envelope_to(self, const FlowRecord* flow, const Path* path, int side, Envelope* out) noexcept nogil:
         """What a segment to one end of a flow is to be sent in, as from the other end; false if no way is known."""
-        cdef int from_side = 1 - side if path.known[1 - side] else side
+        cdef int from_side = 1 - side
         cdef bint to_low = (side == 0) == (flow.flags & CLIENT_IS_LOW != 0)
         cdef Rewrite model
         memset(out, 0, sizeof(Envelope))
+        if not path.known[from_side] or (path.known[side] and path.linktype[side] != path.linktype[from_side]):
+            from_side = side
         if not path.known[from_side]:
             return False
         memset(&model, 0, sizeof(model))
         model.link = model.network = <uint8_t*> path.header[from_side]
         model.link_len = model.frame_len = path.header_len[from_side]
-        model.linktype = path.linktype
+        model.linktype = path.linktype[from_side]
         if not link_of(&model, &out.link):
             return False
         if from_side == side:
@@ -536,10 +538,11 @@ cdef class Verdicts(Outlet):
             return
         length = build_segment(&envelope, &segment, NULL, 0, out, MAX_HEADERS)
         if length:
-            self.send_to_end(out, length, path, side)
+            self.send_to_end(out, length, envelope.link.linktype, path, side)
             self.resets += 1
 
-    cdef void send_to_end(self, uint8_t* data, size_t length, const Path* path, int side) noexcept nogil:
+    cdef void send_to_end(self, const uint8_t* data, size_t length, uint16_t linktype, const Path* path,
+                          int side) noexcept nogil:
         """Send a frame to one end of a flow, translated if the flow belongs to a session."""
         cdef uint16_t interface = path.interface[side]
         if not path.known[side]:
@@ -548,8 +551,8 @@ cdef class Verdicts(Outlet):
                 interface = self.peers[interface] if interface < MOST_INTERFACES else NOWHERE
         if interface == NOWHERE:
             return
-        self.translate_forth(data, length, path.linktype)
-        self.originate(data, length, interface, path.linktype)
+        self.translate_forth(data, length, linktype)
+        self.originate(data, length, interface, linktype)
 
     cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil:
         """Keep a segment from a flow that apps have cut; true if it was. One that was reset says so again."""

@@ -21,7 +21,8 @@ from aiomos.control import Stats, bound, carrying_out
 from aiomos.errors import AiomosError, WorkerError
 from aiomos.logging import get_logger
 from aiomos.metrics import Exporter
-from aiomos.runtime import Report, loop_factory
+from aiomos.running import loop_factory
+from aiomos.runtime import Report
 from aiomos.snapshot import Snapshot, show
 from aiomos.workers.commands import WorkersCommands, add_counters, ask
 from aiomos.workers.merging import Files, Merger

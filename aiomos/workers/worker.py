@@ -21,7 +21,8 @@ from aiomos import logging, outputs
 from aiomos.app import App
 from aiomos.errors import AiomosError, EngineBug
 from aiomos.loader import load_app
-from aiomos.runtime import Runtime, loop_factory, patient_collector, serve
+from aiomos.running import loop_factory, patient_collector, serve
+from aiomos.runtime import Runtime
 from aiomos.workers.plan import Task
 from aiomos.workers.records import Ending, What
 from aiomos.workers.shared import SharedOutputs

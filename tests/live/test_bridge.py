@@ -183,6 +183,17 @@ def test_removed_interface_ends_it_once(in_line: Line) -> None:
         assert both.statistics()["unsent_gone"] == 1
 
 
+def test_removal_of_an_interface_that_was_down_is_noticed(in_line: Line) -> None:
+    with in_line.middle.inside(), bridge() as both:
+        in_line.middle.set_link("eth1", state="down")
+        until("it is noticed", lambda: both.read_batch() or both.statistics()["eth1.outages"])
+        with in_line.middle.netlink() as netlink:
+            netlink.link("del", index=in_line.middle.index("eth1"))
+        with pytest.raises(TransportError, match="eth1"):
+            until("it is noticed", both.read_batch)
+        assert both.statistics()["eth1.outages"] == 1
+
+
 def test_full_ring_loses_what_the_kernel_says(in_line: Line) -> None:
     with in_line.middle.inside(), Bridge(PacketPort("eth0", slots=15), PacketPort("eth1", slots=15)) as both:
         for number in range(50):

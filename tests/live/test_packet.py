@@ -406,6 +406,23 @@ def test_removal_of_an_interface_that_was_down_is_noticed(wire: Wire) -> None:
             settle(watch)
 
 
+@pytest.mark.parametrize("count", [5, FULL])
+@pytest.mark.parametrize("retire_ms", [1, 200])
+def test_what_came_before_a_removal_is_read(wire: Wire, retire_ms: int, count: int) -> None:
+    """The kernel hands over its last block a while later; where the ring was full there is none to come."""
+    with watching(wire.host, **SMALL | {"retire_ms": retire_ms}) as watch:
+        wire.send(numbered(range(count)))
+        remove(wire.host, "eth0")
+        seen: list[Seen] = []
+        with pytest.raises(TransportError):
+            while wait(watch, COMMAND_SECONDS):
+                if watch.read_batch():
+                    seen += map(Seen._make, watch.batch())
+        received = watch.statistics()["received"]
+    assert data(seen) == numbered(range(received))
+    assert received == count if count < FULL else 0 < received < count
+
+
 def remove(host: Host, interface: str) -> None:
     with host.netlink() as netlink:
         netlink.link("del", index=host.index(interface))

@@ -36,10 +36,10 @@ class WebOptions:
 
 
 class Runtime(ModuleType):
-    """Stands in for `aiomos.runtime`."""
+    """Stands in for `aiomos.running`."""
 
     def __init__(self) -> None:
-        super().__init__("aiomos.runtime")
+        super().__init__("aiomos.running")
         self.apps: tuple[App, ...] = ()
         self.arguments: dict[str, Any] = {}
         self.error: BaseException | None = None
@@ -59,8 +59,8 @@ class Runtime(ModuleType):
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     runtime = Runtime()
-    monkeypatch.setitem(sys.modules, "aiomos.runtime", runtime)
-    monkeypatch.setattr(aiomos, "runtime", runtime, raising=False)
+    monkeypatch.setitem(sys.modules, "aiomos.running", runtime)
+    monkeypatch.setattr(aiomos, "running", runtime, raising=False)
     yield runtime
     structlog.reset_defaults()
 

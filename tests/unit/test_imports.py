@@ -42,9 +42,10 @@ ALLOWED = {
     "app": KERNEL,
     "runtime": {
         *KERNEL,
-        *("app", "control", "registry", "engine", "transport", "logging", "metrics"),
-        *("live", "sleepers", "snapshot"),
+        *("app", "registry", "engine", "transport", "logging"),
+        *("live", "sleepers", "listeners"),
     },
+    "listeners": {*KERNEL, "registry"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging"},
     "control_client": {"errors"},
     "loader": {"app", "apps", "errors"},
