@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from select import EPOLLIN, epoll
 
 import aiomos
-from aiomos import CONN_TEARDOWN, App, Flow, logging
+from aiomos import CONN_TEARDOWN, App, Flow, Transport, logging
 from aiomos.transport.captures import open_captures
 from aiomos.transport.interfaces import Interface
-from aiomos.transport.transport import Transport
 
 ETHERNET = 1  # LINKTYPE_ number
 AT_ONCE = 1000

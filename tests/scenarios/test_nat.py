@@ -79,10 +79,16 @@ def translate(configure: Configure) -> Translate:
 
 
 def datagram(
-    src: str = HOST, dst: str = PEER, sport: int = 5000, dport: int = 53, *, eth_src: str = HOST_MAC
+    src: str = HOST,
+    dst: str = PEER,
+    sport: int = 5000,
+    dport: int = 53,
+    *,
+    eth_src: str = HOST_MAC,
+    eth_dst: str = ROUTER_MAC,
 ) -> bytes:
     packet = ipv4(udp(b"data", src=src, dst=dst, sport=sport, dport=dport), src=src, dst=dst, proto=17)
-    return ethernet(packet, src=eth_src, dst=ROUTER_MAC)
+    return ethernet(packet, src=eth_src, dst=eth_dst)
 
 
 def answer(src: str = PEER, sport: int = 53, dport: int = 5000, *, eth_src: str = ROUTER_MAC) -> Back:
@@ -128,6 +134,11 @@ def seen(frames: list[bytes]) -> list[Seen]:
     return found
 
 
+def of_ip(frames: list[bytes]) -> list[bytes]:
+    """Leave out ARP: the announcement of the external address comes first of all."""
+    return [frame for frame in frames if frame[12:14] != b"\x08\x06"]
+
+
 def arps(frames: list[bytes]) -> list[tuple[int, str, str]]:
     """List the ARP messages: operation, sender's address, target's address."""
     return [
@@ -161,20 +172,18 @@ def test_two_hosts_with_one_port(translate: Translate) -> None:
     assert (first.src, first.sport) == (EXTERNAL, 5000)
     assert second.src == EXTERNAL
     assert second.sport != 5000
-    crossing = translate(datagram(), datagram(OTHER, eth_src=OTHER_MAC), answer(), answer(dport=5000))
-    assert {(packet.dst, packet.eth_dst) for packet in seen(crossing.back)} == {(HOST, HOST_MAC)}
+    crossing = translate(datagram(), datagram(OTHER, eth_src=OTHER_MAC), answer())
+    assert [(packet.dst, packet.eth_dst) for packet in seen(crossing.back)] == [(HOST, HOST_MAC)]
 
 
 def test_echoes_have_identifiers_for_ports(translate: Translate) -> None:
     """RFC 5508 REQ-1, and two hosts with one identifier."""
     crossing = translate(echo(8, 7, HOST, PEER), echo(8, 7, OTHER, PEER))
     first, second = seen(crossing.there)
-    assert (first.src, first.sport) == (EXTERNAL, 7) or first.sport >= 1024
+    assert {first.src, second.src} == {EXTERNAL}
     assert first.sport != second.sport
-    replies = [Back(echo(0, packet.sport, PEER, EXTERNAL)) for packet in (first, second)]
-    configured = translate(echo(8, 2000, HOST, PEER), Back(echo(0, 2000, PEER, EXTERNAL)))
-    assert [(packet.dst, packet.sport) for packet in seen(configured.back)] == [(HOST, 2000)]
-    assert replies
+    crossing = translate(echo(8, 2000, HOST, PEER), Back(echo(0, 2000, PEER, EXTERNAL)))
+    assert [(packet.dst, packet.sport) for packet in seen(crossing.back)] == [(HOST, 2000)]
 
 
 def test_fragments_become_whole_and_leave_as_fragments(translate: Translate) -> None:
@@ -184,8 +193,9 @@ def test_fragments_become_whole_and_leave_as_fragments(translate: Translate) -> 
         ethernet(part, src=HOST_MAC, dst=ROUTER_MAC) for part in fragment_ipv4(packet, 400)
     )
     crossing = translate(third, first, second)
-    assert len(crossing.there) == 3
-    assert {str(IPv4Address(frame[26:30])) for frame in crossing.there} == {EXTERNAL}
+    left = of_ip(crossing.there)
+    assert len(left) == 3
+    assert {str(IPv4Address(frame[26:30])) for frame in left} == {EXTERNAL}
 
 
 def test_what_stays_inside_is_left_alone(translate: Translate) -> None:
@@ -198,13 +208,13 @@ def test_what_stays_inside_is_left_alone(translate: Translate) -> None:
         udp_frame("2001:db8::1", "2001:db8::2"),
         arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY),
     ]
-    assert translate(*local).there == local
+    assert translate(*local).there[1:] == local
 
 
 def test_other_protocols_do_not_get_out(translate: Translate) -> None:
     with capture_logs() as log:
         crossing = translate(ethernet(ipv4(b"x" * 20, src=HOST, dst=PEER, proto=47)))
-    assert not crossing.there
+    assert not of_ip(crossing.there)
     assert log[-1]["refused"] == {"untranslatable": 1}
 
 
@@ -214,7 +224,7 @@ def test_other_protocols_do_not_get_out(translate: Translate) -> None:
 def test_rfc_5382_req_4_unsolicited_syn_is_dropped_in_silence(translate: Translate) -> None:
     crossing = translate(Back(segment("S", src=PEER, dst=EXTERNAL)), 10.0)
     assert not crossing.back
-    assert not crossing.there
+    assert not of_ip(crossing.there)
 
 
 def test_rfc_5382_req_2_simultaneous_open(translate: Translate) -> None:
@@ -244,22 +254,15 @@ def test_rfc_4787_req_8_filtering(
 
 def test_forwarded_ports(translate: Translate) -> None:
     """The host inside is asked for at the start; what comes before its answer is lost."""
-    question = Back(datagram(PEER, EXTERNAL, 4000, 80, eth_src=ROUTER_MAC))
+    question = Back(datagram(PEER, EXTERNAL, 4000, 80, eth_src=ROUTER_MAC, eth_dst=NAT_MAC))
     reply = arp(ARP_REPLY, HOST, HOST_MAC, "0.0.0.0", NAT_MAC)
     back = datagram(HOST, PEER, 8080, 4000)
     crossing = translate(question, reply, question, back, config=LEAST + FORWARD)
     assert (ARP_REQUEST, "0.0.0.0", HOST) in arps(crossing.back)
     (came,) = seen(crossing.back)
     assert (came.eth_dst, came.src, came.sport, came.dst, came.dport) == (HOST_MAC, PEER, 4000, HOST, 8080)
-    (left,) = seen(crossing.there)
-    assert (left.eth_src, left.src, left.sport, left.dst, left.dport) == (
-        came.eth_dst if False else ROUTER_MAC if False else left.eth_src,
-        EXTERNAL,
-        80,
-        PEER,
-        4000,
-    )
-    assert not [message for message in arps(crossing.there) if message[0] == ARP_REPLY]
+    assert seen(crossing.there) == [Seen(NAT_MAC, ROUTER_MAC, EXTERNAL, PEER, 80, 4000)]
+    assert [message[0] for message in arps(crossing.there)] == [ARP_REQUEST]  # the reply does not go on
 
 
 def test_packets_from_outside_to_inside_addresses_are_refused(translate: Translate) -> None:
@@ -325,7 +328,7 @@ def test_port_is_given_back_with_the_last_session(translate: Translate) -> None:
 
 def test_segments_of_no_connection_are_reset(translate: Translate) -> None:
     crossing = translate(segment("A", seq=1, ack=1))
-    assert not crossing.there
+    assert not of_ip(crossing.there)
     (reset,) = crossing.back
     assert reset[14 + 20 + 13] & 4
 
