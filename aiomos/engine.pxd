@@ -70,4 +70,5 @@ cdef class Engine(Hooks):
     cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil
     cdef int evict(self) except -1 nogil
     cdef FlowRecord* idlest(self) noexcept nogil
+    cdef int give_up(self, FlowRecord* flow, int reason) except -1 nogil
     cdef int end_flow(self, FlowRecord* flow, int reason) except -1 nogil

@@ -981,7 +981,7 @@ cdef class Engine(Hooks):
         while index:
             flow = flow_at(&self.flows, index)
             if self.deadline(flow) <= now_ns:
-                self.end_flow(flow, REASON_TIMEOUT)
+                self.give_up(flow, REASON_TIMEOUT)
             else:
                 if flow.halves[0].track:
                     for side in range(2):
@@ -1003,7 +1003,7 @@ cdef class Engine(Hooks):
         self.evicted += 1
         if self.flows.half_open.count:
             return self.end_flow(flow_at(&self.flows, self.flows.half_open.head), REASON_EVICTED)
-        return self.end_flow(self.idlest(), REASON_EVICTED)
+        return self.give_up(self.idlest(), REASON_EVICTED)
 
     cdef FlowRecord* idlest(self) noexcept nogil:
         """The flow nearest to its time-out, to a step of the wheel.
@@ -1030,6 +1030,12 @@ cdef class Engine(Hooks):
             if flow.last_ns < best.last_ns:
                 best = flow
         return best
+
+    cdef int give_up(self, FlowRecord* flow, int reason) except -1 nogil:
+        """End a flow whose ends may go on; yet not where they number its bytes differently and nobody will translate."""
+        if self.outlet.in_line and not flow.flags & CLOSED and self.outlet.is_edited(flow_index(&self.flows, flow)):
+            self.outlet.reset_ends(flow, flow_index(&self.flows, flow))
+        return self.end_flow(flow, reason)
 
     cdef int end_flow(self, FlowRecord* flow, int reason) except -1 nogil:
         """Close the books of a flow; its record goes once nobody needs it."""

@@ -101,7 +101,7 @@ def joints(folder: Path) -> Iterator[Joint | Missing]:
 
 def bulk(client: Host, server: Host, seconds: int) -> float:
     """Return the bytes a second of one connection."""
-    report = json.loads(client.run("iperf3", "-c", server.address, "-t", str(seconds), "-J").stdout)
+    report = json.loads(client.run("iperf3", "-c", server.address, "-t", str(seconds), "-J"))
     return float(report["end"]["sum_received"]["bits_per_second"]) / 8
 
 
@@ -110,7 +110,7 @@ def requests(connections: int) -> Callable[[Host, Host, int], float]:
 
     def measure(client: Host, server: Host, seconds: int) -> float:
         options = ("-t", "1", "-c", str(connections), "-d", f"{seconds}s")
-        output = client.run("wrk", *options, f"http://{server.address}/hello").stdout.decode()
+        output = client.run("wrk", *options, f"http://{server.address}/hello").decode()
         found = REQUESTS.search(output)
         if found is None:
             raise LiveError(f"wrk says no rate: {output.strip()}")

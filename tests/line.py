@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -14,6 +15,7 @@ from tests.traffic import in_loop
 
 CLIENT, SERVER = ("10.0.0.1", 40000), ("10.0.0.2", 80)
 CLIENT6, SERVER6 = ("2001:db8::1", 40000), ("2001:db8::2", 80)
+GOOD = Link(delay=0.01)
 BAD = Link(delay=0.01, jitter=0.005, loss=0.03, reorder=0.05, duplicate=0.05)
 STRICT = Settings(on_error="raise")
 STEP = 0.001
@@ -26,7 +28,7 @@ class End(Node):
     def __init__(self) -> None:
         self.received: list[bytes] = []
 
-    def receive(self, frame: bytes, now_ns: int) -> None:
+    def receive(self, frame: bytes, now_ns: int) -> None:  # noqa: ARG002 - as every node
         """Keep a frame."""
         self.received.append(bytes(frame))
 
@@ -36,6 +38,10 @@ class Back:
     """A frame that comes from the other end."""
 
     frame: bytes
+
+
+Line = list[bytes | Back | float]
+"""Frames and seconds, as `cross` takes them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,7 +92,7 @@ def cross(
             at += frame
             continue
         end, data = (second, frame.frame) if isinstance(frame, Back) else (first, frame)
-        end.call_later(at, lambda end=end, data=data: end.send(data))
+        end.call_later(at, partial(end.send, data))
         at += STEP
     first.call_later(at, lambda: None)  # time passes until then
     report = run(*apps, transport=middlebox, settings=settings, started=started)
@@ -118,6 +124,11 @@ class Talk:
     frames: list[tuple[int, str, bytes]]
 
     @property
+    def heard(self) -> tuple[bytes, bytes]:
+        """What the server got, and what the client got."""
+        return bytes(self.server.received), bytes(self.client.received)
+
+    @property
     def closed_cleanly(self) -> bool:
         """Whether both ends have said all, heard all, and know it."""
         ends = self.client, self.server
@@ -128,7 +139,7 @@ def talk(
     *apps: App[Any],
     question: bytes = b"",
     answer: bytes = b"",
-    link: Link = Link(delay=0.01),
+    link: Link = GOOD,
     seed: int = 0,
     ends: tuple[tuple[str, int], tuple[str, int]] = (CLIENT, SERVER),
     peer: tuple[str, int] | None = None,

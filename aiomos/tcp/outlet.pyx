@@ -1,8 +1,8 @@
 """The way out: what becomes of the frame in hand, and the frames that a transport is to send after a batch.
 
 In line every frame goes on, in the order in which they came, by the interface that its transport names; unless an app
-drops it. A frame that nobody changes is passed on by its pointer. What apps and the engine send themselves lies in an arena
-that is emptied once the transport has sent it.
+drops it. A frame that nobody changes is passed on by its pointer. What apps and the engine send themselves lies in an
+arena that is emptied once the transport has sent it.
 """
 
 from libc.stdlib cimport free, malloc, realloc

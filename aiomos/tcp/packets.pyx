@@ -461,9 +461,9 @@ cdef class Packet:
     def drop(self):
         """Do not pass it on.
 
-        At `Hook.RAW` its flow never sees it. At `Hook.SENDER` its sender has sent it and its receiver does not get it, so
-        that the streams do not have its bytes: they will be sent again. At `Hook.RECEIVER` the flow has seen it. A flow
-        whose first packet is dropped ends at once, with reason ``dropped``.
+        At `Hook.RAW` its flow never sees it. At `Hook.SENDER` its sender has sent it and its receiver does not get it,
+        so that the streams do not have its bytes: they will be sent again. At `Hook.RECEIVER` the flow has seen it. A
+        flow whose first packet is dropped ends at once, with reason ``dropped``.
 
         Raises:
             NotInLineError: the traffic is only watched.
@@ -485,10 +485,11 @@ cdef class Packet:
         """Change it before it is passed on; whoever is called later sees it changed. Checksums are kept right.
 
         Args:
-            fields: ``src``, ``dst`` (text or `ipaddress` objects of its IP version), ``sport``, ``dport``, ``ttl``, ``tos``,
-                ``eth_src``, ``eth_dst`` (text); of TCP also ``seq``, ``ack``, ``flags``, ``window``, ``urgent`` and
-                ``mss``, where it has the option. Before its flow is known, at `Hook.RAW`, addresses and ports decide which
-                flow that is; later they only say how this packet leaves. For all of a flow, see `session`.
+            fields: ``src``, ``dst`` (text or `ipaddress` objects of its IP version), ``sport``, ``dport``, ``ttl``,
+                ``tos``, ``eth_src``, ``eth_dst`` (text); of TCP also ``seq``, ``ack``, ``flags``, ``window``,
+                ``urgent`` and ``mss``, where it has the option. Before its flow is known, at `Hook.RAW`, addresses and
+                ports decide which flow that is; later they only say how this packet leaves. For all of a flow, see
+                `session`.
 
         Raises:
             NotInLineError: the traffic is only watched.
@@ -502,8 +503,9 @@ cdef class Packet:
         """Have it carry another payload, longer or shorter.
 
         The rest of a TCP flow is put right: sequence numbers, acknowledgements, SACK blocks, windows and what is
-        retransmitted. A segment beyond a hole is not passed on meanwhile, since what stands before it may change length.
-        The app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the flow is known.
+        retransmitted. A segment beyond a hole is not passed on meanwhile, since what stands before it may change
+        length. The app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the
+        flow is known.
 
         Args:
             payload: The new bytes; none at all is allowed.
@@ -523,9 +525,9 @@ cdef class Packet:
                 turn_back=False, on_end=None):
         """Let it, what follows it and the replies pass natively, with other addresses if any are given (RFC 2663).
 
-        From this packet on, those with its five-tuple leave with the addresses and ports given; what is addressed to those
-        is turned back before its flow is looked up. TCP, UDP and ICMP echo, whose identifier is both ports; ICMP errors
-        about them are translated, too. ``pkt.known`` tells that a packet belongs to a session.
+        From this packet on, those with its five-tuple leave with the addresses and ports given; what is addressed to
+        those is turned back before its flow is looked up. TCP, UDP and ICMP echo, whose identifier is both ports;
+        ICMP errors about them are translated, too. ``pkt.known`` tells that a packet belongs to a session.
 
         Args:
             idle: Seconds without a packet after which it ends.

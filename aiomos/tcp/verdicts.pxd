@@ -102,6 +102,7 @@ cdef class Verdicts(Outlet):
     cdef Path* path(self, uint32_t number) noexcept nogil
     cdef void flow_begun(self, uint32_t number) noexcept nogil
     cdef void flow_gone(self, uint32_t number) noexcept nogil
+    cdef bint is_edited(self, uint32_t number) noexcept nogil
     cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, Packet* packet) noexcept nogil
     cdef void note_path(self, Path* path, int side, const Packet* packet) noexcept nogil
     cdef bint envelope_to(self, const FlowRecord* flow, const Path* path, int side, Envelope* out) noexcept nogil

@@ -469,6 +469,15 @@ cdef class Verdicts(Outlet):
                 edits_close(&self.edits, path.edits[side])
                 path.edits[side] = 0
 
+    cdef bint is_edited(self, uint32_t number) noexcept nogil:
+        """Do the two ends of a flow number its bytes differently?"""
+        cdef const Path* path = self.path(number)
+        cdef int side
+        for side in range(2):
+            if path.edits[side] and edits_at(&self.edits, path.edits[side]).shift:
+                return True
+        return False
+
     cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, Packet* packet) noexcept nogil:
         """The flow of the segment in hand is known: note its way, and read its acknowledgement as its receiver must."""
         cdef Path* path = self.path(number)
@@ -574,13 +583,11 @@ cdef class Verdicts(Outlet):
         cdef int side
         for side in range(2):
             other = &flow.halves[1 - side]         # whose bytes this end waits for
-            ack = flow.halves[side].nxt
+            ack = flow.halves[side].nxt            # it numbers its own as it always has
             una, nxt = other.una if other.flags & ACK_SEEN else other.nxt, other.nxt
             if path.edits[1 - side]:
                 nxt += edits_at(&self.edits, path.edits[1 - side]).shift
                 una = edits_at(&self.edits, path.edits[1 - side]).una
-            if path.edits[side]:
-                ack += edits_at(&self.edits, path.edits[side]).shift
             if not other.flags & SEQ_KNOWN:        # it has only sent a SYN
                 una = nxt = 0
             self.send_reset(flow, number, side, una, ack, RST | ACK)

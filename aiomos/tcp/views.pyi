@@ -10,7 +10,7 @@ from aiomos.ude.user import UserEvent
 _Fact = Literal[
     "syn_sent", "syn_acked", "syn_received", "fin_sent", "fin_acked", "fin_received", "passive_close", "reset"
 ]
-_Reason = Literal["fin", "rst", "timeout", "evicted", "end_of_capture"]
+_Reason = Literal["fin", "rst", "timeout", "evicted", "end_of_capture", "dropped"]
 
 class State(IntEnum):
     ESTABLISHED = 1

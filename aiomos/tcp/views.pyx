@@ -193,8 +193,8 @@ cdef class Flow:
 
     @property
     def reason(self):
-        """How it ended: ``fin``, ``rst``, ``timeout``, ``evicted``, ``end_of_capture``, ``dropped`` by an app; None while
-        open."""
+        """How it ended: ``fin``, ``rst``, ``timeout``, ``evicted``, ``end_of_capture``, ``dropped`` by an app; None
+        while open."""
         return REASONS[self.r.reason]
 
     @property

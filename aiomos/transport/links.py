@@ -6,6 +6,7 @@ that something changed, and asking each socket is cheaper than to find out what.
 
 import select
 import socket
+from contextlib import suppress
 
 import attrs
 
@@ -48,11 +49,10 @@ class LinkPoll:
         return {descriptor for descriptor, events in ready.items() if events & select.EPOLLERR}
 
     def _drain(self) -> None:
-        try:
+        # No more is an error, and so is that there were more than it could hold: the rest is read next time.
+        with suppress(OSError):
             while True:
                 self._netlink.recv(1)
-        except OSError:  # no more; or ENOBUFS, there were more than it could hold, and the rest is read next time
-            pass
 
     def close(self) -> None:
         """Wait no more; may be called again."""

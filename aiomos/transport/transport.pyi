@@ -4,7 +4,7 @@ from aiomos.transport.bpf import Program
 from aiomos.transport.source import FrameSource
 
 class Transport(FrameSource):
-    forwards: Sequence[int]
+    forwards: Sequence[int | None]
     virtual: bool
     @property
     def ended(self) -> bool: ...

@@ -7,6 +7,7 @@ is told to have ended once, and nothing is in use at the end.
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ TIGHT = Budgets(
 ROOMY = Budgets(flows=1000, sessions=1000)
 
 
-class Broken(Exception):
+class BrokenCallbackError(Exception):
     """Raised by callbacks on purpose."""
 
 
@@ -86,12 +87,11 @@ class Wire(Transport):
         self.linktypes = list(linktypes)
         for linktype in self.linktypes:
             self.interfaces.extend(Interface("", f"{linktype}{side}", linktype, 0) for side in "ab")
-        self.forwards = [number ^ 1 for number in range(2 * len(self.linktypes))]
-        if self.forwards:
-            self.forwards.append(None)
-            self.interfaces.append(Interface("", "nowhere", self.linktypes[0], 0))
+        self.forwards = [*(number ^ 1 for number in range(2 * len(self.linktypes))), None]
+        self.interfaces.append(Interface("", "nowhere", self.linktypes[0], 0))
         self.waiting: list[tuple[int, bytes, int]] = []
         self.sent: list[tuple[bytes, int]] = []
+        self.all_sent: list[bytes] = []
 
     def receive(self) -> list[tuple[int, bytes, int]]:
         """Return what waits."""
@@ -101,6 +101,7 @@ class Wire(Transport):
     def send(self, frame: bytes, interface: int = 0) -> None:
         """Keep a frame."""
         self.sent.append((frame, interface))
+        self.all_sent.append(frame)
 
 
 class InLineRun:
@@ -134,7 +135,7 @@ class InLineRun:
         return MonitorConnection(flow, self._pressure, self.engine.released, "mark")
 
     def _failed(self, _callback: object, _flow: object, error: Exception) -> None:
-        if not isinstance(error, Broken):
+        if not isinstance(error, BrokenCallbackError):
             raise error
 
     # --- verdicts -----------------------------------------------------------------------------------
@@ -148,17 +149,20 @@ class InLineRun:
         if self.chosen.random() < (0.95 if self.choices.calm else 0.4):
             return
         for _ in range(self.chosen.choice((1, 1, 1, 2, 3))):
-            acts: list[Callable[[], object]] = [self._close_session, self._old_packet, self._old_flow, self._send]
+            acts: list[Callable[[], object]] = [
+                self._close_session,
+                self._old_packet,
+                self._old_flow,
+                self._send,
+            ]
             if pkt is not None:
                 acts += [lambda: self._on_packet(pkt)] * 8
             if flow is not None:
                 acts += [lambda: self._on_flow(flow)] * 2
-            try:
+            with contextlib.suppress(*EXPECTED):
                 self.chosen.choice(acts)()
-            except EXPECTED:
-                pass
         if self.chosen.random() < 0.01:
-            raise Broken
+            raise BrokenCallbackError
 
     def _on_packet(self, pkt: Packet) -> None:
         if self.chosen.random() < 0.05:
@@ -176,7 +180,18 @@ class InLineRun:
             case 5:
                 self._session(pkt)
             case 6:
-                repr((pkt, pkt.out_interface, pkt.interface, pkt.known, pkt.frame, pkt.raw, pkt.payload, pkt.copy()))
+                repr(
+                    (
+                        pkt,
+                        pkt.out_interface,
+                        pkt.interface,
+                        pkt.known,
+                        pkt.frame,
+                        pkt.raw,
+                        pkt.payload,
+                        pkt.copy(),
+                    )
+                )
 
     def _set(self, pkt: Packet) -> None:
         six = pkt.ip_version == 6
@@ -206,7 +221,7 @@ class InLineRun:
     def _session(self, pkt: Packet) -> None:
         options: dict[str, Any] = {"idle": self.chosen.choice((0.5, 3, 20))}
         address = "2001:db8::77" if pkt.ip_version == 6 else "192.0.2.77"
-        for name, value in {
+        addresses = {
             "src": address,
             "dst": address,
             "sport": self.chosen.randrange(0x10000),
@@ -215,9 +230,8 @@ class InLineRun:
             "eth_dst": "02:00:00:00:00:08",
             "transitory": 1,
             "turn_back": True,
-        }.items():
-            if self.chosen.random() < 0.2:
-                options[name] = value
+        }
+        options |= {name: value for name, value in addresses.items() if self.chosen.random() < 0.2}
         session = pkt.session(**options)
         if not any(session is other for other in self.sessions):
             again = pkt.session(idle=99, on_end=self._ended)
@@ -276,10 +290,8 @@ class InLineRun:
             self.engine.feed(self.wire)
         if self.chosen.random() < 0.2:  # between batches
             for act in (self._old_flow, self._close_session, self._send):
-                try:
+                with contextlib.suppress(*EXPECTED):
                     act()
-                except EXPECTED:
-                    pass
         if self.chosen.random() < 0.2 and frames:
             self.engine.pass_time(frames[-1][0] + SECOND)
         self.flush()
@@ -307,7 +319,9 @@ class InLineRun:
         assert counters["frames"] == self.frames
         assert line["in_line.no_room"] == 0
         assert self.sent == line["in_line.forwarded"] + line["in_line.originated"]
-        assert self.frames <= sum(line[f"in_line.{fate}"] for fate in ("forwarded", "dropped", "held", "nowhere"))
+        assert self.frames <= sum(
+            line[f"in_line.{fate}"] for fate in ("forwarded", "dropped", "held", "nowhere")
+        )
         assert self.malformed + counters["defrag.completed"] >= 0, "frames left worse than they came"
         assert line["in_line.sessions"] == line["in_line.edited"] == 0
         assert len(self.ended) == len(self.sessions)

@@ -175,8 +175,7 @@ def test_removed_interface_ends_it_once(in_line: Line) -> None:
     with in_line.middle.inside(), bridge() as both:
         with in_line.middle.netlink() as netlink:
             netlink.link("del", index=in_line.middle.index("eth1"))
-        with pytest.raises(TransportError, match="eth1"):
-            until("it is noticed", both.read_batch)
+        wait_for_removal(both, "eth1")
         assert both.ended
         assert not both.read_batch()
         both.send(numbered(1), 1)
@@ -186,12 +185,17 @@ def test_removed_interface_ends_it_once(in_line: Line) -> None:
 def test_removal_of_an_interface_that_was_down_is_noticed(in_line: Line) -> None:
     with in_line.middle.inside(), bridge() as both:
         in_line.middle.set_link("eth1", state="down")
-        until("it is noticed", lambda: both.read_batch() or both.statistics()["eth1.outages"])
+        until("it is noticed", lambda: not both.read_batch() and both.statistics()["eth1.outages"])
         with in_line.middle.netlink() as netlink:
             netlink.link("del", index=in_line.middle.index("eth1"))
-        with pytest.raises(TransportError, match="eth1"):
-            until("it is noticed", both.read_batch)
+        wait_for_removal(both, "eth1")
         assert both.statistics()["eth1.outages"] == 1
+
+
+def wait_for_removal(both: Bridge, interface: str) -> None:
+    """Read until it is noticed; kernels may send frames of their own meanwhile."""
+    with pytest.raises(TransportError, match=interface):
+        until("it is noticed", lambda: both.read_batch() and both.ended)
 
 
 def test_full_ring_loses_what_the_kernel_says(in_line: Line) -> None:

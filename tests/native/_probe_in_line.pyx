@@ -1,6 +1,6 @@
 """Frames in line as network cards hand them over, with what is left for them to do; and what leaves."""
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.transport.frame cimport Frame, Offload
@@ -15,6 +15,8 @@ cdef enum:
 cdef class OffloadWire(Transport):
     """Two ends; gives frames with an `Offload`, and keeps those that are sent with theirs."""
 
+    forwards = (1, 0)
+
     cdef list waiting
     cdef list bytes_held
     cdef Offload offloads[64]
@@ -22,7 +24,6 @@ cdef class OffloadWire(Transport):
 
     def __init__(self):
         self.interfaces.extend([Interface("", "first", 1, 0), Interface("", "second", 1, 0)])
-        self.forwards = [1, 0]
         self.waiting, self.sent = [], []
 
     def give(self, int64_t time_ns, data, uint16_t interface, offload=None):
@@ -39,7 +40,7 @@ cdef class OffloadWire(Transport):
         for time_ns, data, interface, offload in self.bytes_held:
             frame, left = &self.room[count], &self.offloads[count]
             memset(frame, 0, sizeof(Frame))
-            frame.data = <char*> data
+            frame.data = <const uint8_t*> <char*> data
             frame.caplen = frame.wirelen = <uint32_t> len(data)
             frame.time_ns, frame.interface, frame.linktype = time_ns, interface, 1
             if offload is not None:

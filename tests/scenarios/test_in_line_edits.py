@@ -9,11 +9,31 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos import CONN_TEARDOWN, PKT_IN, App, Budgets, Flow, Hook, MonitorConnection, Packet, Runtime, Settings, Timeouts
+from aiomos import (
+    CONN_TEARDOWN,
+    PKT_IN,
+    App,
+    Budgets,
+    Flow,
+    Hook,
+    MonitorConnection,
+    Packet,
+    Runtime,
+    Settings,
+    Timeouts,
+)
 from aiomos.testing.hosts import read_packet, read_segment
-from aiomos.testing.packets import checksum, ethernet, fragment_ipv4, ipv4, pseudo_header, tcp, tcp_frame, udp, udp_frame
+from aiomos.testing.packets import (
+    ethernet,
+    fragment_ipv4,
+    ipv4,
+    tcp,
+    tcp_frame,
+    udp,
+    udp_frame,
+)
 from aiomos.transport.sim import Link
-from tests.line import BAD, CLIENT6, SERVER6, STRICT, Back, cross, talk
+from tests.line import BAD, CLIENT6, SERVER6, Back, Line, cross, talk
 
 Edit = Callable[[bytes], bytes]
 
@@ -23,8 +43,8 @@ EDITS: dict[str, Edit] = {
     "longer": lambda payload: b"<" + payload + b">" * 40,
     "much longer": lambda payload: payload * 3,
     "shorter": lambda payload: payload[::2],
-    "nothing": lambda payload: b"",
-    "one byte": lambda payload: b"?",
+    "nothing": lambda _: b"",
+    "one byte": lambda _: b"?",
     "some": lambda payload: payload if payload[0] % 2 else payload[:-7] + b"#" * 11,
     "nothing of some": lambda payload: b"" if payload[0] % 3 == 0 else payload,
 }
@@ -201,7 +221,7 @@ def test_the_last_segments_of_a_flow_leave_in_the_receivers_numbers(name: str, t
     settings_ = Settings(on_error="raise", timeouts=timeouts)
     talked = talk(app, question=b"question", answer=b"answer", settings=settings_)
     assert talked.closed_cleanly
-    opening = [
+    opening: Line = [
         tcp_frame(seq=100),
         Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA")),
         tcp_frame(seq=101, ack=501, flags="PA", payload=b"question"),
@@ -277,12 +297,12 @@ def test_a_packet_of_fragments_is_edited_as_a_whole() -> None:
 
     segment = tcp(bytes(range(200)), seq=101, ack=501, flags="PA")
     pieces = [ethernet(piece) for piece in fragment_ipv4(ipv4(segment, ip_id=4), 64)]
-    opening = [
+    opening: Line = [
         tcp_frame(seq=100, options=b"\2\4\5\xb4"),
         Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA", options=b"\2\4\5\xb4")),
         tcp_frame(seq=101, ack=501, flags="A"),
     ]
-    (edited,) = cross([*opening, *pieces], app).there[2:]
+    edited = cross([*opening, *pieces], app).there[2]
     packet = read_packet(edited)
     assert packet is not None
     assert packet.sum() == 0
@@ -304,7 +324,7 @@ def test_answers_continue_in_the_numbers_that_their_end_knows(act: str) -> None:
     app: App[None] = App("answers")
 
     @app.on(PKT_IN, hook=Hook.SENDER)
-    def edit(pkt: Packet, side: str) -> None:
+    def edit(pkt: Packet) -> None:
         if pkt.payload == b"question":
             pkt.replace(b"a longer question")
         elif pkt.payload == b"answer":
@@ -316,15 +336,80 @@ def test_answers_continue_in_the_numbers_that_their_end_knows(act: str) -> None:
         acked = 101 + len(b"a longer question")
         return Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 501 + at, acked, flags, payload))
 
-    frames: list[Any] = [
+    frames: Line = [
         tcp_frame(seq=100),
         Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA")),
         tcp_frame(seq=101, ack=501, flags="PA", payload=b"question"),
         server(0, b"answer"),
         server(6, b"refused") if act == "reject" else server(16, b"beyond a hole"),
     ]
-    answer = read_segment(read_packet(cross(frames, app).there[-1]))  # type: ignore[arg-type]
+    answer = read_segment(read_packet(cross(frames, app).there[2]))  # type: ignore[arg-type]
     assert answer is not None
     assert answer.seq == 101 + len(b"a longer question")
     assert answer.flags == ("R" if act == "reject" else "A")
     assert answer.ack == (0 if act == "reject" else 501)
+
+
+@pytest.mark.parametrize("why", ["timeout", "evicted"])
+def test_a_connection_whose_edits_are_forgotten_is_reset(why: str) -> None:
+    """Its ends number its bytes differently, and would never agree again."""
+    app: App[None] = App("forgetful")
+    ends: list[str | None] = []
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def edit(pkt: Packet) -> None:
+        if pkt.payload:
+            pkt.replace(pkt.payload + b"!")
+
+    app.on(CONN_TEARDOWN)(lambda flow: ends.append(flow.reason))
+    frames: Line = [
+        tcp_frame(seq=100),
+        Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA")),
+        tcp_frame(seq=101, ack=501, flags="PA", payload=b"question"),
+        Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 501, 110, "A")),
+        100.0,
+        tcp_frame(sport=4321),
+    ]
+    limits: dict[str, Any] = (
+        {"timeouts": Timeouts(established=50)} if why == "timeout" else {"budgets": Budgets(flows=1)}
+    )
+    crossing = cross(frames, app, settings=Settings(on_error="raise", **limits))
+    assert ends[0] == why
+    resets = [
+        [(segment.seq, segment.ack) for segment in map(read, frames) if segment.flags == "RA"]
+        for frames in (crossing.there, crossing.back)
+    ]
+    assert resets == [[(110, 501)], [(501, 109)]]
+
+
+def read(frame: bytes) -> Any:
+    """Read a segment of a frame."""
+    packet = read_packet(frame)
+    assert packet is not None
+    return read_segment(packet)
+
+
+@pytest.mark.parametrize("how", ["bypass", "detach"])
+def test_numbers_stay_right_when_the_app_has_gone(how: str) -> None:
+    app: App[None] = App("leaves")
+    runtimes: list[Runtime] = []
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def edit(pkt: Packet, flow: Flow) -> None:
+        if pkt.payload:
+            pkt.replace(b"changed: " + pkt.payload)
+            if how == "bypass":
+                flow.bypass()
+
+    @app.monitor("server port 80")
+    async def leave(conn: MonitorConnection) -> None:
+        await conn.client.read(1)
+        if how == "detach":
+            await runtimes[0].detach(app)
+
+    question, answer = numbered(30_000, 1), numbered(20_000, 2)
+    talked = talk(app, question=question, answer=answer, link=BAD, seed=6, started=runtimes.append)
+    assert talked.closed_cleanly
+    assert talked.heard[0].replace(b"changed: ", b"") == question
+    assert talked.heard[1] == answer
+    assert 9 <= len(talked.heard[0]) - len(question) <= 9 * 10

@@ -6,8 +6,8 @@ import struct
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-import aiomos
 from aiomos import (
     CONN_SETUP,
     CONN_TEARDOWN,
@@ -19,7 +19,6 @@ from aiomos import (
     Hook,
     MonitorConnection,
     Packet,
-
     Settings,
 )
 from aiomos.errors import SessionError
@@ -27,7 +26,7 @@ from aiomos.tcp.verdicts import Session
 from aiomos.testing.hosts import DatagramHost, read_packet, read_segment
 from aiomos.testing.packets import checksum, ethernet, fragment_ipv4, ip, ipv4, tcp_frame, udp, udp_frame
 from aiomos.transport.sim import Link, Network
-from tests.line import BAD, STRICT, Back, cross, run, talk
+from tests.line import BAD, Back, cross, run, talk
 
 PUBLIC = "192.0.2.1"
 INSIDE, OUTSIDE = "10.0.0.1", "10.0.0.2"
@@ -71,7 +70,7 @@ def test_connections_are_translated_both_ways(link: Link) -> None:
     question, answer = b"question" * 2000, b"answer" * 3000
     talked = talk(translator.app, question=question, answer=answer, link=link, seed=5)
     assert talked.closed_cleanly
-    assert (talked.server.received, talked.client.received) == (question, answer)
+    assert talked.heard == (question, answer)
     assert talked.server.peer == (PUBLIC, 50_000)
     assert streams == [INSIDE, question, answer]
     assert len(translator.firsts) == 1
@@ -93,7 +92,7 @@ def test_translated_and_edited() -> None:
     translator = Translator(sport=50_000, idle=7440.0)
 
     @translator.app.on(PKT_IN, hook=Hook.SENDER)
-    def edit(pkt: Packet, side: str) -> None:
+    def edit(pkt: Packet) -> None:
         if pkt.payload and pkt.seq % 3:
             pkt.replace(b"" if pkt.seq % 3 == 1 else pkt.payload + b"!")
 
@@ -145,7 +144,9 @@ def datagrams(app: App[Any], act: Any, inside: str = INSIDE, outside: str = OUTS
 
 @pytest.mark.parametrize("six", [False, True])
 def test_datagrams_and_echoes_are_translated_both_ways(six: bool) -> None:
-    inside, outside, public = ("2001:db8::1", "2001:db8::2", "2001:db8::9") if six else (INSIDE, OUTSIDE, PUBLIC)
+    inside, outside, public = (
+        ("2001:db8::1", "2001:db8::2", "2001:db8::9") if six else (INSIDE, OUTSIDE, PUBLIC)
+    )
     translator = Translator(src=public)
 
     def act(client: DatagramHost) -> None:
@@ -153,7 +154,7 @@ def test_datagrams_and_echoes_are_translated_both_ways(six: bool) -> None:
             client.send_datagram(b"%d" % number, (outside, 7), sport=4000)
             client.ping(outside, identifier=9, sequence=number, data=b"ping")
 
-    client, server, report = datagrams(translator.app, act, inside, outside)
+    client, server, _report = datagrams(translator.app, act, inside, outside)
     assert {packet.src for packet in server.received} == {public}
     assert [packet.data for packet in client.received if packet.kind == "udp"] == [b"0", b"1", b"2"]
     assert [(p.sport, p.dport, p.data) for p in client.received if p.kind == "reply"] == [
@@ -196,7 +197,9 @@ def icmp_error(quoted: bytes, src: str, dst: str) -> bytes:
 def test_errors_about_a_session_are_translated_with_what_they_quote() -> None:
     translator = Translator(sport=9000)
     frame = udp_frame(INSIDE, OUTSIDE, sport=4000, dport=7, payload=b"question")
-    quoted = ipv4(udp(b"question", src=PUBLIC, dst=OUTSIDE, sport=9000, dport=7), src=PUBLIC, dst=OUTSIDE, proto=17)
+    quoted = ipv4(
+        udp(b"question", src=PUBLIC, dst=OUTSIDE, sport=9000, dport=7), src=PUBLIC, dst=OUTSIDE, proto=17
+    )
     crossing = cross([frame, Back(icmp_error(quoted, "192.0.2.77", PUBLIC))], translator.app)
     (error,) = crossing.back
     packet = read_packet(error)
@@ -210,7 +213,7 @@ def test_errors_about_a_session_are_translated_with_what_they_quote() -> None:
 def test_errors_about_flows_and_sessions_are_known() -> None:
     app: App[None] = App("knows")
     known: list[bool] = []
-    app.on(CONN_SETUP)(lambda flow: None)
+    app.on(CONN_SETUP)(lambda: None)
 
     @app.on(PKT_IN, hook=Hook.RAW)
     def note(pkt: Packet) -> None:
@@ -257,7 +260,7 @@ def test_a_session_is_closed(where: str) -> None:
     @translator.app.on(CONN_SETUP)
     def later(flow: Flow) -> None:
         if where == "timer":
-            flow.timer(0.5, lambda flow: translator.sessions[1].close())
+            flow.timer(0.5, lambda _: translator.sessions[1].close())
 
     @translator.app.monitor("server port 80")
     async def handle(conn: MonitorConnection) -> None:
@@ -294,7 +297,7 @@ def test_idle_may_be_set_and_the_smaller_counts() -> None:
             session.idle = 2
         assert session is sessions[0]
 
-    crossing = cross([udp_frame(), 1.0, udp_frame(), 5.0, tcp_frame()][:3] + [5.0], app)
+    crossing = cross([udp_frame(), 1.0, udp_frame(), 5.0], app)
     assert len(crossing.there) == 2
     assert len(ended) == 1
 
@@ -303,16 +306,17 @@ def test_a_listener_that_raises_does_not_keep_others_from_being_told() -> None:
     app: App[None] = App("loud")
     told: list[int] = []
 
-    def broken(session: Session) -> None:
+    def broken(_: Session) -> None:
         raise RuntimeError("broken")
 
     @app.on(PKT_IN, hook=Hook.RAW)
     def first(pkt: Packet) -> None:
         if not pkt.known:
             pkt.session(idle=1, on_end=broken)
-            pkt.session(idle=1, on_end=lambda s: told.append(1))
+            pkt.session(idle=1, on_end=lambda _: told.append(1))
 
-    crossing = cross([udp_frame(), udp_frame(sport=5), 5.0], app, settings=Settings())
+    with capture_logs():
+        crossing = cross([udp_frame(), udp_frame(sport=5), 5.0], app, settings=Settings())
     assert told == [1, 1]
     assert crossing.report.counters["callback_errors"] == 2
 
@@ -328,8 +332,8 @@ def test_a_translation_is_laid_over_a_session_that_only_passes() -> None:
     def first(pkt: Packet) -> None:
         if pkt.known:
             return
-        session = pkt.session(idle=5, on_end=lambda s: ended.append("first"))
-        assert pkt.session(idle=9, src=PUBLIC, on_end=lambda s: ended.append("second")) is session
+        session = pkt.session(idle=5, on_end=lambda _: ended.append("first"))
+        assert pkt.session(idle=9, src=PUBLIC, on_end=lambda _: ended.append("second")) is session
         with pytest.raises(SessionError, match="already"):
             pkt.session(idle=9, src="192.0.2.2")
 
@@ -349,10 +353,10 @@ def test_wrong_addresses_leave_a_session_as_it_is(wrong: dict[str, Any]) -> None
     def first(pkt: Packet) -> None:
         if pkt.known:
             return
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=str(*wrong.values())):
             pkt.session(idle=5, **wrong)
         sessions.append(pkt.session(idle=5))
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=str(*wrong.values())):
             pkt.session(idle=5, **wrong)
         assert sessions[-1].open
 
@@ -434,7 +438,7 @@ def test_spans_of_time_that_cannot_be(idle: float) -> None:
 
     @app.on(PKT_IN, hook=Hook.RAW)
     def first(pkt: Packet) -> None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="idle"):
             pkt.session(idle=idle)
         raised.append(1)
 
@@ -448,7 +452,9 @@ def test_spans_of_time_that_cannot_be(idle: float) -> None:
 def test_link_addresses_and_back() -> None:
     translator = Translator(src=None, eth_src="02:00:00:00:00:aa", eth_dst="02:00:00:00:00:bb")
     frame = udp_frame(INSIDE, OUTSIDE, sport=1, dport=2)
-    reply = ethernet(udp_frame(OUTSIDE, INSIDE, sport=2, dport=1)[14:], src="02:00:00:00:00:bb", dst="02:00:00:00:00:aa")
+    reply = ethernet(
+        udp_frame(OUTSIDE, INSIDE, sport=2, dport=1)[14:], src="02:00:00:00:00:bb", dst="02:00:00:00:00:aa"
+    )
     crossing = cross([frame, Back(reply)], translator.app)
     there, back = Packet.decode(crossing.there[0]), Packet.decode(crossing.back[0])
     assert (there.eth_src, there.eth_dst) == ("02:00:00:00:00:aa", "02:00:00:00:00:bb")
@@ -473,13 +479,17 @@ def test_a_session_of_a_connection_ends_soon_after_it() -> None:
 
 def test_fragments_are_translated_as_one_packet() -> None:
     translator = Translator(sport=9000)
-    whole = ipv4(udp(bytes(1000), src=INSIDE, dst=OUTSIDE, sport=1, dport=2), src=INSIDE, dst=OUTSIDE, proto=17, ip_id=3)
+    whole = ipv4(
+        udp(bytes(1000), src=INSIDE, dst=OUTSIDE, sport=1, dport=2),
+        src=INSIDE,
+        dst=OUTSIDE,
+        proto=17,
+        ip_id=3,
+    )
     crossing = cross([ethernet(piece) for piece in fragment_ipv4(whole, 256)], translator.app)
     assert len(crossing.there) == 4
     assert {frame[26:30] for frame in crossing.there} == {bytes([192, 0, 2, 1])}
     assert translator.sessions[0].packets == (1, 0)
-
-
 
 
 def test_a_flow_tells_of_the_addresses_inside() -> None:

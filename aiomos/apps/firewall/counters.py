@@ -27,6 +27,7 @@ class Counters:
         from prometheus_client import Counter
 
         self._tallies: dict[str, Tally] = {}
+        self._labelled: dict[str, list[Any]] = {}
         self._metrics = [
             Counter("aiomos_firewall_packets", "Packets that a rule decided upon or let pass.", ["rule"]),
             Counter("aiomos_firewall_bytes", "Bytes that a rule let pass.", ["rule"]),
@@ -35,13 +36,16 @@ class Counters:
 
     def count(self, rule: str, *, packets: int = 0, octets: int = 0, connections: int = 0) -> None:
         """Add to the tally of a rule; *octets* are bytes of what has ended."""
-        tally = self._tallies.setdefault(rule, Tally())
+        if rule not in self._tallies:
+            self._tallies[rule] = Tally()
+            self._labelled[rule] = [metric.labels(rule) for metric in self._metrics]
+        tally = self._tallies[rule]
         tally.packets += packets
         tally.bytes += octets
         tally.connections += connections
-        for metric, increment in zip(self._metrics, (packets, octets, connections), strict=True):
+        for metric, increment in zip(self._labelled[rule], (packets, octets, connections), strict=True):
             if increment:
-                metric.labels(rule).inc(increment)
+                metric.inc(increment)
 
     def listing(self) -> dict[str, dict[str, Any]]:
         """Write all tallies down."""

@@ -1,12 +1,12 @@
 """What a rule file says: zones, rules, defaults; and what it makes of a packet.
 
 Rules are looked at in order, and the first that matches decides. They are looked at for the first packet of a
-connection, not for those that follow, so they are plain tests and no compiled table: what matters is that a packet that
-most rules do not want is found out by their cheapest test.
+connection, not for those that follow, so they are plain tests and no compiled table. Which rules can be about packets
+of a state and a protocol, from some zones to others, is noted once: a flood of first packets meets only those.
 """
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -113,6 +113,11 @@ def _icmp_types(value: object) -> frozenset[IcmpType]:
     return frozenset().union(*each(_icmp)(value))
 
 
+def _ports(value: object) -> Container[int | None]:
+    ranges = each(ports)(value)
+    return ranges[0] if len(ranges) == 1 else frozenset().union(*ranges)
+
+
 def _states(value: object) -> frozenset[str]:
     return frozenset(each(choice(*STATES))(value))
 
@@ -164,8 +169,8 @@ class Rule:
         default=None,
         metadata=reads(_protocols, f"a protocol ({', '.join(PROTOCOLS)}), its number, or a list of these"),
     )
-    sport: tuple[range, ...] | None = attrs.field(default=None, metadata=reads(each(ports), _PORTS))
-    port: tuple[range, ...] | None = attrs.field(default=None, metadata=reads(each(ports), _PORTS))
+    sport: Container[int | None] | None = attrs.field(default=None, metadata=reads(_ports, _PORTS))
+    port: Container[int | None] | None = attrs.field(default=None, metadata=reads(_ports, _PORTS))
     icmp: frozenset[IcmpType] | None = attrs.field(
         default=None,
         metadata=reads(
@@ -191,31 +196,32 @@ class Rule:
         init=False, default=attrs.Factory(lambda self: self._make_limiter(), takes_self=True)
     )
 
-    def matches(
-        self,
-        question: Question,
-        state: str,
-        sources: frozenset[str],
-        targets: frozenset[str],
-        *,
-        limited: bool = True,
-    ) -> bool:
-        """Tell whether it is about a packet; with a limit, that takes a token.
+    def concerns(self, state: str, proto: int, sources: frozenset[str], targets: frozenset[str]) -> bool:
+        """Tell whether it can be about packets of a kind.
 
         Args:
-            question: The packet.
-            state: What is known of it.
-            sources: The zones that it comes from.
-            targets: The zones that it goes to.
-            limited: Whether its limit counts.
+            state: What is known of them.
+            proto: Their protocol.
+            sources: The zones that they come from.
+            targets: The zones that they go to.
         """
         return (
             state in self.state
-            and (self.proto is None or question.proto in self.proto)
-            and (self.port is None or _among(question.dport, self.port))
-            and (self.sport is None or _among(question.sport, self.sport))
+            and (self.proto is None or proto in self.proto)
             and (self.from_ is None or not self.from_.isdisjoint(sources))
             and (self.to is None or not self.to.isdisjoint(targets))
+        )
+
+    def matches(self, question: Question, *, limited: bool = True) -> bool:
+        """Tell whether it is about a packet of a kind that it concerns; with a limit, that takes a token.
+
+        Args:
+            question: The packet.
+            limited: Whether its limit counts.
+        """
+        return (
+            (self.port is None or question.dport in self.port)
+            and (self.sport is None or question.sport in self.sport)
             and (self.icmp is None or _is_icmp(question, self.icmp))
             and (self.src is None or question.src in self.src)
             and (self.dst is None or question.dst in self.dst)
@@ -224,10 +230,6 @@ class Rule:
 
     def _make_limiter(self) -> Limiter | None:
         return None if self.limit is None else limiter(self.limit, self.burst, self.limit_by)
-
-
-def _among(port: int | None, ranges: Iterable[range]) -> bool:
-    return port is not None and any(port in some for some in ranges)
 
 
 def _is_icmp(question: Question, types: frozenset[IcmpType]) -> bool:
@@ -274,6 +276,10 @@ class File:
 # --- judging ------------------------------------------------------------------------------------------
 
 
+Kind = tuple[str, int, frozenset[str], frozenset[str]]
+"""State, protocol, zones of the sender and of the receiver."""
+
+
 class Verdict(NamedTuple):
     """What is to be done with a packet.
 
@@ -309,11 +315,7 @@ class Policy:
     recheck: bool = False
     udp_idle: float = 120.0
     icmp_idle: float = 30.0
-
-    @property
-    def all_rules(self) -> tuple[Rule, ...]:
-        """Rules and defaults: all that count."""
-        return (*self.rules, *self.defaults, self.invalid)
+    _by_kind: dict[Kind, tuple[Rule, ...]] = attrs.field(init=False, factory=dict)
 
     def judge(self, question: Question, state: str, *, age: float = 0.0, limited: bool = True) -> Verdict:
         """Find the first rule that matches a packet, or the default.
@@ -325,35 +327,39 @@ class Policy:
             age: Seconds since the firewall has begun.
             limited: Whether rate limits count; it is without them that what was accepted is judged again.
         """
-        zones = self._zones_of(question.enters, question.src), self._zones_of(question.leaves, question.dst)
-        rule, notes = _first(self.rules, question, state, zones, limited)
+        rule, notes = self._first(question, state, limited)
         if rule is None and state == ESTABLISHED:
             state = NEW if age < self.midstream else INVALID
-            rule, more = _first(self.rules, question, state, zones, limited)
+            rule, more = self._first(question, state, limited)
             notes += more
-        if rule is None and state == NEW:
-            rule, _ = _first(self.defaults, question, NEW, zones, limited)
         return Verdict(rule or self.invalid, notes)
+
+    def _first(self, question: Question, state: str, limited: bool) -> tuple[Rule | None, tuple[Rule, ...]]:
+        """Find the first rule that matches and decides, and those before it that match and do not."""
+        notes: tuple[Rule, ...] = ()
+        for rule in self._concerned(question, state):
+            if rule.matches(question, limited=limited):
+                if rule.action != LOG:
+                    return rule, notes
+                notes += (rule,)
+        return None, notes
+
+    def _concerned(self, question: Question, state: str) -> tuple[Rule, ...]:
+        """List the rules, and what is done where none of them matches, that can be about a packet."""
+        kind = (
+            state,
+            question.proto,
+            self._zones_of(question.enters, question.src),
+            self._zones_of(question.leaves, question.dst),
+        )
+        listed = self._by_kind.get(kind)
+        if listed is None:
+            rules = (*self.rules, *self.defaults)
+            listed = self._by_kind[kind] = tuple(rule for rule in rules if rule.concerns(*kind))
+        return listed
 
     def _zones_of(self, interface: str | None, address: Address) -> frozenset[str]:
         return frozenset(name for name, zone in self.zones.items() if zone.has(interface, address))
-
-
-def _first(
-    rules: Iterable[Rule],
-    question: Question,
-    state: str,
-    zones: tuple[frozenset[str], frozenset[str]],
-    limited: bool,
-) -> tuple[Rule | None, tuple[Rule, ...]]:
-    """Find the first rule that matches and decides, and those before it that match and do not."""
-    notes: tuple[Rule, ...] = ()
-    for rule in rules:
-        if rule.matches(question, state, *zones, limited=limited):
-            if rule.action != LOG:
-                return rule, notes
-            notes += (rule,)
-    return None, notes
 
 
 def read_policy(path: Path) -> Policy:

@@ -119,7 +119,7 @@ class Nat:
         """Take in ARP; refuse what is malformed."""
         if pkt.malformed is not None:
             self._refuse(pkt, "malformed")
-        elif pkt.ethertype == ETHERTYPE_ARP and pkt.frame is not None:
+        elif pkt.ethertype == ETHERTYPE_ARP and pkt.vlan is None and pkt.frame is not None:
             ours = self.neighbours.hear(pkt.frame, pkt.interface or "")
             if ours or self._gateway is not None:
                 pkt.drop()
