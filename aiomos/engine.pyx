@@ -397,7 +397,7 @@ cdef class Engine(Hooks):
                 self.outlet.clear()
 
     def send(self, frame, interface, linktype):
-        """Send a frame of an app's making: after those before it, when the batch is done, or at once between batches."""
+        """Send a frame of an app's making: after those before it, or between batches at once."""
         self.outlet.send(frame, interface, linktype)
         self.tell_news()
 
@@ -619,7 +619,8 @@ cdef class Engine(Hooks):
         if self.process(flow, side_of(flow, decoded.from_low), packet):
             self.end_flow(flow, OPEN)
             return self.on_tcp(decoded)            # finds no flow now, so it does not come here again
-        if self.wired and self.outlet.dropped and not flow.flags & ENDED and flow.halves[0].packets + flow.halves[1].packets == 1:
+        if (self.wired and self.outlet.dropped and not flow.flags & ENDED
+                and flow.halves[0].packets + flow.halves[1].packets == 1):
             return self.end_flow(flow, REASON_DROPPED)     # it was refused: its opener's next try is a new flow
         return 0
 
@@ -1032,7 +1033,7 @@ cdef class Engine(Hooks):
         return best
 
     cdef int give_up(self, FlowRecord* flow, int reason) except -1 nogil:
-        """End a flow whose ends may go on; yet not where they number its bytes differently and nobody will translate."""
+        """End a flow whose ends may go on; but not one whose ends number its bytes differently, untranslated."""
         if self.outlet.in_line and not flow.flags & CLOSED and self.outlet.is_edited(flow_index(&self.flows, flow)):
             self.outlet.reset_ends(flow, flow_index(&self.flows, flow))
         return self.end_flow(flow, reason)
@@ -1131,8 +1132,9 @@ cdef class Engine(Hooks):
 
         Returns:
             ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
-            believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``half_open`` and ``closed`` of those,
-            ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow), ``unwatched`` (SYNs no filter picked),
+            believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``half_open`` and ``closed`` of
+            those, ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow),
+            ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
             ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """

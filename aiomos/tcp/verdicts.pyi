@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Sequence
+from typing import Never
 
 from typing_extensions import Buffer
 
@@ -6,6 +7,7 @@ from aiomos.settings import Settings
 from aiomos.tcp.outlet import Outlet
 
 class Session:
+    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def packets(self) -> tuple[int, int]: ...
     @property

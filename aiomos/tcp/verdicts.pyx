@@ -1,7 +1,7 @@
 """What becomes of packets in line: dropped, rejected, changed, translated, passed on.
 
-The frame in hand is changed in place, in the transport's memory; what grows, or was put together from fragments, lies in
-the arena. The monitor sees a flow as its client does: a session's packets are translated back before the flow is
+The frame in hand is changed in place, in the transport's memory; what grows, or was put together from fragments, lies
+in the arena. The monitor sees a flow as its client does: a session's packets are translated back before the flow is
 looked up, and forth when they leave; acknowledgements of edited bytes are put in the sender's numbers before they are
 processed, sequence numbers in the receiver's when they leave.
 """
@@ -756,8 +756,8 @@ cdef class Verdicts(Outlet):
         cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, old)
         cdef Tuple arrives, leaves
         self.read_tuples(addresses, &arrives, &leaves)         # bad ones leave it as it is
-        if (translates(&before.arrives[<int> FORTH], &before.arrives[<int> BACK]) or link.turn_back or link.set_source[<int> FORTH]
-                or link.set_target[<int> FORTH]):
+        if (translates(&before.arrives[<int> FORTH], &before.arrives[<int> BACK]) or link.turn_back
+                or link.set_source[<int> FORTH] or link.set_target[<int> FORTH]):
             raise SessionError("the packet's session is translated already")
         session.close()                            # and that is its end, if it cannot be made anew
         self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory, turn_back)

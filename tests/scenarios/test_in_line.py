@@ -1213,3 +1213,45 @@ def test_half_state(app: App[None]) -> None:
 
     cross([SYN], app)
     assert seen == [1]
+
+
+def pppoe(frame: bytes) -> bytes:
+    """Put what an Ethernet frame carries into a PPPoE session (RFC 2516)."""
+    packet = frame[14:]
+    return frame[:12] + struct.pack("!HBBHHH", 0x8864, 0x11, 0, 1, len(packet) + 2, 0x0021) + packet
+
+
+WRAPPINGS: dict[str, Callable[[bytes], bytes]] = {
+    "VLAN": lambda frame: vlan(frame, 7),
+    "two VLANs": lambda frame: vlan(vlan(frame, 7), 8),
+    "PPPoE": pppoe,
+}
+
+
+@pytest.mark.parametrize("act", ["reset", "reject"])
+@pytest.mark.parametrize("wrap", WRAPPINGS.values(), ids=WRAPPINGS)
+def test_answers_travel_as_their_flow_does(app: App[None], wrap: Callable[[bytes], bytes], act: str) -> None:
+    """With its tags, and lengths of their own in the link layer, too."""
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def hang_up(pkt: Packet, flow: Flow) -> None:
+        if pkt.payload and act == "reset":
+            flow.reset()
+        elif pkt.payload:
+            pkt.reject()
+
+    long = Back(wrap(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 501, 101, "A", b"x" * 900)))
+    frames: Line = [wrap(SYN), Back(wrap(SYN_ACK.frame)), wrap(ACK), long]
+    crossing = cross(frames, app)
+    told = [*crossing.there[2:], *crossing.back[1:]]
+    assert told
+    for frame in told:
+        packet = Packet.decode(frame)
+        assert packet.rst
+        assert packet.raw is not None
+        at = frame.index(packet.raw)
+        assert (len(packet.raw), len(frame) - at) == (40, 40)
+        if wrap is pppoe:
+            assert struct.unpack_from("!H", frame, 18) == (42,)
+        else:
+            assert frame[12:at] == frames[0][12:at]  # type: ignore[index]
