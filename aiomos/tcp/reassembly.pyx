@@ -369,6 +369,8 @@ cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Pack
             deliver(s, t, half, packet, t.edge, new.data + (t.edge - new.start) if new.data != NULL else NULL,
                     to - t.edge, captured)
         drain(s, t, half, packet.time_ns)
+        if t.held.head[0] and first_piece(&s.store, &t.held).start <= t.edge:
+            break                                  # data of a SYN, which wait: so do those behind them
     return fresh
 
 

@@ -44,7 +44,7 @@ class Explanation:
     """What an entry of explained.toml says of one capture; a `*` in connection or field stands for anything."""
 
     test: str
-    """`flowlog`, `dump`, `events`, `rexmit` or `abacus`; `tcptrace` where `rexmit` is compared with that."""
+    """`flowlog`, `dump`, `events`, `rexmit`, `abacus` or `account`; `tcptrace` where `rexmit` is compared with that."""
     capture: str
     connection: str
     field: str

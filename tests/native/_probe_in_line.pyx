@@ -54,6 +54,7 @@ cdef class OffloadWire(Transport):
         cdef const Offload* left
         for i in range(count):
             left = frames[i].offload
-            self.sent.append((<bytes> frames[i].data[:frames[i].caplen], frames[i].interface, None if left == NULL else (
-                left.flags, left.gso_type, left.hdr_len, left.gso_size, left.csum_start, left.csum_offset)))
+            offload = None if left == NULL else (
+                left.flags, left.gso_type, left.hdr_len, left.gso_size, left.csum_start, left.csum_offset)
+            self.sent.append((<bytes> frames[i].data[:frames[i].caplen], frames[i].interface, offload))
         return 0
