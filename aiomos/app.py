@@ -143,11 +143,13 @@ class App(Generic[OptionsT]):
         options: An attrs class of the app's options, each with a default unless the user must set it. Fields
             may be str, int, float, bool, Path, enums, Literal, these or None, and collections of these; the
             ``Attributes:`` section of the class docstring is the help text.
+        one_worker: Whether all traffic must come to one process, so that ``--workers`` is refused.
 
     Attributes:
         name: The app's name.
         module: Name of the module that made it.
         options_type: The attrs class, or None.
+        one_worker: Whether it cannot be shared out among workers.
         monitors: Registrations of handlers, in the order of the wire from client to server.
         callbacks: Registrations of callbacks, in the same order.
         tracks: Registrations that only have flows followed.
@@ -157,12 +159,19 @@ class App(Generic[OptionsT]):
         shutdown_functions: Called in reverse order after the last handler has ended.
     """
 
-    def __init__(self, name: str | None = None, *, options: type[OptionsT] | None = None) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        options: type[OptionsT] | None = None,
+        one_worker: bool = False,
+    ) -> None:
         if options is not None and not attrs.has(options):
             raise RegistrationError(f"options must be an attrs class, not {options!r}")
         self.module: str = sys._getframe(1).f_globals.get("__name__", "app")
         self.name = name or self.module.rpartition(".")[2]
         self.options_type = options
+        self.one_worker = one_worker
         self.monitors: list[MonitorRegistration] = []
         self.callbacks: list[CallbackRegistration] = []
         self.tracks: list[TrackRegistration] = []

@@ -257,6 +257,9 @@ def run(
     logging.configure(log_format, log_level)
     apps = _load(names)
     chosen = _configure(apps, options)
+    alone = [app.name for app in apps if app.one_worker]
+    if workers > 1 and alone:
+        raise click.UsageError(f"--workers: {', '.join(alone)} must see all traffic in one process")
     if workers > 1:
         from aiomos.workers.plan import AppPlan, Plan
         from aiomos.workers.supervisor import run_workers

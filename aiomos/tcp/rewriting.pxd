@@ -56,6 +56,8 @@ cdef size_t address_bytes(const Address* address, uint8_t ip_version, uint8_t* o
 cdef bint is_icmp_error(const Packet* packet, int kind) noexcept nogil
 # Is it an echo request or reply? Then its identifier.
 cdef bint echo_id(const Packet* packet, int kind, uint16_t* id) noexcept nogil
+# Of an echo request or reply: is it the latter?
+cdef bint is_echo_reply(const Packet* packet) noexcept nogil
 
 # The packet an ICMP error quotes. Its ports are the identifier twice if it is an ICMP echo.
 ctypedef struct Quote:

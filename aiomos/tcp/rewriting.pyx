@@ -360,6 +360,10 @@ cdef inline bint is_echo(uint8_t type, uint8_t proto) noexcept nogil:
     return type == ICMPV6_ECHO_REQUEST or type == ICMPV6_ECHO_REPLY
 
 
+cdef bint is_echo_reply(const Packet* packet) noexcept nogil:
+    return packet.transport[0] == (ECHO_REPLY if packet.proto == PROTO_ICMP else ICMPV6_ECHO_REPLY)
+
+
 cdef bint echo_id(const Packet* packet, int kind, uint16_t* id) noexcept nogil:
     if kind != WIRE_ICMP or packet.payload_cap < ICMP_HEADER or not is_echo(packet.transport[0], packet.proto):
         return False

@@ -15,9 +15,9 @@ from libc.string cimport memset
 
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.rewriting cimport (
-    echo_id, quote_read, quote_rewrite, rewrite_dport, rewrite_dst, rewrite_echo_id, rewrite_sport, rewrite_src)
+    echo_id, is_echo_reply, quote_read, quote_rewrite, rewrite_dport, rewrite_dst, rewrite_echo_id, is_echo_reply, rewrite_sport, rewrite_src)
 from aiomos.tcp.siphash cimport siphash13
-from aiomos.tcp.wire cimport ACK, FIN, RST, WIRE_TCP, WIRE_UDP
+from aiomos.tcp.wire cimport ACK, FIN, RST, WIRE_ICMP, WIRE_TCP, WIRE_UDP
 
 cdef enum:
     FIRST_SLOTS = 1024
@@ -211,6 +211,8 @@ cdef bint sessions_find(const Sessions* sessions, const Packet* packet, int kind
     entry = find_entry(sessions, &t, tuple_hash(sessions, &t))
     out.index = entry >> 1
     out.direction = entry & 1
+    if kind == WIRE_ICMP and entry and not out.quoted:         # a request from the other end is no reply
+        return is_echo_reply(packet) == (out.direction == BACK)
     return entry != 0
 
 

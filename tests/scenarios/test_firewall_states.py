@@ -206,7 +206,6 @@ def test_pings_and_their_replies(judge: Judge) -> None:
     assert crossing.back == [reply.frame]
 
 
-@pytest.mark.xfail(reason="sessions do not tell echo requests from replies")
 def test_request_from_the_other_end_is_no_reply(judge: Judge) -> None:
     """Even with the identifier of one that was let out."""
     assert not judge(OUTWARDS, icmp(8, src=CLIENT, dst=SERVER), Back(icmp(8))).back

@@ -48,7 +48,8 @@ class Options:
     config: Path
 
 
-app = App("nat", options=Options)
+# Replies to an external address come to another worker than what they answer.
+app = App("nat", options=Options, one_worker=True)
 
 
 @app.ude(PKT_IN, native=True)
