@@ -62,15 +62,20 @@ Halves = dict[str, list[tuple[int, bytes | int]]]
 
 BOUNDLESS = 1 << 60
 TIGHT = Budgets(flows=4, half_open=2, held_bytes=8192, held_bytes_half=2048, fragment_bytes=4096)
-OF_A_PACKET = [
-    name for name in vars(Packet) if not name.startswith("_") and name not in ("copy", "decode", "dpkt")
-]
-OF_A_FLOW = [
-    name
-    for name in vars(Flow)
-    if not name.startswith("_") and name not in ("timer", "stop", "emit", "half", "record")
-]
-OF_A_HALF = [name for name in vars(Half) if not name.startswith("_") and name != "peek"]
+
+
+def _facts(cls: type, *others: str) -> list[str]:
+    """Name what an object says of itself, as against what can be done with it."""
+    return [
+        name
+        for name in vars(cls)
+        if not name.startswith("_") and not callable(getattr(cls, name)) and name not in others
+    ]
+
+
+OF_A_PACKET = _facts(Packet, "dpkt", "out_interface")
+OF_A_FLOW = _facts(Flow)
+OF_A_HALF = _facts(Half)
 PEEKED = 4096
 """Most bytes looked at in one stretch."""
 RESULTS = {"fin", "rst", "timeout", "evicted", "end_of_capture"}

@@ -93,7 +93,8 @@ def test_every_explanation_has_its_section_and_its_capture() -> None:
     """A reason is a heading of docs/reference/tshark.md; a capture is one that there is."""
     entries = explained.explanations()
     assert {entry.reason for entry in entries} <= explained.anchors()
-    assert {entry.test for entry in entries} <= {"flowlog", "dump", "events", "rexmit", "tcptrace", "abacus"}
+    known = {"flowlog", "dump", "events", "rexmit", "tcptrace", "abacus", "account"}
+    assert {entry.test for entry in entries} <= known
     there = {path.relative_to(explained.SHIPPED).as_posix() for path in explained.files(explained.SHIPPED)}
     named = {entry.capture for entry in entries}
     assert {name for name in named if not name.startswith("captures/")} <= there

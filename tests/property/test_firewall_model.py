@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomos.apps.firewall.rules import ACCEPT, Policy, Question, read_policy
-from tests.models.firewall import decide
+from tests.models.verdict_of_rules import decide
 
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.1.1", "192.0.2.7", "2001:db8::1", "2001:db8:1::1", "fe80::1")
 NETWORKS = (

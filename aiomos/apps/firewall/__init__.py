@@ -380,9 +380,10 @@ async def begin(engine: "Runtime") -> None:
     Raises:
         NotInLineError: there is nothing to refuse.
     """
+    policy = read_policy(app.options.rules)  # first, so that a run over a capture can check a file
     if engine.transport is None or not engine.transport.forwards:
         raise NotInLineError("a firewall stands in line: aiomos run firewall --bridge eth0 eth1")
-    firewall = Firewall(app.options, read_policy(app.options.rules))
+    firewall = Firewall(app.options, policy)
     loop = asyncio.get_running_loop()
     watcher = loop.create_task(firewall.watch()) if app.options.watch else None
     with suppress(ValueError, RuntimeError):  # signals come to the main thread only
