@@ -56,7 +56,7 @@ if _typing.TYPE_CHECKING:
     from aiomos.tcp.chunks import Chunk, Gap
     from aiomos.tcp.packets import Packet
     from aiomos.tcp.streams import MonitorConnection, Stream
-    from aiomos.tcp.verdicts import Session
+    from aiomos.tcp.translation import Session
     from aiomos.tcp.views import Flow, Half, State
     from aiomos.transport.transport import Transport
 
@@ -70,7 +70,7 @@ _LAZY = {
     **dict.fromkeys(("Chunk", "Gap"), "aiomos.tcp.chunks"),
     **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.tcp.streams"),
     "Packet": "aiomos.tcp.packets",
-    "Session": "aiomos.tcp.verdicts",
+    "Session": "aiomos.tcp.translation",
     "Transport": "aiomos.transport.transport",
     **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
 }

@@ -18,7 +18,6 @@ cdef class Past:
 cdef class Delivery(Callbacks):
     cdef uint64_t opened               # flows
     cdef uint64_t picked_up            # of these, in mid-stream
-    cdef list openers                  # by rule: makes its connections, or None
     cdef dict own_calls                # by (Account, event, slot): Call that stands for those of single connections
     cdef object history                # deque of Past: what streams were given last, oldest first
     cdef uint64_t history_bytes

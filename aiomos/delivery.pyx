@@ -84,7 +84,7 @@ cdef class Delivery:
     """The Python side of flows. Not to be made by itself: `aiomos.engine.Engine` is one."""
 
     def __cinit__(self):
-        self.openers, self.own_calls = [], {}
+        self.own_calls = {}
         self.history = deque()
 
     # --- records --------------------------------------------------------------------------------------
@@ -261,6 +261,18 @@ cdef class Delivery:
             if not (<Call> shared).active:
                 del self.own_calls[key]
                 self.remove_rule((<Call> shared).rule)
+
+    def remove_account(self, Account account not None):
+        """Forget an app: its rules, calls and timers."""
+        cdef uint32_t number
+        self.cancel_timers(account)
+        for number in range(self.rules.count):
+            if account.rules >> number & 1:
+                self.remove_rule(number)
+        self.accounts.remove(account)
+        account.calls = None                       # nothing can be registered on it any more
+        if self.current == NULL:                   # else at the end of the batch
+            self.sweep()
 
     def ignore(self, Flow view not None, Call own not None):
         """Take back what listen() did."""

@@ -57,7 +57,9 @@ cdef class Registry:
     cdef object __weakref__
     cdef Rules rules
     cdef list accounts
-    cdef list rule_accounts            # by rule: whose it is
+    cdef list rule_accounts            # by rule: whose it is,
+    cdef list filters                  # its Program, or None,
+    cdef list openers                  # and what makes its connections, or None
     cdef list roots                    # Node by slot
     cdef list judges                   # Predicates by slot, or None
     cdef const PredicateSet* programs[17]  # the same for TCP processing; NULL where there is none

@@ -1,8 +1,15 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
+from aiomos.app import Overlap
+from aiomos.tcp.levels import Level
+from aiomos.tcp.streams import MonitorConnection
+from aiomos.tcp.views import Flow
 from aiomos.ude.events import Event, Hook
+from aiomos.ude.machine import Program
 from aiomos.ude.user import UserEvent
+
+OVERLAPS: tuple[Overlap, ...]
 
 @final
 class Account:
@@ -37,6 +44,18 @@ class Node: ...
 
 class Registry:
     def add_account(self, name: str) -> Account: ...
+    def add_rule(
+        self,
+        program: Program | None,
+        level: Level,
+        *,
+        account: Account | None = None,
+        midstream: bool = False,
+        overlap: Overlap = "first",
+        opener: Callable[[Flow], MonitorConnection] | None = None,
+        keeps: bool = False,
+        unbound: bool = False,
+    ) -> int: ...
     def add_call(
         self,
         rule: int,
@@ -45,8 +64,12 @@ class Registry:
         function: Callable[..., object] | None,
         parameters: Sequence[str],
     ) -> Call: ...
+    def start_at(
+        self, rule: int, event: Event | UserEvent, opener: Callable[[Flow], MonitorConnection]
+    ) -> int: ...
     def slot_of(self, event: Event | UserEvent, hook: Hook) -> int: ...
     def remove_call(self, call: Call) -> None: ...
+    def remove_rule(self, number: int) -> None: ...
     def remove_event(self, event: UserEvent) -> None: ...
 
 def backwards(call: Call) -> int: ...

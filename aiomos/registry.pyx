@@ -5,11 +5,11 @@ to look at bits.
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from aiomos.ude.machine cimport Predicates
-from aiomos.ude.rules cimport MAX_SETS, Interest, Rule, rules_changed, rules_open
+from aiomos.ude.machine cimport Predicates, Program
+from aiomos.ude.rules cimport MAX_RULES, MAX_SETS, Interest, Rule, rules_changed, rules_open, rules_take
 from aiomos.ude.slots cimport (
     SLOT_EMITTED,
     SLOT_ERROR,
@@ -38,6 +38,9 @@ from aiomos.ude.parameters import CALLBACK_PARAMETERS
 
 cdef enum:
     MOST_EVENTS = 64           # user-defined ones of one slot
+    STREAM_LEVEL = 3
+
+OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
 
 cdef dict SLOT_OF = {
     (Event.PKT_IN, Hook.RAW): SLOT_RAW,
@@ -113,6 +116,7 @@ cdef class Registry:
     def __cinit__(self):
         rules_open(&self.rules)
         self.accounts, self.rule_accounts, self.nodes = [], [], {}
+        self.filters, self.openers = [], []
         self.roots = [Node() for _ in range(SLOTS)]
         self.judges = [None] * SLOTS
         for slot in range(<int> SLOTS):
@@ -130,6 +134,56 @@ cdef class Registry:
         account.calls = []
         self.accounts.append(account)
         return account
+
+    def add_rule(self, Program program, level, *, account=None, midstream=False, overlap="first", opener=None,
+                 keeps=False, unbound=False):
+        """Watch the flows that a filter picks.
+
+        Args:
+            program: The compiled filter; None picks no flow by itself.
+            level: How much of them to follow.
+            account: Whose rule it is, from add_account(); None for one that is made now.
+            midstream: Whether to take flows whose SYN was not captured.
+            overlap: Who wins bytes that two segments share; the first rule to pick a flow decides.
+            opener: Called with each `Flow` that has data to read or ends; returns its `MonitorConnection`.
+            keeps: Whether delivered bytes are kept for a while, to be looked at.
+            unbound: Whether it is only about packets that belong to no flow, or not yet.
+
+        Returns:
+            The rule's number, for add_call() and remove_rule().
+
+        Raises:
+            RegistrationError: too many rules.
+        """
+        cdef uint32_t number = rules_take(&self.rules)
+        cdef uint64_t bit
+        cdef Rule* rule
+        if number == MAX_RULES:
+            raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
+        bit = <uint64_t> 1 << number
+        while len(self.filters) <= number:
+            self.filters.append(None)
+            self.openers.append(None)
+            self.rule_accounts.append(None)
+        self.filters[number], self.openers[number] = program, opener
+        self.rule_accounts[number] = account or self.add_account("app")
+        (<Account> self.rule_accounts[number]).rules |= bit
+        rule = &self.rules.rules[number]
+        rule.code = program.code if program is not None else NULL
+        rule.code_len = program.n if program is not None else 0
+        rule.level = int(level)
+        rule.overlap = OVERLAPS.index(overlap)
+        rule.midstream = midstream
+        rule.connects = opener is not None
+        rule.keeps = keeps
+        rule.follows = not unbound
+        if midstream and not unbound:
+            self.rules.midstream |= bit
+        if opener is not None:
+            self.rules.connecting |= bit
+            if level == STREAM_LEVEL:
+                self.rules.reading |= bit
+        return number
 
     def add_call(self, uint32_t rule, event, hook, function, parameters):
         """Have a function called at an event for the flows of a rule.
@@ -162,6 +216,22 @@ cdef class Registry:
         self.refresh()
         return call
 
+    def start_at(self, uint32_t rule, event, opener):
+        """Have a rule's flows given to handlers only once an event has happened on them.
+
+        Args:
+            rule: Number of the rule.
+            event: `Event` or `UserEvent`.
+            opener: As in add_rule().
+        """
+        cdef Call call
+        cdef const Rule* waiting = &self.rules.rules[rule]
+        started = self.add_rule(None, waiting.level, account=self.rule_accounts[rule],
+                                overlap=OVERLAPS[waiting.overlap], opener=opener)
+        call = self.add_call(rule, event, Hook.RECEIVER, None, ())
+        call.starts = started
+        return started
+
     def slot_of(self, event, hook):
         """The slot of an event at a hook.
 
@@ -181,6 +251,19 @@ cdef class Registry:
             call.active = False
             call.account.calls.remove(call)
             self.refresh()
+
+    def remove_rule(self, uint32_t number):
+        """Have a rule pick no more flows and call nothing; its connections are to be left by their app."""
+        cdef Call call
+        cdef Account account
+        if number < self.rules.count and self.rules.rules[number].active:
+            account = self.rule_accounts[number]
+            for call in list(account.calls):
+                if call.rule == number:
+                    self.remove_call(call)
+            account.rules &= ~(<uint64_t> 1 << number)
+            self.rules.rules[number].active = False
+            self.rules.retired |= <uint64_t> 1 << number
 
     cdef Node node_of(self, object event, int slot):
         """The place of an event in the tree of a slot, made when first needed."""

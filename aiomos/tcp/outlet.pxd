@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
+from aiomos.tcp.rewriting cimport Rewrite
 from aiomos.tcp.wire cimport Packet
 from aiomos.transport.frame cimport Frame
 
@@ -32,14 +33,21 @@ cdef class Outlet:
     cdef Packet* packet
     cdef Frame frame                   # as it will leave
     cdef bint dropped
+    cdef int kind                      # wire.Kind of its packet
+    cdef size_t link_len               # bytes before its IP header
+    cdef Rewrite rewrite               # the packet, to be written,
+    cdef bint writable                 # if that is set up
     cdef uint64_t forwarded            # counters, frames
     cdef uint64_t forwarded_bytes
     cdef uint64_t drops
     cdef uint64_t originated
     cdef uint64_t no_room
 
-    cdef void enter(self, const Frame* frame, Packet* packet) noexcept nogil
+    cdef void enter(self, const Frame* frame, Packet* packet, int kind) noexcept nogil
+    cdef int in_hand(self, const Packet* packet) except -1
+    cdef Rewrite* begin(self) noexcept nogil
     cdef void pass_frame(self, const Frame* frame) noexcept nogil
     cdef bint emit(self, const Frame* frame) noexcept nogil
+    cdef bint originate(self, const uint8_t* data, size_t length, uint16_t interface, uint16_t linktype) noexcept nogil
     cdef uint8_t* take(self, size_t size) noexcept nogil
     cdef void clear(self) noexcept nogil

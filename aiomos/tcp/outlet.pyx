@@ -5,8 +5,11 @@ drops it. A frame that nobody changes is passed on by its pointer. What apps and
 arena that is emptied once the transport has sent it.
 """
 
+from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
+
+from aiomos.tcp.rewriting cimport rewrite_begin
 
 from aiomos.errors import NotInLineError
 
@@ -44,11 +47,32 @@ cdef class Outlet:
 
     # --- the frame in hand ----------------------------------------------------------------------------
 
-    cdef void enter(self, const Frame* frame, Packet* packet) noexcept nogil:
+    cdef void enter(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:
         """Take the next frame in hand."""
         self.frame = frame[0]
         self.packet = packet
-        self.dropped = False
+        self.kind = kind
+        self.dropped = self.writable = False
+        self.link_len = <size_t> (packet.network - frame.data) if packet.ip_version else frame.caplen
+
+    cdef int in_hand(self, const Packet* packet) except -1:
+        """See that a packet is the one in hand, and in line.
+
+        Raises:
+            NotInLineError: traffic is only watched, or the packet has left.
+        """
+        if not self.in_line:
+            raise NotInLineError
+        if packet == NULL or packet != self.packet:
+            raise NotInLineError("this packet is not in hand: it was kept from earlier, or has left already")
+        return 0
+
+    cdef Rewrite* begin(self) noexcept nogil:
+        """The packet in hand, to be written."""
+        if not self.writable:
+            rewrite_begin(&self.rewrite, self.packet, self.kind, &self.frame, self.link_len)
+            self.writable = True
+        return &self.rewrite
 
     cdef void pass_frame(self, const Frame* frame) noexcept nogil:
         """Have the frame in hand leave, or what it has become."""
@@ -71,6 +95,17 @@ cdef class Outlet:
             self.frames, self.capacity = frames, capacity
         self.frames[self.count] = frame[0]
         self.count += 1
+        return True
+
+    cdef bint originate(self, const uint8_t* data, size_t length, uint16_t interface, uint16_t linktype) noexcept nogil:
+        """Have a frame sent that was built; false if there is none."""
+        cdef Frame frame
+        if not length:
+            return False
+        memset(&frame, 0, sizeof(frame))
+        frame.data, frame.interface, frame.linktype = data, interface, linktype
+        frame.caplen = frame.wirelen = <uint32_t> length
+        self.originated += self.emit(&frame)
         return True
 
     cdef uint8_t* take(self, size_t size) noexcept nogil:

@@ -4,7 +4,7 @@ from typing import Any, Literal, Never, final
 
 from typing_extensions import Buffer
 
-from aiomos.tcp.verdicts import Session
+from aiomos.tcp.translation import Session
 
 # `| Any` where nearly every packet has the attribute: None is only met at Hook.RAW, see the class.
 

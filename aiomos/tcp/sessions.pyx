@@ -15,7 +15,16 @@ from libc.string cimport memset
 
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.rewriting cimport (
-    echo_id, is_echo_reply, quote_read, quote_rewrite, rewrite_dport, rewrite_dst, rewrite_echo_id, is_echo_reply, rewrite_sport, rewrite_src)
+    echo_id,
+    is_echo_reply,
+    quote_read,
+    quote_rewrite,
+    rewrite_dport,
+    rewrite_dst,
+    rewrite_echo_id,
+    rewrite_sport,
+    rewrite_src,
+)
 from aiomos.tcp.siphash cimport siphash13
 from aiomos.tcp.wire cimport ACK, FIN, RST, WIRE_ICMP, WIRE_TCP, WIRE_UDP
 

@@ -18,7 +18,7 @@ from aiomos import Budgets, Event, Filter, Flow, Hook, Level, MonitorConnection,
 from aiomos.engine import Engine
 from aiomos.errors import FlowClosed, NotInLineError, SessionError, StalePacketError
 from aiomos.tcp.streams import Pressure
-from aiomos.tcp.verdicts import Session
+from aiomos.tcp.translation import Session
 from aiomos.testing.hosts import read_packet
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport

@@ -31,10 +31,12 @@ ALLOWED = {
     "callbacks": {*KERNEL, "registry"},
     "delivery": {*KERNEL, "callbacks", "registry"},
     "hooks": {*KERNEL, "callbacks", "delivery", "registry"},
+    "lifetimes": {*KERNEL, "callbacks", "delivery", "hooks", "registry"},
+    "admission": {*KERNEL, "callbacks", "delivery", "hooks", "lifetimes", "registry"},
     # It is fed from the abstract source of frames that every transport is, and gives frames to the abstract transport.
     "engine": {
         *KERNEL,
-        *("callbacks", "delivery", "hooks", "registry"),
+        *("admission", "callbacks", "delivery", "hooks", "lifetimes", "registry"),
         *("transport.source", "transport.transport", "transport.sharding"),
     },
     "sleepers": set[str](),
@@ -52,7 +54,7 @@ ALLOWED = {
 }
 # The engine does no I/O and reads no clock: time, like frames, is an argument.
 WORLD = {"asyncio", "socket", "time", "structlog", "uvloop", "selectors", "threading", "random"}
-NO_WORLD = {"tcp", "ude", "registry", "callbacks", "delivery", "hooks", "engine"}
+NO_WORLD = {"tcp", "ude", "registry", "callbacks", "delivery", "hooks", "lifetimes", "admission", "engine"}
 ASYNC_FACE = {"tcp.streams", "tcp.occurrences"}
 
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w., ]+))", re.MULTILINE)

@@ -50,7 +50,7 @@ from aiomos.apps.firewall.rules import (
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
 from aiomos.options import must
-from aiomos.tcp.verdicts import Session
+from aiomos.tcp.translation import Session
 
 if TYPE_CHECKING:
     from aiomos import Flow, Occurrence, Packet, Runtime

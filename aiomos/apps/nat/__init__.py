@@ -28,7 +28,7 @@ from aiomos.logging import get_logger
 
 if TYPE_CHECKING:
     from aiomos import Packet, Runtime
-    from aiomos.tcp.verdicts import Session
+    from aiomos.tcp.translation import Session
 
 NUMBERS = {6: TCP, 17: UDP}
 PROTO_TCP, PROTO_ICMP = 6, 1

@@ -1,0 +1,3 @@
+from aiomos.lifetimes import Lifetimes
+
+class Admission(Lifetimes): ...

@@ -1,0 +1,206 @@
+"""Admission: which packets open a flow, and for whom.
+
+A SYN opens one if a filter picks it; other packets where a registration takes connections in mid-stream. A SYN within a
+live connection is doubted: it opens the next one once the other end has agreed.
+"""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from aiomos.tcp.flows cimport (
+    ANNOUNCED,
+    CLIENT_IS_LOW,
+    GUESSED_ROLES,
+    HALF_OPEN,
+    KEEP,
+    MIDSTREAM,
+    MOST_SYN_HEADERS,
+    REASON_EVICTED,
+    REASON_TIMEOUT,
+    SINK,
+    FlowKey,
+    flow_at,
+    flows_insert,
+    queue_push,
+    side_of,
+    wheel_link,
+)
+from aiomos.tcp.pool cimport pool_at, pool_take
+from aiomos.tcp.reassembly cimport track_at
+from aiomos.tcp.wire cimport ACK, RST, SYN, decode_ip
+from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
+
+cdef enum:
+    STATE_LEVEL = 1
+    MOST_IP_LENGTH = 1 << 20   # of a super-frame of segmentation offload, with room to spare
+
+
+cdef class Admission(Lifetimes):
+    """The beginnings of flows. Not to be made by itself: `aiomos.engine.Engine` is one."""
+
+    def __cinit__(self, settings, *_others, **_named):
+        budgets = settings.budgets
+        self.flow_budget = budgets.flows
+        self.half_open_budget = min(budgets.half_open, budgets.flows)
+        self.decode_options.verify_checksums = settings.checksums == "verify"
+        self.decode_options.decapsulate = settings.decapsulate
+
+    cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil:
+        """Open a flow for a packet that belongs to none, if some rule wants it."""
+        cdef uint32_t control = decoded.packet.flags & (SYN | ACK | RST)
+        if control == SYN:
+            return self.open_flow(decoded, False, decoded.from_low)
+        if control == (SYN | ACK):
+            return self.open_flow(decoded, True, not decoded.from_low)
+        if not self.rules.midstream:
+            self.orphans += 1
+            return NULL
+        return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low))
+
+    cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil:
+        """Open a flow if a rule wants it; NULL if none does or there is no room."""
+        cdef bint joinable = midstream and decoded.packet.flags & SYN
+        cdef uint64_t mask = rules_match(&self.rules, &decoded.key, client_is_low, midstream)
+        cdef uint64_t wanted = mask if not joinable else rules_match(&self.rules, &decoded.key, client_is_low, False)
+        cdef uint32_t index
+        cdef FlowRecord* flow
+        if not wanted:
+            if midstream:
+                self.orphans += 1
+            else:
+                self.unwatched += 1
+            return NULL
+        if self.flows.half_open.count >= self.half_open_budget:
+            self.evicted += 1
+            self.end_flow(flow_at(&self.flows, self.flows.half_open.head), REASON_EVICTED)
+        while self.flows.count >= self.flow_budget:
+            self.evict()
+        index = flows_insert(&self.flows, &decoded.key, decoded.hash)
+        if index == 0:
+            self.no_memory += 1
+            return NULL
+        flow = flow_at(&self.flows, index)
+        if self.wired:
+            self.outlet.flow_begun(index)
+        flow.started_ns = flow.last_ns = decoded.packet.time_ns
+        flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN
+        if midstream:
+            flow.flags |= MIDSTREAM
+            if not joinable:
+                flow.flags |= GUESSED_ROLES
+        queue_push(&self.flows, &self.flows.half_open, flow)
+        wheel_link(&self.flows, flow, self.deadline(flow))
+        if mask:
+            self.watch(flow, mask)
+        self.apply_levels(flow, wanted, mask)      # counting begins now, whoever is told of the flow and when
+        return flow
+
+    cdef int join(self, FlowRecord* flow) except -1 nogil:
+        """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
+        cdef bint client_is_low = (flow.flags & CLIENT_IS_LOW) != 0
+        cdef uint64_t mask = rules_match(&self.rules, &flow.key, client_is_low, False)
+        if flow.flags & ANNOUNCED:                 # those who have seen it may have left, or come to want more
+            self.picked_up -= 1
+            mask &= ~rules_match(&self.rules, &flow.key, client_is_low, True)
+            mask |= rules_watching(&self.rules, flow)
+        self.watch(flow, mask)
+        self.apply_levels(flow, mask, mask)
+        return 0
+
+    cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil:
+        """Run the flow at the highest level the rules of *mask* need, and open what that takes.
+
+        Those of them that were *told* of the flow get its bytes.
+        """
+        cdef Need need = rules_need(&self.rules, mask, told)
+        flow.overlap = need.overlap
+        flow.halves[0].level = flow.halves[1].level = need.level
+        cdef uint16_t flags = (SINK if need.sink else 0) | (KEEP if need.keep else 0)
+        flow.halves[0].flags |= flags
+        flow.halves[1].flags |= flags
+        if need.level > STATE_LEVEL and not flow.halves[0].track:
+            self.open_tracks(flow)
+
+    # --- SYNs in a live connection --------------------------------------------------------------------
+
+    cdef int process(self, FlowRecord* flow, int side, const Packet* packet) except -1 nogil:
+        """Take a segment through its flow; `aiomos.engine.Engine` knows how."""
+        return 0
+
+    cdef void doubt_syn(self, FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
+        """Remember a SYN in a live connection: both ends may have forgotten the old one."""
+        cdef PendingSyn* syn
+        cdef bint again = flow.pending != 0
+        cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_len
+        if length > MOST_SYN_HEADERS:              # it must do without: no host sends such headers
+            return
+        if not again:
+            flow.pending = pool_take(&self.flows.pending)
+        if flow.pending:
+            syn = <PendingSyn*> pool_at(&self.flows.pending, flow.pending)
+            if again and syn.seq == packet.seq and syn.side == side:
+                syn.count += 1
+                return
+            syn.time_ns = packet.time_ns
+            syn.before_ns = flow.last_ns
+            syn.count = 1
+            syn.seq = packet.seq
+            syn.side = <uint8_t> side
+            syn.length = <uint16_t> length
+            memcpy(syn.headers, packet.network, length)
+
+    cdef FlowRecord* replace(self, FlowRecord* old, Decoded* decoded) except? NULL nogil:
+        """A doubted SYN has been confirmed: end the old flow and open the new one with it."""
+        cdef PendingSyn syn = (<PendingSyn*> pool_at(&self.flows.pending, old.pending))[0]
+        cdef Decoded opening
+        cdef FlowRecord* flow
+        old.halves[syn.side].packets -= syn.count
+        if old.halves[syn.side].track and syn.seq == old.halves[syn.side].iss:
+            track_at(&self.streams, old.halves[syn.side].track).retransmits -= syn.count
+        if old.last_ns == syn.time_ns:             # nothing followed it
+            old.last_ns = syn.before_ns
+        opening.key = decoded.key
+        opening.hash = decoded.hash
+        opening.from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
+        self.end_flow(old, REASON_TIMEOUT)
+        self.recall_syn(&syn, decoded, &opening.packet)
+        flow = self.open_flow(&opening, False, opening.from_low)
+        if flow != NULL:
+            self.process(flow, 0, &opening.packet)
+            flow.halves[0].packets = syn.count
+            if flow.halves[0].track:
+                track_at(&self.streams, flow.halves[0].track).retransmits = syn.count - 1
+        return flow
+
+    cdef void recall_syn(self, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil:
+        """Read the headers of a SYN again that were kept; data that it may have carried is not there any more."""
+        memset(packet, 0, sizeof(Packet))
+        packet.time_ns = syn.time_ns
+        packet.vlan = decoded.packet.vlan
+        packet.transient = True
+        decode_ip(syn.headers, syn.length, MOST_IP_LENGTH, &self.decode_options, packet, 0)
+        packet.payload_len = packet.payload_cap = 0
+
+
+cdef bint confirms(const Flows* flows, const FlowRecord* flow, const Packet* packet, bint from_low) noexcept nogil:
+    """Does this packet show that the doubted SYN has opened a new connection?
+
+    Its SYN-ACK does, and so does its sender going on from there (one-sided captures).
+    """
+    cdef const PendingSyn* syn = <const PendingSyn*> pool_at(&flows.pending, flow.pending)
+    if packet.flags & RST:
+        return False
+    if side_of(flow, from_low) == syn.side:
+        return (not packet.flags & SYN and packet.flags & ACK and packet.seq == syn.seq + 1
+                and not flow.halves[1 - syn.side].packets and packet.seq != flow.halves[syn.side].nxt)
+    return packet.flags & SYN and packet.flags & ACK and packet.ack == syn.seq + 1
+
+
+cdef bint guess_client_low(const FlowKey* key, bint from_low) noexcept nogil:
+    """Judge the client of a flow picked up in mid-stream: the end with the ephemeral port, else who spoke first."""
+    cdef bint low_known = key.low_port < 1024, high_known = key.high_port < 1024
+    if low_known != high_known:
+        return high_known
+    if key.low_port != key.high_port:
+        return key.low_port > key.high_port
+    return from_low

@@ -1,0 +1,50 @@
+# What the outlet knows of flows: the paths of their frames, and in which numbers each end counts.
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from aiomos.tcp.building cimport Envelope
+from aiomos.tcp.edits cimport EditStore
+from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.pool cimport Pool
+from aiomos.tcp.translation cimport Translation
+from aiomos.tcp.wire cimport Packet
+
+cdef enum:
+    PATH_HEADER = 24           # Ethernet with two VLAN tags, and to spare
+
+# How frames of a flow's ends travel, and what was edited; by the flow's index. Not more than a cache line's worth is
+# touched by most packets.
+ctypedef struct Path:
+    uint8_t header[2][24]      # link layer of frames from each end
+    uint8_t header_len[2]
+    bint known[2]              # header and interface are set
+    uint16_t interface[2]      # that the end's frames come in by
+    uint16_t linktype[2]
+    uint32_t edits[2]          # of each half's bytes (tcp/edits)
+
+cdef class Paths(Translation):
+    # The flow of the segment in hand, once that is known.
+    cdef FlowRecord* flow
+    cdef int side
+    cdef uint32_t flow_number
+    cdef uint32_t before_nxt           # Half.nxt of its sender, without this segment
+    cdef Pool paths                    # Path by flow
+    cdef EditStore edits
+    cdef size_t edit_room
+    cdef size_t edit_room_half
+    cdef uint64_t resets               # RSTs sent
+
+    cdef bint open_paths(self, size_t flows) noexcept
+    cdef Path* path(self, uint32_t number) noexcept nogil
+    cdef void flow_begun(self, uint32_t number) noexcept nogil
+    cdef void flow_gone(self, uint32_t number) noexcept nogil
+    cdef bint is_edited(self, uint32_t number) noexcept nogil
+    cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, Packet* packet) noexcept nogil
+    cdef void note_path(self, Path* path, int side, const Packet* packet) noexcept nogil
+    cdef bint envelope_to(self, const FlowRecord* flow, const Path* path, int side, Envelope* out) noexcept nogil
+    cdef void send_reset(self, const FlowRecord* flow, uint32_t number, int side, uint32_t seq, uint32_t ack,
+                         uint16_t flags) noexcept nogil
+    cdef void send_to_end(self, const uint8_t* data, size_t length, uint16_t linktype, const Path* path,
+                          int side) noexcept nogil
+    cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil
+    cdef void reset_ends(self, const FlowRecord* flow, uint32_t number) noexcept nogil

@@ -1,0 +1,3 @@
+from aiomos.tcp.translation import Translation
+
+class Paths(Translation): ...

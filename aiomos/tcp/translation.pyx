@@ -1,0 +1,333 @@
+"""Sessions: five-tuples whose packets pass natively, translated where an app wants it so.
+
+The monitor sees a flow as its client does: a session's packets are translated back before the flow is looked up, and
+forth when they leave, like those that are built for its server.
+"""
+
+from libc.string cimport memcpy, memset
+
+from aiomos.tcp.addresses cimport address_read
+from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.fields cimport link_address, number_of
+from aiomos.tcp.pool cimport pool_at, pool_close, pool_open
+from aiomos.tcp.rewriting cimport Rewrite, rewrite_begin, rewrite_eth_dst, rewrite_eth_src
+from aiomos.tcp.sessions cimport (
+    BACK,
+    FORTH,
+    SESSION_BAD,
+    SESSION_BUDGET,
+    SESSION_CONFLICT,
+    SESSION_ENDED,
+    SESSION_MADE,
+    Tuple,
+    session_at,
+    sessions_apply,
+    sessions_close,
+    sessions_end,
+    sessions_expire,
+    sessions_find,
+    sessions_insert,
+    sessions_open,
+    sessions_rearm,
+    sessions_release,
+    sessions_take_ended,
+    tuple_of,
+)
+from aiomos.tcp.sessions cimport Session as SessionRecord
+from aiomos.tcp.wire cimport decode_frame
+from aiomos.transport.frame cimport Frame
+
+from aiomos.errors import SessionError
+
+
+cdef class Session:
+    """A five-tuple and its replies that pass natively, with other addresses where it was made so; see `Packet.session`.
+
+    Attributes, once it has ended, keep their last values.
+    """
+
+    def __init__(self):
+        raise TypeError("sessions are made by pkt.session()")
+
+    cdef SessionRecord* record(self) except NULL:
+        if self.translation is None:
+            raise SessionError("the session has ended")
+        return session_at(&self.translation.sessions, self.index)
+
+    cdef tuple values(self):
+        cdef const SessionRecord* r
+        if self.translation is None:
+            return self.kept
+        r = self.record()
+        return (r.packets[0], r.packets[1]), (r.bytes[0], r.bytes[1]), seconds(r.last_ns)
+
+    @property
+    def packets(self):
+        """Packets ``(forth, back)``."""
+        return self.values()[0]
+
+    @property
+    def bytes(self):
+        """Bytes of IP packets ``(forth, back)``."""
+        return self.values()[1]
+
+    @property
+    def last(self):
+        """When the last packet came that kept it alive, seconds since the epoch."""
+        return self.values()[2]
+
+    @property
+    def open(self):
+        """Whether its packets still pass."""
+        return self.translation is not None and not self.record().flags & SESSION_ENDED
+
+    @property
+    def idle(self):
+        """After how many seconds without a packet it ends; may be set."""
+        return seconds(self.record().idle_ns)
+
+    @idle.setter
+    def idle(self, value):
+        self.record().idle_ns = span_of("idle", value)
+        sessions_rearm(&self.translation.sessions, self.index)
+
+    def close(self):
+        """End it; its next packet is one that nothing is known of. Done twice, it does nothing."""
+        if self.translation is not None:
+            sessions_end(&self.translation.sessions, self.index)
+            self.translation.forget_match(self.index)
+
+    def __repr__(self):
+        return f"<Session {'open' if self.open else 'ended'} packets={self.packets}>"
+
+
+cdef class Translation(Outlet):
+    """Sessions. Not to be made by itself: `aiomos.tcp.verdicts.Verdicts` is one."""
+
+    def __cinit__(self, settings, const uint8_t[::1] key not None):
+        memcpy(self.keys, &key[0], 16)
+        self.handles, self.free_handles = [None], []
+        self.decode_options.verify_checksums = settings.checksums == "verify"
+        self.decode_options.decapsulate = settings.decapsulate
+        self.session_room = settings.budgets.sessions
+
+    def __dealloc__(self):
+        pool_close(&self.links)
+        sessions_close(&self.sessions)
+
+    cdef bint open_sessions(self) noexcept:
+        """Get room for sessions; false if there is none."""
+        return (pool_open(&self.links, sizeof(SessionLink), self.session_room)
+                and sessions_open(&self.sessions, self.session_room, self.keys[0], self.keys[1]))
+
+    # --- the packet in hand ---------------------------------------------------------------------------
+
+    cdef bint enter_session(self) noexcept nogil:
+        """Find the session of the packet in hand, and translate it if it is a reply; true if its addresses changed."""
+        if not self.sessions.count or not sessions_find(&self.sessions, self.packet, self.kind, &self.match):
+            return False
+        self.matched = self.packet.known = True
+        if self.match.direction == FORTH:
+            return False
+        self.pass_session()
+        return True
+
+    cdef void pass_session(self) noexcept nogil:
+        """Count the packet in hand for its session, and have it leave as it should."""
+        cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, self.match.index)
+        cdef int direction = self.match.direction
+        if not sessions_apply(&self.sessions, &self.match, self.begin(), self.packet.time_ns):
+            self.dropped = True
+            self.refused += 1
+            return
+        if link.set_source[direction]:
+            rewrite_eth_src(&self.rewrite, link.source[direction])
+        if link.set_target[direction]:
+            rewrite_eth_dst(&self.rewrite, link.target[direction])
+        if link.turn_back:
+            self.turned_back = True
+
+    cdef void forget_match(self, uint32_t index) noexcept:
+        """A session was closed while a packet of it is in hand."""
+        if self.packet != NULL and self.matched and self.match.index == index:
+            self.matched = False
+
+    # --- packets of our own making --------------------------------------------------------------------
+
+    cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil:
+        """Send a frame that was built back to where the one in hand came from; false if there is none."""
+        self.translate_forth(data, length, self.packet.linktype)
+        return self.originate(data, length, self.packet.interface, self.packet.linktype)
+
+    cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil:
+        """Have a frame that was built leave as those of its session do, if it belongs to one."""
+        cdef Frame frame
+        cdef Packet packet
+        cdef Rewrite rewrite
+        cdef SessionMatch match
+        cdef const SessionLink* link
+        cdef int kind
+        if not self.sessions.count or not length:
+            return
+        memset(&frame, 0, sizeof(frame))
+        frame.data, frame.linktype = data, linktype
+        frame.caplen = frame.wirelen = <uint32_t> length
+        kind = decode_frame(&frame, &self.decode_options, &packet)
+        if not sessions_find(&self.sessions, &packet, kind, &match) or match.direction != FORTH:
+            return
+        rewrite_begin(&rewrite, &packet, kind, &frame, <size_t> (packet.network - data))
+        sessions_apply(&self.sessions, &match, &rewrite, self.now_ns)
+        link = <const SessionLink*> pool_at(&self.links, match.index)
+        if link.set_source[<int> FORTH]:
+            rewrite_eth_src(&rewrite, link.source[<int> FORTH])
+        if link.set_target[<int> FORTH]:
+            rewrite_eth_dst(&rewrite, link.target[<int> FORTH])
+
+    # --- how sessions begin ---------------------------------------------------------------------------
+
+    cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back):
+        """Have the packet in hand begin a session, or join that which it belongs to."""
+        cdef Session session
+        cdef int64_t idle_ns = span_of("idle", idle)
+        self.in_hand(packet)
+        if self.matched and self.match.direction == BACK:
+            raise SessionError("the packet is a reply, or an error, of a session")
+        if self.matched:
+            session = self.handles[session_at(&self.sessions, self.match.index).hold]
+            if not addresses and not turn_back:
+                session.idle = min(idle, session.idle)
+            else:
+                self.lay_over(session, addresses, idle_ns, transitory, turn_back)
+        else:
+            session = Session.__new__(Session)
+            session.listeners = []
+            self.lay_under(session, addresses, idle_ns, transitory, turn_back)
+        if on_end is not None:
+            session.listeners.append(on_end)
+        return session
+
+    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, transitory, bint turn_back) except -1:
+        """Have a session that only lets pass translate, too."""
+        cdef uint32_t old = session.index
+        cdef SessionRecord before = session_at(&self.sessions, old)[0]
+        cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, old)
+        cdef Tuple arrives, leaves
+        self.read_tuples(addresses, &arrives, &leaves)         # bad ones leave it as it is
+        if (translates(&before.arrives[<int> FORTH], &before.arrives[<int> BACK]) or link.turn_back
+                or link.set_source[<int> FORTH] or link.set_target[<int> FORTH]):
+            raise SessionError("the packet's session is translated already")
+        session.close()                            # and that is its end, if it cannot be made anew
+        self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory, turn_back)
+        session_at(&self.sessions, old).hold = 0
+        self.handles[before.hold] = None
+        self.free_handles.append(before.hold)
+
+    cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, transitory, bint turn_back) except -1:
+        """Enter a session in the table."""
+        cdef Tuple arrives, leaves
+        cdef SessionLink link
+        cdef uint32_t index = 0
+        cdef int result
+        cdef int64_t transitory_ns = 0 if transitory is None else span_of("transitory", transitory)
+        self.read_tuples(addresses, &arrives, &leaves)
+        self.read_link(addresses, turn_back, &link)
+        result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns, &index)
+        if result != SESSION_MADE:
+            raise SessionError(session_refusal(result))
+        memcpy(pool_at(&self.links, index), &link, sizeof(SessionLink))
+        session.translation, session.index = self, index
+        if self.free_handles:
+            session_at(&self.sessions, index).hold = self.free_handles.pop()
+            self.handles[session_at(&self.sessions, index).hold] = session
+        else:
+            session_at(&self.sessions, index).hold = <uint32_t> len(self.handles)
+            self.handles.append(session)
+        self.matched = True
+        memset(&self.match, 0, sizeof(self.match))
+        self.match.index, self.match.direction = index, FORTH
+        return 0
+
+    cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1:
+        """What the packet in hand arrives as, and is to leave as."""
+        if not tuple_of(self.packet, self.kind, arrives):
+            raise SessionError("a session is of TCP, UDP or ICMP echo; this packet is none, or a fragment")
+        leaves[0] = arrives[0]
+        for name in ("src", "dst"):
+            if addresses.get(name) is not None and address_read(
+                    addresses[name], &leaves.src if name == "src" else &leaves.dst) != arrives.ip_version:
+                raise ValueError(f"pkt.session({name}={addresses[name]!r}): the packet is of IPv{arrives.ip_version}")
+        if addresses.get("sport") is not None:
+            leaves.sport = <uint16_t> number_of("sport", addresses["sport"])
+        if addresses.get("dport") is not None:
+            leaves.dport = <uint16_t> number_of("dport", addresses["dport"])
+        return 0
+
+    cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1:
+        """Link-layer addresses of a session; replies get those of its first packet back."""
+        cdef const uint8_t* ethernet = self.packet.link
+        memset(link, 0, sizeof(SessionLink))
+        link.turn_back = turn_back
+        for name in ("eth_src", "eth_dst"):
+            if addresses.get(name) is None:
+                continue
+            if ethernet == NULL or self.packet.linktype != 1 or self.link_len < 14:
+                raise SessionError(f"pkt.session({name}=...): the packet has no Ethernet header")
+            wanted = link_address(addresses[name])
+            if name == "eth_src":
+                memcpy(link.source[<int> FORTH], <const uint8_t*> <bytes> wanted, 6)
+                memcpy(link.target[<int> BACK], ethernet + 6, 6)
+                link.set_source[<int> FORTH] = link.set_target[<int> BACK] = True
+            else:
+                memcpy(link.target[<int> FORTH], <const uint8_t*> <bytes> wanted, 6)
+                memcpy(link.source[<int> BACK], ethernet, 6)
+                link.set_target[<int> FORTH] = link.set_source[<int> BACK] = True
+        return 0
+
+    # --- how they end ---------------------------------------------------------------------------------
+
+    cdef void pass_time(self, int64_t now_ns) noexcept nogil:
+        """End the sessions that have been idle for too long."""
+        self.now_ns = now_ns
+        if self.sessions.count:
+            sessions_expire(&self.sessions, now_ns)
+
+    cdef list take_ended(self):
+        """The sessions that have ended since, each with its last values."""
+        cdef list ended = []
+        cdef uint32_t index = sessions_take_ended(&self.sessions)
+        cdef uint32_t hold
+        cdef Session session
+        while index:
+            hold = session_at(&self.sessions, index).hold
+            if hold:
+                session = self.handles[hold]
+                session.kept = session.values()
+                session.translation = None
+                self.handles[hold] = None
+                self.free_handles.append(hold)
+                ended.append(session)
+            sessions_release(&self.sessions, index)
+            index = sessions_take_ended(&self.sessions)
+        return ended
+
+
+cdef bint translates(const Tuple* forth, const Tuple* back) noexcept:
+    """Does a session translate, by what packets of its two directions arrive as?"""
+    return (forth.src.hi != back.dst.hi or forth.src.lo != back.dst.lo or forth.dst.hi != back.src.hi
+            or forth.dst.lo != back.src.lo or forth.sport != back.dport or forth.dport != back.sport)
+
+
+cdef str session_refusal(int result):
+    if result == SESSION_CONFLICT:
+        return "the replies of such a session would be those of another: choose another port"
+    if result == SESSION_BUDGET:
+        return "too many sessions; see budgets.sessions"
+    if result == SESSION_BAD:
+        return "the packet's two directions would look the same"
+    return "the packet belongs to a session already"
+
+
+cdef int64_t span_of(str name, object value) except -1:
+    if not 0 < value <= 1e9:
+        raise ValueError(f"{name}: a session ends after some seconds, up to 1e9, not {value}")
+    return nanoseconds(value)
