@@ -12,10 +12,22 @@ import sys
 from aiomos_modes import SETTINGS
 
 import aiomos
-from aiomos import App, Level
+from aiomos import FRAME, App, Hook, Level, Packet
 from aiomos.transport.packet import PacketWatch
 
 LEVELS = {"state": Level.STATE, "stream": Level.STREAM}
+
+
+def take_all_frames(app: App) -> None:
+    """Want packets of no flow, too, or the kernel would leave out what is not TCP, unlike with the others."""
+
+    @app.ude(FRAME, hook=Hook.RAW, native=True)
+    def never(pkt: Packet) -> bool:
+        return pkt.vlan == -1
+
+    @app.on(never)
+    def unseen() -> None:
+        raise AssertionError("a VLAN of number -1")
 
 
 def main() -> int:
@@ -25,6 +37,7 @@ def main() -> int:
     mode, interface, blocks = sys.argv[1:]
     app = App("bench")
     app.track("tcp", level=LEVELS[mode])
+    take_all_frames(app)
     transport = PacketWatch([interface], blocks=int(blocks))
     print("ready", flush=True)
     report = aiomos.run(app, transport=transport, settings=SETTINGS)
