@@ -124,7 +124,7 @@ def main() -> None:
     "--bridge",
     metavar="A B",
     nargs=2,
-    help="Stand between two interfaces: what comes in by one leaves by the other, as the apps decide.  "
+    help="Stand between two interfaces: what comes in by one leaves by the other, as the apps decide. "
     "tap:NAME and tun:NAME are such devices.",
 )
 @click.option("--tap", metavar="NAME", help="Take the frames that the kernel sends into a TAP device.")
