@@ -21,11 +21,11 @@ LEVELS = {"state": Level.STATE, "stream": Level.STREAM}
 def take_all_frames(app: App) -> None:
     """Want packets of no flow, too, or the kernel would leave out what is not TCP, unlike with the others."""
 
-    @app.ude(FRAME, hook=Hook.RAW, native=True)
+    @app.ude(FRAME, native=True)
     def never(pkt: Packet) -> bool:
         return pkt.vlan == -1
 
-    @app.on(never)
+    @app.on(never, hook=Hook.RAW)
     def unseen() -> None:
         raise AssertionError("a VLAN of number -1")
 
