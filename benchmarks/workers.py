@@ -35,11 +35,6 @@ def section(inputs: Inputs, core: int, repeat: int, failures: dict[str, str]) ->
     speeds = {app: speed(runs[app, 1], runs[app, 2]) for app in APPS}
     return Section(
         tables=[table(runs, speeds)],
-        targets=[
-            Target(
-                "two workers hashing every payload, × one", 1.3, speeds["hash of every payload, in Python"]
-            )
-        ],
         numbers={f"{app}, {workers}": seconds for (app, workers), seconds in runs.items()},
     )
 
