@@ -242,9 +242,16 @@ def test_exhausted_ports_are_told(site: Site, start: Start) -> None:
     for client in clients:
         client.connect((SERVER, 7))
         client.send(b"hello")
-    assert [client.recv(100) for client in clients[:2]] == [b"hello", b"hello"]
-    with pytest.raises(OSError, match=os.strerror(errno.EHOSTUNREACH)):
-        clients[2].recv(100)
+    # A datagram of the host's own may have taken a port before.
+    assert sorted(map(outcome, clients)) in (["hello", "hello", "refused"], ["hello", "refused", "refused"])
+
+
+def outcome(client: socket.socket) -> str:
+    """Say what a client has heard."""
+    try:
+        return client.recv(100).decode()
+    except OSError as error:
+        return "refused" if error.errno == errno.EHOSTUNREACH else str(error)
 
 
 def test_mapping_ends_when_nothing_comes(site: Site, start: Start) -> None:
