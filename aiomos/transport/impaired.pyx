@@ -106,15 +106,7 @@ cdef class Impaired(Transport):
 
     def send(self, frame, interface=0):
         """Send a frame by a link."""
-        cdef bytes data = bytes(frame)
-        cdef Frame native
-        native.data = <const uint8_t*> <const char*> data
-        native.caplen = native.wirelen = <unsigned int> len(data)
-        native.time_ns = 0
-        native.linktype = self.linktype_of(interface)
-        native.interface = interface
-        native.offload = NULL
-        self.send_frames(&native, 1)
+        self.send_one(bytes(frame), interface)
 
     cdef int send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i

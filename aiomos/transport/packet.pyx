@@ -377,15 +377,7 @@ cdef class PacketWatch(Transport):
             frame: Its bytes, from the link layer on.
             interface: Index of the interface by which it is to leave.
         """
-        cdef Frame single
-        cdef bytes data = bytes(frame)
-        if not 0 <= interface < len(self.interfaces):
-            raise ValueError(f"no interface {interface}: there are {len(self.interfaces)}")
-        single.data = <const uint8_t*> <const char*> data
-        single.caplen = single.wirelen = <uint32_t> len(data)
-        single.interface = interface
-        single.offload = NULL
-        self.send_frames(&single, 1)
+        self.send_one(bytes(frame), interface)
 
     cdef int send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i

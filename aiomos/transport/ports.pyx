@@ -1,7 +1,7 @@
 """Ports, the ends of a wire that frames come in by and leave by, and transports made of them."""
 
 from libc.errno cimport EAGAIN, EBADFD, EIO, EMSGSIZE, ENETDOWN, ENOBUFS, ENODEV, ENOMEM, ENXIO
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 
 from aiomos.errors import TransportError
@@ -167,16 +167,7 @@ cdef class PortTransport(Transport):
             frame: Its bytes, from the link layer on.
             interface: Index of the interface by which it is to leave.
         """
-        cdef Frame single
-        cdef bytes data = bytes(frame)
-        if not 0 <= interface < len(self.ports):
-            raise ValueError(f"no interface {interface}: there are {len(self.ports)}")
-        single.data = <const uint8_t*> <const char*> data
-        single.caplen = single.wirelen = <uint32_t> len(data)
-        single.interface = interface
-        single.linktype = (<Port> self.ports[interface]).linktype
-        single.offload = NULL
-        self.send_frames(&single, 1)
+        self.send_one(bytes(frame), interface)
 
     cdef int send_frames(self, const Frame* frames, size_t count) except -1:
         cdef Port port

@@ -13,5 +13,8 @@ cdef class Transport(FrameSource):
     cdef uint16_t linktype_of(self, size_t interface) except? 0
     cdef int reserve(self, size_t count) except -1
 
+    # Send one frame of bytes through send_frames(); for send() of a native transport.
+    cdef int send_one(self, bytes data, object interface) except -1
+
     # Send frames in order, each by its `interface`; their bytes are borrowed until this returns.
     cdef int send_frames(self, const Frame* frames, size_t count) except -1

@@ -115,6 +115,18 @@ cdef class Transport(FrameSource):
             self.room, self.room_size = room, count
         return 0
 
+    cdef int send_one(self, bytes data, object interface) except -1:
+        cdef Frame frame
+        if not 0 <= interface < len(self.interfaces):
+            raise ValueError(f"no interface {interface}: there are {len(self.interfaces)}")
+        frame.data = <const uint8_t*> <const char*> data
+        frame.caplen = frame.wirelen = <uint32_t> len(data)
+        frame.time_ns = 0
+        frame.linktype = self.linktype_of(interface)
+        frame.interface = <uint16_t> interface
+        frame.offload = NULL
+        return self.send_frames(&frame, 1)
+
     cdef int send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i
         for i in range(count):
