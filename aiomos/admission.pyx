@@ -27,12 +27,11 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.pool cimport pool_at, pool_take
 from aiomos.tcp.reassembly cimport track_at
-from aiomos.tcp.wire cimport ACK, RST, SYN, decode_ip
+from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip
 from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
 
 cdef enum:
     STATE_LEVEL = 1
-    MOST_IP_LENGTH = 1 << 20   # of a super-frame of segmentation offload, with room to spare
 
 
 cdef class Admission(Lifetimes):
@@ -131,7 +130,7 @@ cdef class Admission(Lifetimes):
         """Remember a SYN in a live connection: both ends may have forgotten the old one."""
         cdef PendingSyn* syn
         cdef bint again = flow.pending != 0
-        cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_len
+        cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_cap
         if length > MOST_SYN_HEADERS:              # it must do without: no host sends such headers
             return
         if not again:

@@ -81,8 +81,11 @@ from aiomos.tcp.wire cimport (
     WIRE_ICMP,
     WIRE_MALFORMED,
     WIRE_TCP,
+    WIRE_TCP_CUT,
+    WIRE_UDP,
     decode_frame,
     decode_ip,
+    header_is_cut,
 )
 from aiomos.transport.sharding cimport flow_hash
 from aiomos.transport.source cimport FrameSource
@@ -255,6 +258,8 @@ cdef class Engine(Admission):
         if self.shards > 1 and not self.is_mine(&decoded.packet):
             self.frames -= 1                       # another engine counts it
             return self.on_fragment(decoded) if decoded.kind == WIRE_FRAGMENT else 0   # the whole packet may be ours
+        if self.outlet.in_line and decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
+            decoded.kind = WIRE_TCP_CUT            # an edit would have to reach beyond what is there
         self.kinds[decoded.kind] += 1
         if self.outlet.in_line:
             return self.cross(frame, decoded)

@@ -33,7 +33,7 @@ cdef enum Fact:
 cdef enum HalfFlag:
     SEQ_KNOWN = 1              # nxt and una mean something
     WINDOW_KNOWN = 2           # wnd has been advertised by this end
-    SCALE_KNOWN = 4            # its SYN was seen, so its window scale is certain
+    SCALE_KNOWN = 4            # its SYN was seen with all options, so its window scale is certain
     TIMESTAMPS = 8             # this end sends timestamps
     SACK_PERMITTED = 16
     FIN_SEEN = 32              # `fin` is set

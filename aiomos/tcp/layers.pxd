@@ -69,7 +69,7 @@ cdef enum Kind:
     WIRE_IP_CUT = 9            # IP header longer than what was captured
     WIRE_BAD_EXTENSION = 10    # IPv6 extension header chain broken or too long
     WIRE_BAD_TCP = 11          # data offset below 20 or beyond the packet
-    WIRE_TCP_CUT = 12          # TCP header longer than what was captured
+    WIRE_TCP_CUT = 12          # TCP header cut before its flags; in line, a TCP or UDP header cut at all
     WIRE_BAD_CHECKSUM = 13     # only with verify_checksums
     WIRE_BAD_TUNNEL = 14       # tunnel header broken, or nested too deep
     WIRE_KINDS = 15
@@ -98,6 +98,9 @@ cdef enum Option:              # bits of Packet.options
 cdef enum:
     NO_VLAN = 0xFFFF
     MAX_SACK_BLOCKS = 4
+    # Longest IP packet: what the 16-bit lengths allow, or of TCP beyond them (BIG TCP, jumbograms: RFC 2675), which no
+    # system makes longer than half of this. The length on the wire that a capture states is no measure by itself.
+    MOST_IP_LENGTH = 1 << 20
 
 cdef enum:
     ETHERTYPE_MIN = 0x0600             # below it the field is the length of an 802.3 frame
@@ -157,7 +160,8 @@ ctypedef struct Packet:
     const uint8_t* network     # IP header
     uint32_t network_len       # captured bytes from the IP header on, padding excluded
     const uint8_t* transport   # TCP or UDP header; NULL in a malformed packet whose addresses and ports are not known
-    uint16_t header_len        # TCP header length, options included
+    uint16_t header_len        # TCP header length, options included; of UDP 8
+    uint16_t header_cap        # of these bytes, captured; where these are fewer, the snap length cut the header
     # fragments
     uint32_t fragment_id
     uint32_t fragment_offset   # bytes
@@ -178,6 +182,18 @@ cdef inline bint packet_has_segment(const Packet* packet, int kind) noexcept nog
 
 cdef inline bint packet_has_payload(const Packet* packet, int kind) noexcept nogil:
     return kind < WIRE_FRAGMENT or packet_has_segment(packet, kind)
+
+# Of a TCP or UDP header that the snap length cut, what was captured counts. A field that was not is 0 and means
+# nothing: of TCP, where at least the flags are there, this may be the window, the urgent pointer and some or all of the
+# options.
+cdef inline bint header_is_cut(const Packet* packet) noexcept nogil:
+    return packet.header_cap < packet.header_len
+
+cdef inline bint window_is_known(const Packet* packet) noexcept nogil:
+    return packet.header_cap >= 16
+
+cdef inline bint urgent_is_known(const Packet* packet) noexcept nogil:
+    return packet.header_cap >= 20
 
 ctypedef struct DecodeOptions:
     bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)

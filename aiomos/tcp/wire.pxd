@@ -21,6 +21,7 @@ from aiomos.tcp.layers cimport (
     FIN,
     Kind,
     MAX_SACK_BLOCKS,
+    MOST_IP_LENGTH,
     NO_VLAN,
     OPT_BAD,
     OPT_FASTOPEN,
@@ -58,6 +59,7 @@ from aiomos.tcp.layers cimport (
     be16,
     be32,
     be64,
+    header_is_cut,
     is_vlan,
     packet_has_payload,
     packet_has_ports,
@@ -67,6 +69,8 @@ from aiomos.tcp.layers cimport (
     span_u16,
     span_u32,
     span_u8,
+    urgent_is_known,
+    window_is_known,
 )
 from aiomos.transport.frame cimport Frame
 

@@ -9,7 +9,7 @@ A length stated by the wire beyond what was on the wire is malformed; beyond wha
 only cut. Neither is ever read.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport SIZE_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from aiomos.transport.frame cimport Frame
@@ -63,6 +63,7 @@ cdef enum:
     IPV4_HEADER = 20
     IPV6_HEADER = 40
     TCP_HEADER = 20
+    TCP_THROUGH_FLAGS = 14             # ports, numbers, data offset and flags
     UDP_HEADER = 8
 
 # What bounds the work on one frame.
@@ -72,6 +73,8 @@ cdef enum:
     MAX_EXTENSIONS = 8                 # IPv6 extension headers of one packet; also GTP-U's
 
 cdef enum:
+    OPTION_PAD1 = 0                    # of IPv6 (RFC 8200 section 4.2)
+    OPTION_JUMBO = 0xC2                # of IPv6 (RFC 2675 section 2)
     OPTION_END = 0
     OPTION_NOP = 1
     OPTION_MSS = 2
@@ -180,23 +183,56 @@ cdef bint read_option(const uint8_t* option, size_t size, Packet* out) noexcept 
     return True
 
 
-cdef void read_options(const uint8_t* option, size_t left, Packet* out) noexcept nogil:
-    """Walk an option list; at most 40 steps, since data offset allows 40 bytes."""
+cdef void read_options(const uint8_t* option, size_t captured, size_t left, Packet* out) noexcept nogil:
+    """Walk an option list of *left* bytes as far as it was captured; at most 40 steps, since data offset allows 40."""
     cdef size_t size
-    while left:
+    while captured:
         if option[0] == OPTION_END:
             return
         if option[0] == OPTION_NOP:
             size = 1
+        elif captured == 1 and left > 1:
+            return                                 # its length was cut off
         elif left < 2 or option[1] < 2 or option[1] > left:
             out.options |= OPT_BAD
             return
         else:
             size = option[1]
+            if size > captured:
+                return
             if not read_option(option, size, out):
                 out.options |= OPT_BAD
         option += size
+        captured -= size
         left -= size
+
+
+cdef inline void clear_options(Packet* out) noexcept nogil:
+    out.options = 0
+    out.mss = 0
+    out.wscale = 0
+    out.sack_count = 0
+    out.tsval = 0
+    out.tsecr = 0
+
+
+cdef int read_cut_header(const uint8_t* data, size_t captured, size_t wire_len, size_t size,
+                         Packet* out) noexcept nogil:
+    """Read what the snap length has left of a TCP header of *size* bytes, which is at least its flags."""
+    out.seq = be32(data + 4)
+    out.ack = be32(data + 8)
+    out.flags = be16(data + 12) & 0x1FF
+    out.window = be16(data + 14) if captured >= 16 else 0
+    out.urgent = be16(data + 18) if captured >= 20 else 0
+    clear_options(out)
+    if captured > TCP_HEADER:
+        read_options(data + TCP_HEADER, captured - TCP_HEADER, size - TCP_HEADER, out)
+    out.header_len = <uint16_t> size
+    out.header_cap = <uint16_t> captured
+    out.payload = data + captured
+    out.payload_len = <uint32_t> (wire_len - size)
+    out.payload_cap = 0
+    return WIRE_TCP
 
 
 cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
@@ -207,32 +243,27 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
         out.sport = be16(data)
         out.dport = be16(data + 2)
         out.transport = data
-    if captured < TCP_HEADER:
+    if captured < TCP_THROUGH_FLAGS:
         return WIRE_BAD_TCP if wire_len < TCP_HEADER else WIRE_TCP_CUT
     offset_and_flags = be16(data + 12)
     size = <size_t> (offset_and_flags >> 12) * 4
     if size < TCP_HEADER or size > wire_len:
         return WIRE_BAD_TCP
     if size > captured:
-        return WIRE_TCP_CUT
+        return read_cut_header(data, captured, wire_len, size, out)
     out.seq = be32(data + 4)
     out.ack = be32(data + 8)
     out.flags = offset_and_flags & 0x1FF
     out.window = be16(data + 14)
     out.urgent = be16(data + 18)
-    out.options = 0
-    out.mss = 0
-    out.wscale = 0
-    out.sack_count = 0
-    out.tsval = 0
-    out.tsecr = 0
+    clear_options(out)
     if size == TCP_HEADER + 12 and be32(data + 20) == ALIGNED_TIMESTAMPS:
         out.options = OPT_TIMESTAMP
         out.tsval = be32(data + 24)
         out.tsecr = be32(data + 28)
     elif size != TCP_HEADER:
-        read_options(data + TCP_HEADER, size - TCP_HEADER, out)
-    out.header_len = <uint16_t> size
+        read_options(data + TCP_HEADER, size - TCP_HEADER, size - TCP_HEADER, out)
+    out.header_len = out.header_cap = <uint16_t> size
     out.payload = data + size
     out.payload_len = <uint32_t> (wire_len - size)
     out.payload_cap = <uint32_t> (captured - size)
@@ -351,11 +382,29 @@ cdef int decode_gtp_u(const uint8_t* data, size_t captured, size_t wire_len, con
 
 # --- upper layers ---------------------------------------------------------------------------------
 
+cdef int read_cut_datagram(const uint8_t* data, size_t captured, size_t wire_len, Packet* out) noexcept nogil:
+    """Read what the snap length has left of a UDP header; without the ports there is nothing to it."""
+    cdef size_t length
+    if captured < 4 or wire_len < UDP_HEADER:
+        return WIRE_IP_OTHER
+    length = be16(data + 4) if captured >= 6 else 0
+    if length < UDP_HEADER or length > wire_len:
+        length = wire_len
+    out.sport = be16(data)
+    out.dport = be16(data + 2)
+    out.header_cap = <uint16_t> captured
+    out.payload = data + captured
+    out.payload_len = <uint32_t> (length - UDP_HEADER)
+    out.payload_cap = 0
+    return WIRE_UDP
+
+
 cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                     Packet* out, int depth) noexcept nogil:
     cdef size_t length
+    out.header_len = out.header_cap = UDP_HEADER
     if captured < UDP_HEADER:
-        return WIRE_IP_OTHER
+        return read_cut_datagram(data, captured, wire_len, out)
     length = be16(data + 4)
     if length >= UDP_HEADER and length < wire_len:
         wire_len = length
@@ -417,7 +466,7 @@ cdef inline int decode_ipv4(const uint8_t* data, size_t captured, size_t wire_le
         return WIRE_BAD_IP if wire_len < IPV4_HEADER else WIRE_IP_CUT
     size = <size_t> (data[0] & 0x0F) * 4
     total = be16(data + 2)
-    if total == 0:             # a super-frame of segmentation offload, too long for the field
+    if total == 0 and wire_len <= MOST_IP_LENGTH:  # a super-frame of segmentation offload, too long for the field
         total = wire_len
     if data[0] >> 4 != 4 or size < IPV4_HEADER or size > total or total > wire_len:
         return WIRE_BAD_IP
@@ -496,6 +545,32 @@ cdef int decode_extensions(const uint8_t* data, size_t captured, size_t wire_len
     return WIRE_BAD_EXTENSION
 
 
+cdef size_t ipv6_long(const uint8_t* data, size_t captured, size_t wire_len) noexcept nogil:
+    """Length of a packet whose payload length is 0; SIZE_MAX if it cannot be.
+
+    A jumbogram's is in its hop-by-hop header (RFC 2675 section 2). A super-frame of segmentation offload, whose option
+    was left out, goes to the end of the frame.
+    """
+    cdef const uint8_t* option = data + IPV6_HEADER + 2
+    cdef size_t left = 0, size, jumbo
+    if data[6] == PROTO_HOP_BY_HOP and captured >= IPV6_HEADER + 8:
+        left = min((<size_t> data[IPV6_HEADER + 1] + 1) * 8, captured - IPV6_HEADER) - 2
+    while left >= 6:                               # at most 2 KiB of them
+        if option[0] == OPTION_PAD1:
+            size = 1
+        elif option[0] == OPTION_JUMBO and option[1] == 4:
+            jumbo = be32(option + 2)
+            # Section 3: no jumbogram is as short as other packets.
+            return IPV6_HEADER + jumbo if 0xFFFF < jumbo <= MOST_IP_LENGTH - IPV6_HEADER else SIZE_MAX
+        else:
+            size = 2 + <size_t> option[1]
+        if size > left:
+            break
+        option += size
+        left -= size
+    return wire_len if wire_len <= MOST_IP_LENGTH else SIZE_MAX
+
+
 cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                             Packet* out, int depth) noexcept nogil:
     cdef size_t total
@@ -504,9 +579,8 @@ cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_le
         return WIRE_BAD_IP if wire_len < IPV6_HEADER else WIRE_IP_CUT
     out.proto = data[6]
     total = IPV6_HEADER + <size_t> be16(data + 4)
-    # Zero length: a jumbogram (RFC 2675), or a super-frame of segmentation offload, whose option is left out.
     if total == IPV6_HEADER and (out.proto == PROTO_TCP or out.proto == PROTO_HOP_BY_HOP):
-        total = wire_len
+        total = ipv6_long(data, captured, wire_len)
     if data[0] >> 4 != 6 or total > wire_len:
         return WIRE_BAD_IP
     captured = min(captured, total)

@@ -72,6 +72,7 @@ cdef dict packet_fields(int kind, const Packet* packet):
             "tsecr": packet.tsecr,
             "sack": [(packet.sack[2 * i], packet.sack[2 * i + 1]) for i in range(packet.sack_count)],
             "header_len": packet.header_len,
+            "header_cap": packet.header_cap,
         }
     return fields
 
