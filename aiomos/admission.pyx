@@ -27,7 +27,7 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.pool cimport pool_at, pool_take
 from aiomos.tcp.reassembly cimport track_at
-from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip
+from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
 from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
 
 cdef enum:
@@ -37,12 +37,13 @@ cdef enum:
 cdef class Admission(Lifetimes):
     """The beginnings of flows. Not to be made by itself: `aiomos.engine.Engine` is one."""
 
-    def __cinit__(self, settings, *_others, **_named):
+    def __cinit__(self, settings, const uint8_t[::1] key not None, *_others, **_named):
         budgets = settings.budgets
         self.flow_budget = budgets.flows
         self.half_open_budget = min(budgets.half_open, budgets.flows)
-        self.decode_options.verify_checksums = settings.checksums == "verify"
-        self.decode_options.decapsulate = settings.decapsulate
+        if key.shape[0] != 16:
+            raise ValueError(f"the key is 16 bytes, not {key.shape[0]}")
+        decode_options_of(settings, &key[0], &self.decode_options)
 
     cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil:
         """Open a flow for a packet that belongs to none, if some rule wants it."""
@@ -176,6 +177,7 @@ cdef class Admission(Lifetimes):
         memset(packet, 0, sizeof(Packet))
         packet.time_ns = syn.time_ns
         packet.vlan = decoded.packet.vlan
+        packet.tunnel = decoded.packet.tunnel
         packet.transient = True
         decode_ip(syn.headers, syn.length, MOST_IP_LENGTH, &self.decode_options, packet, 0)
         packet.payload_len = packet.payload_cap = 0

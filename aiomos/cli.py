@@ -153,7 +153,7 @@ def main() -> None:
     "--checksums", type=click.Choice(["ignore", "verify"]), help="What to do with IPv4 and TCP checksums."
 )
 @click.option(
-    "--decapsulate", is_flag=True, help="Look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels."
+    "--decapsulate", is_flag=True, help="Look into tunnels: GRE, IP-in-IP, VXLAN, GTP-U, L2TP and so on."
 )
 @click.option(
     "--control",

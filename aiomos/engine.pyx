@@ -133,8 +133,6 @@ cdef class Engine(Admission):
     def __cinit__(self, settings, key, on_callback_error, shard=(0, 1)):
         cdef uint64_t keys[2]
         cdef bytes secret = bytes(key)
-        if len(secret) != 16:
-            raise ValueError(f"the key is 16 bytes, not {len(secret)}")
         memcpy(keys, <const char*> secret, 16)
         budgets, timeouts = settings.budgets, settings.timeouts
         self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
@@ -299,7 +297,7 @@ cdef class Engine(Admission):
         """Find out anew to which flow a packet belongs."""
         if decoded.kind == WIRE_TCP:
             decoded.from_low = make_key(&decoded.packet, &decoded.key)
-            decoded.hash = key_hash(&self.flows, &decoded.key)
+            decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
 
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil:
         """Is it an ICMP error about a segment of a flow that passes?"""
@@ -313,7 +311,7 @@ cdef class Engine(Admission):
         quoted.src, quoted.dst, quoted.sport, quoted.dport = quote.src, quote.dst, quote.sport, quote.dport
         quoted.ip_version, quoted.proto, quoted.vlan = quote.ip_version, quote.proto, packet.vlan
         make_key(&quoted, &key)
-        flow = flows_find(&self.flows, &key, key_hash(&self.flows, &key))
+        flow = flows_find(&self.flows, &key, key_hash(&self.flows, &key, packet.tunnel))
         return flow != NULL and not flow.flags & DROPPED
 
     cdef int on_packet(self, Decoded* decoded) except -1 nogil:
@@ -346,7 +344,7 @@ cdef class Engine(Admission):
             decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
                 decoded.from_low = make_key(&decoded.packet, &decoded.key)
-                decoded.hash = key_hash(&self.flows, &decoded.key)
+                decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
         for i in range(count):
             decoded = &self.group[i]
@@ -502,7 +500,7 @@ cdef class Engine(Admission):
         if decoded.packet.transport == NULL or decoded.packet.proto != PROTO_TCP:
             return 0
         decoded.from_low = make_key(&decoded.packet, &decoded.key)
-        flow = flows_find(&self.flows, &decoded.key, key_hash(&self.flows, &decoded.key))
+        flow = flows_find(&self.flows, &decoded.key, key_hash(&self.flows, &decoded.key, decoded.packet.tunnel))
         if flow != NULL:
             return self.raise_error(flow, side_of(flow, decoded.from_low), &decoded.packet,
                                     WHAT_MALFORMED + decoded.kind, 0, 0)

@@ -96,6 +96,14 @@ _checksums = must("ignore or verify", ("ignore", "verify").__contains__)
 _on_error = must("log or raise", ("log", "raise").__contains__)
 _fail = must("open or closed", ("open", "closed").__contains__)
 _flag = must("True or False", lambda value: isinstance(value, bool))
+_ports = must(
+    "at most 8 ports, 1 to 65535",
+    lambda value: (
+        isinstance(value, tuple)
+        and len(value) <= 8
+        and all(type(port) is int and 0 < port < 65536 for port in value)
+    ),
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,9 +115,12 @@ class Settings:
         timeouts: How long it waits.
         checksums: 'verify' counts and passes over packets whose IPv4 or TCP checksum is wrong; 'ignore'
             reads them, as a capture from the sending host has sums its network card had yet to fill in.
-        decapsulate: Whether to look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels.
+        decapsulate: Whether to look into tunnels: GRE, IP-in-IP, VXLAN, GTP-U, L2TP and so on.
+        vxlan_ports: UDP ports of VXLAN, at most 8. Besides its own, one that Linux had before.
         separate_vlans: Whether the same addresses and ports on two VLANs are two flows. Off, as a mirror port may
             tag the two directions differently.
+        separate_tunnels: Whether the same addresses and ports in two tunnels are two flows. Off, as the two directions
+            may go through different ones. Only with `decapsulate`.
         on_error: What an exception in a handler or callback does: 'log' ends its interest in that flow, and
             nothing else; 'raise' ends the run.
         fail: In line, what becomes of a packet whose callback has raised: 'open' passes it on; 'closed' drops it, and
@@ -120,7 +131,9 @@ class Settings:
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_timeouts)
     checksums: Literal["ignore", "verify"] = attrs.field(default="ignore", validator=_checksums)
     decapsulate: bool = attrs.field(default=False, validator=_flag)
+    vxlan_ports: tuple[int, ...] = attrs.field(default=(4789, 8472), validator=_ports)
     separate_vlans: bool = attrs.field(default=False, validator=_flag)
+    separate_tunnels: bool = attrs.field(default=False, validator=_flag)
     on_error: Literal["log", "raise"] = attrs.field(default="log", validator=_on_error)
     fail: Literal["open", "closed"] = attrs.field(default="open", validator=_fail)
 

@@ -161,7 +161,8 @@ cdef int64_t wheel_next(const Flows* flows) noexcept nogil
 cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil
-cdef uint32_t key_hash(const Flows* flows, const FlowKey* key) noexcept nogil
+# *tunnel* is Packet.tunnel: flows in different ones have the same key, and are told apart by their hash.
+cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil
 
 cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
     return <Flow*> pool_at(&flows.pool, index)

@@ -67,7 +67,7 @@ cdef enum Kind:
     WIRE_BAD_LINK = 7          # link header cut short or nested too deep
     WIRE_BAD_IP = 8            # version, header length or total length impossible
     WIRE_IP_CUT = 9            # IP header longer than what was captured
-    WIRE_BAD_EXTENSION = 10    # IPv6 extension header chain broken or too long
+    WIRE_BAD_EXTENSION = 10    # IPv6 extension headers, or AH of IPv4, broken or too many
     WIRE_BAD_TCP = 11          # data offset below 20 or beyond the packet
     WIRE_TCP_CUT = 12          # TCP header cut before its flags; in line, a TCP or UDP header cut at all
     WIRE_BAD_CHECKSUM = 13     # only with verify_checksums
@@ -98,6 +98,7 @@ cdef enum Option:              # bits of Packet.options
 cdef enum:
     NO_VLAN = 0xFFFF
     MAX_SACK_BLOCKS = 4
+    MAX_VXLAN_PORTS = 8
     # Longest IP packet: what the 16-bit lengths allow, or of TCP beyond them (BIG TCP, jumbograms: RFC 2675), which no
     # system makes longer than half of this. The length on the wire that a capture states is no measure by itself.
     MOST_IP_LENGTH = 1 << 20
@@ -122,9 +123,17 @@ ctypedef struct Address:
     uint64_t hi
     uint64_t lo
 
-# One decoded packet. Pointers borrow from the frame. For WIRE_FRAGMENT the fields up to `network_len` and
-# the fragment fields are set; for kinds without a transport header the ports are 0, and transport and payload are what
-# IP carries; for UDP the ports and payload are set.
+# One decoded packet. Pointers borrow from the frame. Which fields are set:
+#   - Always: time_ns, vlan, tunnel, link to transient, link_layers, ip_version, transport (NULL where there is none).
+#   - ip_version is 0 where no IP header was read, or none behind the last tunnel that was entered: WIRE_NON_IP,
+#     WIRE_UNKNOWN_LINK, WIRE_BAD_LINK, WIRE_BAD_IP, and WIRE_IP_CUT or WIRE_BAD_TUNNEL as the case may be. Else src,
+#     dst, proto, ttl, tos, network and network_len are those of the innermost IP header.
+#   - Up to WIRE_IP_OTHER: sport and dport (0 but for TCP and UDP), transport, payload, payload_len, payload_cap.
+#     Transport and payload are what IP carries; of TCP and UDP, payload is what is behind their header, header_len and
+#     header_cap are set, and of TCP seq to sack.
+#   - WIRE_FRAGMENT: the ports, 0, and what is under "fragments"; transport is NULL.
+#   - Malformed: transport is NULL unless packet_has_ports(), which then are set; or packet_has_segment(), with all of a
+#     segment. Of WIRE_BAD_TUNNEL with an ip_version, transport is that of the packet around the tunnel.
 ctypedef struct Packet:
     int64_t time_ns
     Address src
@@ -132,6 +141,7 @@ ctypedef struct Packet:
     uint16_t sport
     uint16_t dport
     uint16_t vlan              # outermost VLAN id, or NO_VLAN; VLAN 0 only carries a priority and is passed over
+    uint64_t tunnel            # where tunnels separate flows, a keyed hash of those entered; else, and outside, 0
     uint8_t ip_version         # 4, 6; 0 when there is no IP header
     uint8_t proto              # upper-layer protocol number after extension headers
     uint8_t ttl
@@ -159,7 +169,7 @@ ctypedef struct Packet:
     uint32_t payload_cap       # of these, captured
     const uint8_t* network     # IP header
     uint32_t network_len       # captured bytes from the IP header on, padding excluded
-    const uint8_t* transport   # TCP or UDP header; NULL in a malformed packet whose addresses and ports are not known
+    const uint8_t* transport   # what IP carries, from its first byte on; or NULL
     uint16_t header_len        # TCP header length, options included; of UDP 8
     uint16_t header_cap        # of these bytes, captured; where these are fewer, the snap length cut the header
     # fragments
@@ -199,7 +209,10 @@ cdef inline bint urgent_is_known(const Packet* packet) noexcept nogil:
 
 ctypedef struct DecodeOptions:
     bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)
-    bint decapsulate           # look into GRE, IP-in-IP, 6in4, VXLAN, Geneve, GTP-U
+    bint decapsulate           # look into tunnels
+    bint separate_tunnels      # set Packet.tunnel
+    uint64_t tunnel_keys[2]    # for that; secret
+    uint16_t vxlan_ports[8]    # UDP ports of VXLAN; 0 for none
 
 # What is not read is told by number. These are the kinds of numbers; `aiomos.tcp.protocols` has the names.
 cdef enum Layer:
@@ -246,6 +259,7 @@ cdef enum Next:
     NEXT_MPLS = 104            # a label stack
     NEXT_LLC = 105             # an 802.2 header
     NEXT_LINK = 106            # that of link type cursor.ethertype
+    NEXT_NSH = 107             # a network service header (RFC 8300)
 
 cdef enum:
     MAX_LAYERS = 16                    # what Packet.link_layers counts; bounds the work on one frame

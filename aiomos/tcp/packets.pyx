@@ -8,6 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from aiomos.tcp.addresses cimport address_text
 from aiomos.tcp.clock cimport nanoseconds, seconds
@@ -619,8 +620,10 @@ cdef int decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint1
     """Decode a frame that carries an IP packet; its kind."""
     cdef Frame frame = Frame(data=data, caplen=captured, wirelen=wire_len, time_ns=time_ns, linktype=linktype,
                              interface=0, offload=NULL)
-    cdef DecodeOptions options = DecodeOptions(verify_checksums=False, decapsulate=False)
-    cdef int kind = decode_frame(&frame, &options, out)
+    cdef DecodeOptions options
+    cdef int kind
+    memset(&options, 0, sizeof(DecodeOptions))
+    kind = decode_frame(&frame, &options, out)
     if kind > WIRE_FRAGMENT:
         raise ValueError(f"no packet in these {captured} bytes of link type {linktype}: {KIND_NAMES[kind]}")
     return kind

@@ -2,18 +2,19 @@
 
 Ethernet, IP and TCP are read here, one reader handing what follows to the next: each takes where its header starts, how
 many bytes from there were captured, how many were on the wire (never fewer), the options, the packet to fill in, and
-how many tunnels have been entered. All else that may stand before IP is read by `links` and `tags`, a header at a time:
-their readers move a `Cursor` and tell what follows, and `decode_layers` goes on from there.
+how many tunnels have been entered. All else that may stand before IP is read by `links`, `tags` and `tunnels`, a header
+at a time: their readers move a `Cursor` and tell what follows, and `decode_layers` goes on from there.
 
 A length stated by the wire beyond what was on the wire is malformed; beyond what was captured it is
 only cut. Neither is ever read.
 """
 
 from libc.stdint cimport SIZE_MAX, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from aiomos.tcp.links cimport read_link, read_ppp
 from aiomos.tcp.tags cimport read_ethernet, read_ethertype, read_llc, read_mpls, read_vlan
+from aiomos.tcp.tunnels cimport read_ip_tunnel, read_nsh, read_udp_tunnel
 from aiomos.transport.frame cimport Frame
 
 cdef extern from "<arpa/inet.h>" nogil:
@@ -25,24 +26,16 @@ cdef enum:
 cdef enum:
     PROTO_HOP_BY_HOP = 0
     PROTO_ICMP = 1
-    PROTO_IPV4 = 4
     PROTO_TCP = 6
     PROTO_UDP = 17
-    PROTO_IPV6 = 41
     PROTO_ROUTING = 43
     PROTO_FRAGMENT = 44
-    PROTO_GRE = 47
     PROTO_AH = 51
     PROTO_ICMPV6 = 58
     PROTO_DESTINATION = 60
     PROTO_MOBILITY = 135
     PROTO_HIP = 139
     PROTO_SHIM6 = 140
-
-cdef enum:
-    PORT_GTP_U = 2152
-    PORT_VXLAN = 4789
-    PORT_GENEVE = 6081
 
 cdef enum:
     ETHERNET_HEADER = 14
@@ -55,7 +48,7 @@ cdef enum:
 # What bounds the work on one frame.
 cdef enum:
     MAX_TUNNELS = 4
-    MAX_EXTENSIONS = 8                 # IPv6 extension headers of one packet; also GTP-U's
+    MAX_EXTENSIONS = 8                 # IPv6 extension headers of one packet; authentication headers of IPv4
 
 cdef enum:
     OPTION_PAD1 = 0                    # of IPv6 (RFC 8200 section 4.2)
@@ -260,111 +253,15 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
 
 # --- tunnels --------------------------------------------------------------------------------------
 
-cdef inline bint enter_tunnel(Packet* out, int depth) noexcept nogil:
-    """Count one more tunnel; false when there are too many."""
-    if depth >= MAX_TUNNELS or out.link_layers >= MAX_LAYERS:
-        return False
+cdef int enter_tunnel(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil:
+    """Go on behind the header of a tunnel, if there was one and not too many before it."""
+    if next < NEXT_IP:
+        return next
+    if at.depth >= MAX_TUNNELS or out.link_layers >= MAX_LAYERS:
+        return WIRE_BAD_TUNNEL
     out.link_layers += 1
-    return True
-
-
-cdef int decode_inner_frame(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                            Packet* out, int depth) noexcept nogil:
-    cdef Cursor at
-    if not enter_tunnel(out, depth):
-        return WIRE_BAD_TUNNEL
-    at.data, at.captured, at.wire_len, at.depth = data, captured, wire_len, <uint8_t> (depth + 1)
-    return decode_layers(&at, NEXT_ETHERNET, options, out)
-
-
-cdef int decode_inner_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                         Packet* out, int depth) noexcept nogil:
-    if not enter_tunnel(out, depth):
-        return WIRE_BAD_TUNNEL
-    return decode_ip(data, captured, wire_len, options, out, depth + 1)
-
-
-cdef int decode_gre(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                    Packet* out, int depth) noexcept nogil:
-    """RFC 2784 and RFC 2890; other versions (PPTP) and source routes stay closed."""
-    cdef uint16_t flags, ethertype
-    cdef size_t size = 4
-    if captured < size:
-        return WIRE_BAD_TUNNEL
-    flags = be16(data)
-    ethertype = be16(data + 2)
-    if flags & 0x4007:
-        return WIRE_IP_OTHER
-    if flags & 0x8000:         # checksum, reserved
-        size += 4
-    if flags & 0x2000:         # key
-        size += 4
-    if flags & 0x1000:         # sequence number
-        size += 4
-    if captured < size:
-        return WIRE_BAD_TUNNEL
-    if ethertype == ETHERTYPE_BRIDGED:
-        return decode_inner_frame(data + size, captured - size, wire_len - size, options, out, depth)
-    if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
-        return decode_inner_ip(data + size, captured - size, wire_len - size, options, out, depth)
-    return WIRE_IP_OTHER
-
-
-cdef int decode_vxlan(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
-    """RFC 7348 section 5; without the I flag the datagram only happens to use the port."""
-    if captured < 8 or not data[0] & 0x08:
-        return WIRE_UDP
-    return decode_inner_frame(data + 8, captured - 8, wire_len - 8, options, out, depth)
-
-
-cdef int decode_geneve(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                       Packet* out, int depth) noexcept nogil:
-    """RFC 8926 section 3.4."""
-    cdef size_t size
-    cdef uint16_t ethertype
-    if captured < 8 or data[0] >> 6 != 0:
-        return WIRE_UDP
-    size = 8 + <size_t> (data[0] & 0x3F) * 4
-    ethertype = be16(data + 2)
-    if captured < size:
-        return WIRE_BAD_TUNNEL
-    if ethertype == ETHERTYPE_BRIDGED:
-        return decode_inner_frame(data + size, captured - size, wire_len - size, options, out, depth)
-    if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
-        return decode_inner_ip(data + size, captured - size, wire_len - size, options, out, depth)
-    return WIRE_UDP
-
-
-cdef int decode_gtp_u(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
-    """3GPP TS 29.281 section 5: G-PDU of version 1 with its extension headers, carrying IP."""
-    cdef size_t at = 8
-    cdef size_t size
-    cdef uint8_t extension = 0
-    cdef int _
-    if captured < at or data[0] & 0xF0 != 0x30 or data[1] != 255:
-        return WIRE_UDP
-    if data[0] & 0x07:         # any of E, S, PN: sequence number, N-PDU number, first extension type
-        at = 12
-        if captured < at:
-            return WIRE_BAD_TUNNEL
-        extension = data[11] if data[0] & 0x04 else 0
-    for _ in range(MAX_EXTENSIONS):
-        if extension == 0:
-            break
-        if captured - at < 4:
-            return WIRE_BAD_TUNNEL
-        size = <size_t> data[at] * 4
-        if size == 0 or size > captured - at:
-            return WIRE_BAD_TUNNEL
-        at += size
-        extension = data[at - 1]
-    else:
-        return WIRE_BAD_TUNNEL
-    if captured == at or (data[at] >> 4 != 4 and data[at] >> 4 != 6):
-        return WIRE_UDP
-    return decode_inner_ip(data + at, captured - at, wire_len - at, options, out, depth)
+    at.depth += 1
+    return decode_layers(at, next, options, out)
 
 
 # --- upper layers ---------------------------------------------------------------------------------
@@ -388,6 +285,7 @@ cdef int read_cut_datagram(const uint8_t* data, size_t captured, size_t wire_len
 
 cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                     Packet* out, int depth) noexcept nogil:
+    cdef Cursor at
     cdef size_t length
     out.header_len = out.header_cap = UDP_HEADER
     if captured < UDP_HEADER:
@@ -403,18 +301,41 @@ cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const
     out.payload_cap = <uint32_t> (captured - UDP_HEADER)
     if not options.decapsulate:
         return WIRE_UDP
-    if out.dport == PORT_VXLAN:
-        return decode_vxlan(out.payload, out.payload_cap, out.payload_len, options, out, depth)
-    if out.dport == PORT_GENEVE:
-        return decode_geneve(out.payload, out.payload_cap, out.payload_len, options, out, depth)
-    if out.dport == PORT_GTP_U:
-        return decode_gtp_u(out.payload, out.payload_cap, out.payload_len, options, out, depth)
-    return WIRE_UDP
+    at.data, at.captured, at.wire_len, at.depth = out.payload, out.payload_cap, out.payload_len, <uint8_t> depth
+    return enter_tunnel(&at, read_udp_tunnel(&at, options, out), options, out)
+
+
+cdef int decode_authenticated(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
+                              Packet* out, int depth) noexcept nogil:
+    """Pass the authentication header of an IPv4 packet (RFC 4302 section 3.1.1), to what it says is behind it."""
+    cdef size_t size
+    cdef int _
+    out.transport = NULL
+    for _ in range(MAX_EXTENSIONS):
+        if wire_len < 8:
+            return WIRE_BAD_EXTENSION
+        if captured < 8:
+            return WIRE_IP_CUT
+        size = (<size_t> data[1] + 2) * 4
+        if size > wire_len:
+            return WIRE_BAD_EXTENSION
+        if size > captured:
+            return WIRE_IP_CUT
+        out.proto = data[0]
+        data += size
+        captured -= size
+        wire_len -= size
+        if out.proto == PROTO_TCP:
+            return decode_tcp(data, captured, wire_len, options, out, True)
+        if out.proto != PROTO_AH:
+            return decode_other(data, captured, wire_len, options, out, depth)
+    return WIRE_BAD_EXTENSION
 
 
 cdef int decode_other(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                       Packet* out, int depth) noexcept nogil:
     """All that IP carries but TCP."""
+    cdef Cursor at
     out.sport = 0
     out.dport = 0
     out.transport = data
@@ -425,12 +346,12 @@ cdef int decode_other(const uint8_t* data, size_t captured, size_t wire_len, con
         return decode_udp(data, captured, wire_len, options, out, depth)
     if out.proto == (PROTO_ICMP if out.ip_version == 4 else PROTO_ICMPV6):
         return WIRE_ICMP
-    if options.decapsulate:
-        if out.proto == PROTO_IPV4 or out.proto == PROTO_IPV6:
-            return decode_inner_ip(data, captured, wire_len, options, out, depth)
-        if out.proto == PROTO_GRE:
-            return decode_gre(data, captured, wire_len, options, out, depth)
-    return WIRE_IP_OTHER
+    if out.proto == PROTO_AH:                          # of IPv4; of IPv6 it is an extension header
+        return decode_authenticated(data, captured, wire_len, options, out, depth)
+    if not options.decapsulate:
+        return WIRE_IP_OTHER
+    at.data, at.captured, at.wire_len, at.depth = data, captured, wire_len, <uint8_t> depth
+    return enter_tunnel(&at, read_ip_tunnel(&at, options, out), options, out)
 
 
 cdef int keep_fragment(const uint8_t* data, size_t captured, size_t wire_len, Packet* out) noexcept nogil:
@@ -630,6 +551,8 @@ cdef inline int read_layer(Cursor* at, int next, Packet* out) noexcept nogil:
         return read_mpls(at, out)
     if next == NEXT_LLC:
         return read_llc(at, out)
+    if next == NEXT_NSH:
+        return read_nsh(at, out)
     return read_link(at, out)
 
 
@@ -675,9 +598,22 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     out.known = False
     out.vlan = NO_VLAN
     out.link_layers = 0
+    out.tunnel = 0
     out.transient = False
     out.ip_version = 0
     out.transport = NULL
     if frame.linktype == LINKTYPE_ETHERNET:
         return decode_ethernet(frame.data, frame.caplen, wire_len, options, out)
     return decode_link(frame, wire_len, options, out)
+
+
+cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) except -1:
+    cdef int i
+    memset(out, 0, sizeof(DecodeOptions))
+    out.verify_checksums = settings.checksums == "verify"
+    out.decapsulate = settings.decapsulate
+    out.separate_tunnels = settings.separate_tunnels
+    memcpy(out.tunnel_keys, key, sizeof(out.tunnel_keys))
+    for i, port in enumerate(settings.vxlan_ports):
+        out.vxlan_ports[i] = port
+    return 0

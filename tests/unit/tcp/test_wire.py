@@ -249,7 +249,6 @@ TUNNEL_FAULTS: dict[str, tuple[int, bytes, str]] = {
     "GRE cut in its fields": (1, outer_ip(struct.pack("!HH", 0xB000, 0x0800), 47), "bad_tunnel"),
     "GRE cut": (1, outer_ip(b"\0\0", 47), "bad_tunnel"),
     "GRE of PPTP": (1, outer_ip(struct.pack("!HHI", 0x2001, 0x880B, 0), 47), "ip_other"),
-    "GRE with routes": (1, outer_ip(struct.pack("!HHI", 0x4000, 0x0800, 0), 47), "ip_other"),
     "GRE of something else": (1, outer_ip(struct.pack("!HH", 0, 0x0806), 47), "ip_other"),
     "VXLAN without its flag": (1, outer_udp(vxlan(FRAME, flags=0), 4789), "udp"),
     "VXLAN of ARP": (1, outer_udp(vxlan(ethernet(bytes(28), ethertype=0x0806)), 4789), "non_ip"),
