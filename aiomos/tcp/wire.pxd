@@ -47,6 +47,7 @@ from aiomos.tcp.layers cimport (
     Span,
     TcpFlag,
     URG,
+    WIRE_AGGREGATE,
     WIRE_BAD_CHECKSUM,
     WIRE_BAD_EXTENSION,
     WIRE_BAD_IP,
@@ -67,6 +68,8 @@ from aiomos.tcp.layers cimport (
     be16,
     be32,
     be64,
+    cursor_clip,
+    cursor_skip,
     is_vlan,
     packet_has_payload,
     packet_has_ports,
@@ -87,6 +90,9 @@ cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const 
                    Packet* out, int depth) noexcept nogil
 # Follow what a reader of `links`, `tags` or of tunnels returned, to what the frame is. Packet as for decode_ip.
 cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil
+# Decode the next of the frames that a WIRE_AGGREGATE has from its payload on, and move behind it; there is one while
+# rest.captured is not 0. Packet as for decode_ip.
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil
 # Internet checksum over data added to a running sum (RFC 1071).
 cdef uint32_t checksum_add(uint32_t total, const uint8_t* data, size_t n) noexcept nogil
 cdef uint16_t checksum_fold(uint32_t total) noexcept nogil

@@ -566,7 +566,12 @@ cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, ui
     if ethertype == ETHERTYPE_IPV6:
         return decode_ipv6(data, captured, wire_len, options, out, 0)
     at.data, at.captured, at.wire_len, at.ethertype, at.depth = data, captured, wire_len, ethertype, 0
-    return decode_layers(&at, NEXT_ETHERTYPE, options, out)
+    if ethertype >= ETHERTYPE_MIN:
+        return decode_layers(&at, NEXT_ETHERTYPE, options, out)
+    at.data -= ETHERNET_HEADER                         # with a length, its addresses may mean something
+    at.captured += ETHERNET_HEADER
+    at.wire_len += ETHERNET_HEADER
+    return decode_layers(&at, NEXT_ETHERNET, options, out)
 
 
 cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
@@ -607,3 +612,26 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     if frame.linktype == LINKTYPE_ETHERNET:
         return decode_ethernet(frame.data, frame.caplen, wire_len, options, out)
     return decode_link(frame, wire_len, options, out)
+
+
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil:
+    """IEEE 802.11 section 9.3.2.2: two addresses, a length, 802.2; padded to four bytes but for the last."""
+    cdef Cursor at
+    cdef size_t length
+    out.vlan = NO_VLAN
+    out.link_layers = 0
+    out.ip_version = 0
+    out.transport = NULL
+    if rest.captured < ETHERNET_HEADER:
+        rest.captured = 0
+        return WIRE_BAD_LINK
+    length = be16(rest.data + 12)
+    cursor_skip(rest, ETHERNET_HEADER)
+    if length > rest.wire_len:
+        rest.captured = 0
+        return WIRE_BAD_LINK
+    at = rest[0]
+    cursor_clip(&at, length)
+    length = min((length + ETHERNET_HEADER + 3 & ~<size_t> 3) - ETHERNET_HEADER, rest.captured)
+    cursor_skip(rest, length)
+    return decode_layers(&at, NEXT_LLC, options, out)
