@@ -41,6 +41,7 @@ from aiomos.tcp.flows cimport (
     wheel_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
+from aiomos.tcp.layers cimport LAYER_IP, LAYERS
 from aiomos.tcp.monitor cimport (
     ACK_MOVED,
     ANOMALIES,
@@ -70,6 +71,7 @@ from aiomos.tcp.reassembly cimport (
 )
 from aiomos.tcp.retransmissions cimport track_acked_again
 from aiomos.tcp.rewriting cimport Quote, quote_read
+from aiomos.tcp.unread cimport UnreadNumber, unread_add
 from aiomos.tcp.verdicts cimport Verdicts
 from aiomos.tcp.views cimport Flow, make_flow
 from aiomos.tcp.wire cimport (
@@ -77,14 +79,20 @@ from aiomos.tcp.wire cimport (
     FIN,
     RST,
     SYN,
+    Cursor,
+    WIRE_AGGREGATE,
     WIRE_FRAGMENT,
     WIRE_ICMP,
+    WIRE_IP_OTHER,
     WIRE_MALFORMED,
+    WIRE_NON_IP,
     WIRE_TCP,
     WIRE_TCP_CUT,
     WIRE_UDP,
+    WIRE_UNKNOWN_LINK,
     decode_frame,
     decode_ip,
+    decode_subframe,
     header_is_cut,
 )
 from aiomos.transport.sharding cimport flow_hash
@@ -95,6 +103,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLO
 
 from aiomos.tcp.chunks import GAP_NAMES
 from aiomos.tcp.packets import KIND_NAMES
+from aiomos.tcp.protocols import unread_name, warn_unread
 
 
 cdef extern from *:
@@ -106,6 +115,7 @@ cdef extern from *:
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
+    MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
 cdef tuple ANOMALY_NAMES = (
@@ -171,6 +181,8 @@ cdef class Engine(Admission):
                     self.run(frames, count)
             self.deliver()
             self.tell_sessions()
+            if self.unread_told != self.unread_table.used:
+                self.tell_unread()
         finally:
             self.busy = False
         return self.raise_fatal()
@@ -253,15 +265,62 @@ cdef class Engine(Admission):
 
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """Process a frame of any kind, in line or not."""
+        if decoded.kind == WIRE_AGGREGATE and not self.outlet.in_line:
+            return self.on_aggregate(decoded)
         if self.shards > 1 and not self.is_mine(&decoded.packet):
             self.frames -= 1                       # another engine counts it
             return self.on_fragment(decoded) if decoded.kind == WIRE_FRAGMENT else 0   # the whole packet may be ours
         if self.outlet.in_line and decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
             decoded.kind = WIRE_TCP_CUT            # an edit would have to reach beyond what is there
         self.kinds[decoded.kind] += 1
+        if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
+            self.note_unread(decoded)
         if self.outlet.in_line:
             return self.cross(frame, decoded)
         return self.on_packet(decoded)
+
+    cdef int on_aggregate(self, Decoded* decoded) except -1 nogil:
+        """Process the frames within one, each as one that came by itself."""
+        cdef Cursor rest
+        cdef int _
+        rest.data, rest.captured = decoded.packet.payload, decoded.packet.payload_cap
+        rest.wire_len, rest.ethertype, rest.depth = decoded.packet.payload_len, 0, 0
+        if self.shard:
+            self.frames -= 1                       # another engine counts it
+        else:
+            self.kinds[decoded.kind] += 1
+        for _ in range(MAX_SUBFRAMES):
+            if not rest.captured:
+                break
+            decoded.kind = decode_subframe(&rest, &self.decode_options, &decoded.packet)
+            if self.shards > 1 and not self.is_mine(&decoded.packet):
+                if decoded.kind == WIRE_FRAGMENT:
+                    self.on_fragment(decoded)
+                continue
+            self.kinds[decoded.kind] += 1
+            if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
+                self.note_unread(decoded)
+            self.look_up(decoded)
+            self.on_packet(decoded)
+        return 0
+
+    cdef void note_unread(self, const Decoded* decoded) noexcept nogil:
+        """Count a frame by what of it is not read."""
+        cdef const Packet* packet = &decoded.packet
+        if decoded.kind == WIRE_IP_OTHER:
+            unread_add(&self.unread_table, LAYER_IP, packet.proto)
+        elif (decoded.kind == WIRE_NON_IP or decoded.kind == WIRE_UNKNOWN_LINK
+                or (decoded.kind == WIRE_UDP and packet.unread_layer != LAYERS)):
+            unread_add(&self.unread_table, packet.unread_layer, packet.unread_number)
+
+    cdef int tell_unread(self) except -1:
+        """Say of what is not read, and may hide connections, that it was seen; once each."""
+        cdef UnreadNumber* known
+        while self.unread_told < self.unread_table.used:
+            known = &self.unread_table.numbers[self.unread_told]
+            self.unread_told += 1
+            warn_unread(known.layer, known.number)
+        return 0
 
     cdef bint is_mine(self, const Packet* packet) noexcept nogil:
         """Is a packet of the share of the flows that is this engine's?"""
@@ -562,6 +621,16 @@ cdef class Engine(Admission):
                                if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
         return counts
 
+    def unread(self):
+        """Tell what was not read.
+
+        Returns:
+            ``(layer, number, frames)`` in the order in which they were first seen, at most 256: the number of a
+            `aiomos.tcp.protocols.Layer`, and in it. Frames of others are counted as ``unread_other`` alone.
+        """
+        return [(self.unread_table.numbers[i].layer, self.unread_table.numbers[i].number,
+                 self.unread_table.numbers[i].count) for i in range(self.unread_table.used)]
+
     def statistics(self):
         """Counters by name.
 
@@ -571,6 +640,7 @@ cdef class Engine(Admission):
             those, ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow),
             ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
+            ``unread.*.*``, frames by what of them is not read, ``unread_other``;
             ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """
         counters = {"frames": self.frames}
@@ -591,6 +661,8 @@ cdef class Engine(Admission):
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
+        counters.update({unread_name(layer, number): count for layer, number, count in self.unread()})
+        counters["unread_other"] = self.unread_table.other
         counters.update({f"in_line.{name}": value for name, value in self.outlet.statistics().items()})
         counters.update({f"defrag.{name}": value for name, value in self.defragmenter.statistics().items()})
         return counters

@@ -72,11 +72,17 @@ COUNTERS = (
     Definition(
         "packets",
         "Packets and frames by what they are.",
-        Source("(tcp|udp|icmp|ip_other|fragments|non_ip|unknown_link)", "kind"),
+        Source("(tcp|udp|icmp|ip_other|fragments|non_ip|unknown_link|aggregates)", "kind"),
     ),
     Definition(
         "malformed", "Frames that could not be read, by what was wrong.", Source(r"malformed\.(.+)", "kind")
     ),
+    Definition(
+        "unread",
+        "Frames of link types, tags and protocols that are not read, by what these are.",
+        Source(r"unread\.(\w+)\.(\w+)", "layer,name"),
+    ),
+    Definition("unread_other", "Frames of more of these than are told apart.", Source("unread_other")),
     Definition(
         "drops",
         "Frames that came and went no further, or that the kernel did not hand over, by cause.",

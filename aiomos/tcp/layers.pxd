@@ -63,16 +63,17 @@ cdef enum Kind:
     WIRE_FRAGMENT = 4          # fragment of an IPv4 or IPv6 packet: give it to the defragmenter
     WIRE_NON_IP = 5            # ARP, LLDP, ...
     WIRE_UNKNOWN_LINK = 6      # a link type this module does not read
-    WIRE_MALFORMED = 7         # first malformed reason
-    WIRE_BAD_LINK = 7          # link header cut short or nested too deep
-    WIRE_BAD_IP = 8            # version, header length or total length impossible
-    WIRE_IP_CUT = 9            # IP header longer than what was captured
-    WIRE_BAD_EXTENSION = 10    # IPv6 extension headers, or AH of IPv4, broken or too many
-    WIRE_BAD_TCP = 11          # data offset below 20 or beyond the packet
-    WIRE_TCP_CUT = 12          # TCP header cut before its flags; in line, a TCP or UDP header cut at all
-    WIRE_BAD_CHECKSUM = 13     # only with verify_checksums
-    WIRE_BAD_TUNNEL = 14       # tunnel header broken, or nested too deep
-    WIRE_KINDS = 15
+    WIRE_AGGREGATE = 7         # several frames in one (802.11 A-MSDU), from payload on: read each by decode_subframe
+    WIRE_MALFORMED = 8         # first malformed reason
+    WIRE_BAD_LINK = 8          # link header cut short or nested too deep
+    WIRE_BAD_IP = 9            # version, header length or total length impossible
+    WIRE_IP_CUT = 10           # IP header longer than what was captured
+    WIRE_BAD_EXTENSION = 11    # IPv6 extension headers, or AH of IPv4, broken or too many
+    WIRE_BAD_TCP = 12          # data offset below 20 or beyond the packet
+    WIRE_TCP_CUT = 13          # TCP header cut before its flags; in line, a TCP or UDP header cut at all
+    WIRE_BAD_CHECKSUM = 14     # only with verify_checksums
+    WIRE_BAD_TUNNEL = 15       # tunnel header broken, or nested too deep
+    WIRE_KINDS = 16
 
 cdef enum TcpFlag:
     FIN = 0x01
@@ -181,8 +182,8 @@ ctypedef struct Packet:
     uint32_t fragment_wire_len
     const uint8_t* fragment_link  # IPv6: the next-header byte that names the fragment header
     uint8_t link_layers        # headers passed before IP, but a plain Ethernet header; tunnels too
-    uint8_t unread_layer       # of WIRE_NON_IP and WIRE_UNKNOWN_LINK: by which numbers that goes what was not read,
-    uint64_t unread_number     # and its number
+    uint8_t unread_layer       # of WIRE_NON_IP, WIRE_UNKNOWN_LINK, WIRE_UDP: by which numbers goes what was not read,
+    uint64_t unread_number     # and its number; LAYERS where there is nothing such
 
 # Of a malformed packet its ports, and with a wrong checksum all of its segment, may have been read.
 cdef inline bint packet_has_ports(const Packet* packet, int kind) noexcept nogil:
@@ -224,14 +225,22 @@ cdef enum Layer:
     LAYER_NLPID = 5            # network layer protocol of frame relay (ISO/IEC TR 9577)
     LAYER_FAMILY = 6           # address family of the capturing host
     LAYER_MPLS = 7             # first four bits behind a label stack
-    LAYER_WLAN = 8             # 802.11 type and subtype, 2 and 4 bits
+    LAYER_CONTROL = 8          # LINKTYPE_ number, of a frame by which the link manages itself
     LAYER_ENCRYPTED = 9        # Encrypted
-    LAYER_IP = 10              # IP protocol
-    LAYERS = 11
+    LAYER_FRAGMENTS = 10       # Fragments: of a frame; the link layers' are not put together
+    LAYER_IP = 11              # IP protocol
+    LAYER_UDP = 12             # UDP port of a tunnel that was not to be looked into
+    LAYERS = 13
 
 cdef enum Encrypted:
     ENCRYPTED_WLAN = 0
     ENCRYPTED_MACSEC = 1
+    ENCRYPTED_ESP = 2          # in UDP
+
+cdef enum Fragments:
+    FRAGMENTS_WLAN = 0
+    FRAGMENTS_PPP = 1
+    FRAGMENTS_FRAME_RELAY = 2
 
 cdef inline int unread(Packet* out, int layer, uint64_t number) noexcept nogil:
     """Note what is not read, and that it is no IP."""
@@ -259,7 +268,6 @@ cdef enum Next:
     NEXT_MPLS = 104            # a label stack
     NEXT_LLC = 105             # an 802.2 header
     NEXT_LINK = 106            # that of link type cursor.ethertype
-    NEXT_NSH = 107             # a network service header (RFC 8300)
 
 cdef enum:
     MAX_LAYERS = 16                    # what Packet.link_layers counts; bounds the work on one frame

@@ -67,9 +67,9 @@ cdef enum:
 
 # What the engine counts frames under, by wire.Kind.
 KIND_NAMES = (
-    "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "malformed.link", "malformed.ip",
-    "malformed.ip_cut", "malformed.extension", "malformed.tcp", "malformed.tcp_cut", "malformed.checksum",
-    "malformed.tunnel")
+    "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "aggregates", "malformed.link",
+    "malformed.ip", "malformed.ip_cut", "malformed.extension", "malformed.tcp", "malformed.tcp_cut",
+    "malformed.checksum", "malformed.tunnel")
 assert len(KIND_NAMES) == WIRE_KINDS
 
 cdef tuple FLAG_LETTERS = ((FIN, "F"), (SYN, "S"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"),

@@ -19,4 +19,6 @@ cdef inline int read_vlan(Cursor* at, Packet* out) noexcept nogil:
 cdef int read_ethernet(Cursor* at, Packet* out) noexcept nogil
 cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil    # all but IP
 cdef int read_mpls(Cursor* at, Packet* out) noexcept nogil         # one label
+cdef int read_pppoe(Cursor* at, Packet* out) noexcept nogil
 cdef int read_llc(Cursor* at, Packet* out) noexcept nogil
+cdef int read_nlpid(Cursor* at, Packet* out) noexcept nogil

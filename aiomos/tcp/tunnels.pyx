@@ -18,17 +18,17 @@ from aiomos.tcp.layers cimport (
     ETHERTYPE_IPV6,
     ETHERTYPE_MPLS,
     ETHERTYPE_MPLS_UPSTREAM,
-    LAYER_ETHERTYPE,
+    ENCRYPTED_ESP,
+    LAYER_ENCRYPTED,
     MAX_VXLAN_PORTS,
     NEXT_ETHERNET,
+    NEXT_ETHERTYPE,
     NEXT_IP,
     NEXT_LINK,
     NEXT_MPLS,
-    NEXT_NSH,
     NEXT_PPP,
     WIRE_BAD_TUNNEL,
     WIRE_IP_OTHER,
-    WIRE_NON_IP,
     WIRE_UDP,
     Address,
     be16,
@@ -52,6 +52,8 @@ cdef enum:
     PORT_L2TP = 1701
     PORT_GTP_U = 2152
     PORT_TEREDO = 3544
+    PORT_VXLAN = 4789              # whichever of its ports it is
+    PORT_ESP = 4500
     PORT_LISP = 4341
     PORT_GRE = 4754
     PORT_VXLAN_GPE = 4790
@@ -149,7 +151,7 @@ cdef void skip_hdlc(Cursor* at) noexcept nogil:
         cursor_skip(at, 2)
 
 
-cdef int next_of_ethertype(uint16_t ethertype, int otherwise) noexcept nogil:
+cdef int next_of_ethertype(Cursor* at, uint16_t ethertype, int otherwise) noexcept nogil:
     """What stands behind a header whose protocol is an EtherType, whichever tunnel it is of."""
     if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
         return NEXT_IP
@@ -158,35 +160,9 @@ cdef int next_of_ethertype(uint16_t ethertype, int otherwise) noexcept nogil:
     if ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_UPSTREAM:
         return NEXT_MPLS
     if ethertype == ETHERTYPE_NSH:
-        return NEXT_NSH
+        at.ethertype = ETHERTYPE_NSH
+        return NEXT_ETHERTYPE
     return otherwise
-
-
-cdef int next_of_protocol(uint8_t protocol, int otherwise) noexcept nogil:
-    """By the "next protocol" of VXLAN-GPE and of the network service header."""
-    if protocol == 1 or protocol == 2:
-        return NEXT_IP
-    if protocol == 3:
-        return NEXT_ETHERNET
-    if protocol == 4:
-        return NEXT_NSH
-    return NEXT_MPLS if protocol == 5 else otherwise
-
-
-cdef int read_nsh(Cursor* at, Packet* out) noexcept nogil:
-    """RFC 8300 section 2.2."""
-    cdef size_t size
-    cdef int next
-    if at.captured < 8:
-        return WIRE_BAD_TUNNEL
-    size = <size_t> (at.data[1] & 0x3F) * 4
-    if at.data[0] >> 6 or size < 8 or size > at.captured:
-        return WIRE_BAD_TUNNEL
-    next = next_of_protocol(at.data[3], WIRE_NON_IP)
-    if next < NEXT_IP:
-        return unread(out, LAYER_ETHERTYPE, ETHERTYPE_NSH)
-    cursor_skip(at, size)
-    return next
 
 
 # --- over IP --------------------------------------------------------------------------------------
@@ -302,7 +278,7 @@ cdef int next_of_gre(Cursor* at, uint16_t ethertype) noexcept nogil:
     if ethertype == ETHERTYPE_FRAME_RELAY:
         at.ethertype = LINKTYPE_FRELAY
         return NEXT_LINK
-    return next_of_ethertype(ethertype, WIRE_IP_OTHER)
+    return next_of_ethertype(at, ethertype, WIRE_IP_OTHER)
 
 
 cdef bint skip_routes(Cursor* at) noexcept nogil:
@@ -399,14 +375,28 @@ cdef int read_erspan(Cursor* at, uint16_t ethertype, uint16_t flags) noexcept no
 
 # --- over UDP -------------------------------------------------------------------------------------
 
-cdef int read_udp_tunnel(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef uint16_t tunnel_port(const DecodeOptions* options, const Packet* out) noexcept nogil:
     cdef uint16_t port = out.dport
     cdef int i
     for i in range(MAX_VXLAN_PORTS):
         if options.vxlan_ports[i] == 0:
             break
         if port == options.vxlan_ports[i]:
-            return read_vxlan(at, options, out)
+            return PORT_VXLAN
+    if (port == PORT_GTP_U or port == PORT_VXLAN_GPE or port == PORT_GENEVE or port == PORT_MPLS or port == PORT_TZSP
+            or port == PORT_LISP or port == PORT_GRE or is_either_way(port)):
+        return port
+    return out.sport if is_either_way(out.sport) else 0
+
+
+cdef inline bint is_either_way(uint16_t port) noexcept nogil:
+    """Of these tunnels one end has the port, and the other may have any."""
+    return (port == PORT_L2TP or port == PORT_TEREDO or port == PORT_ESP or port == PORT_AYIYA or port == PORT_CAPWAP)
+
+
+cdef int read_udp_tunnel(Cursor* at, uint16_t port, const DecodeOptions* options, Packet* out) noexcept nogil:
+    if port == PORT_VXLAN:
+        return read_vxlan(at, options, out)
     if port == PORT_VXLAN_GPE:
         return read_vxlan_gpe(at, options, out)
     if port == PORT_GENEVE:
@@ -421,15 +411,21 @@ cdef int read_udp_tunnel(Cursor* at, const DecodeOptions* options, Packet* out) 
         return read_lisp(at, options, out)
     if port == PORT_GRE:
         return read_gre_in_udp(at, options, out)
-    # Of these, one end has the port and the other may have any.
-    if port == PORT_L2TP or out.sport == PORT_L2TP:
+    if port == PORT_L2TP:
         return read_l2tp(at, options, out)
-    if port == PORT_TEREDO or out.sport == PORT_TEREDO:
+    if port == PORT_TEREDO:
         return read_teredo(at)
-    if port == PORT_CAPWAP or out.sport == PORT_CAPWAP:
+    if port == PORT_CAPWAP:
         return read_capwap(at)
-    if port == PORT_AYIYA or out.sport == PORT_AYIYA:
+    if port == PORT_AYIYA:
         return read_ayiya(at)
+    return read_esp(at, out)
+
+
+cdef int read_esp(const Cursor* at, Packet* out) noexcept nogil:
+    """RFC 3948 section 2: with a security index of 0 it is IKE, and one byte is a keep-alive."""
+    if at.captured >= 8 and be32(at.data):
+        unread(out, LAYER_ENCRYPTED, ENCRYPTED_ESP)
     return WIRE_UDP
 
 
@@ -444,6 +440,19 @@ cdef int read_vxlan(Cursor* at, const DecodeOptions* options, Packet* out) noexc
     return NEXT_ETHERNET
 
 
+cdef int next_of_gpe(Cursor* at, uint8_t protocol) noexcept nogil:
+    if protocol == 1 or protocol == 2:
+        return NEXT_IP
+    if protocol == 3:
+        return NEXT_ETHERNET
+    if protocol == 4:
+        at.ethertype = ETHERTYPE_NSH
+        return NEXT_ETHERTYPE
+    if protocol == 5:
+        return NEXT_MPLS
+    return WIRE_UDP
+
+
 cdef int read_vxlan_gpe(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
     """draft-ietf-nvo3-vxlan-gpe section 3: with the P flag it names what it carries, else it is VXLAN."""
     cdef uint32_t vni
@@ -452,7 +461,7 @@ cdef int read_vxlan_gpe(Cursor* at, const DecodeOptions* options, Packet* out) n
         return WIRE_UDP
     if not at.data[0] & 0x04:
         return read_vxlan(at, options, out)
-    next = next_of_protocol(at.data[3], WIRE_UDP)
+    next = next_of_gpe(at, at.data[3])
     if next == NEXT_IP and not is_ip(at, 8):
         return WIRE_UDP
     if next >= NEXT_IP:
@@ -469,7 +478,7 @@ cdef int read_geneve(Cursor* at, const DecodeOptions* options, Packet* out) noex
     cdef int next
     if at.captured < 8 or at.data[0] >> 6 != 0:
         return WIRE_UDP
-    next = next_of_ethertype(be16(at.data + 2), WIRE_UDP)
+    next = next_of_ethertype(at, be16(at.data + 2), WIRE_UDP)
     if next < NEXT_IP:
         return next
     size = 8 + <size_t> (at.data[0] & 0x3F) * 4

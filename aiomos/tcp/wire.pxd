@@ -31,7 +31,6 @@ from aiomos.tcp.layers cimport (
     NEXT_LINK,
     NEXT_LLC,
     NEXT_MPLS,
-    NEXT_NSH,
     NEXT_PPP,
     NO_VLAN,
     OPT_BAD,
@@ -50,6 +49,7 @@ from aiomos.tcp.layers cimport (
     Span,
     TcpFlag,
     URG,
+    WIRE_AGGREGATE,
     WIRE_BAD_CHECKSUM,
     WIRE_BAD_EXTENSION,
     WIRE_BAD_IP,
@@ -70,6 +70,8 @@ from aiomos.tcp.layers cimport (
     be16,
     be32,
     be64,
+    cursor_clip,
+    cursor_skip,
     header_is_cut,
     is_vlan,
     packet_has_payload,
@@ -95,6 +97,9 @@ cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const 
 cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil
 # How frames are to be read by settings; *key*, 16 secret bytes, names tunnels.
 cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) except -1
+# Decode the next of the frames that a WIRE_AGGREGATE has from its payload on, and move behind it; there is one while
+# rest.captured is not 0. Packet as for decode_ip.
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil
 # Internet checksum over data added to a running sum (RFC 1071).
 cdef uint32_t checksum_add(uint32_t total, const uint8_t* data, size_t n) noexcept nogil
 cdef uint16_t checksum_fold(uint32_t total) noexcept nogil

@@ -12,9 +12,10 @@ only cut. Neither is ever read.
 from libc.stdint cimport SIZE_MAX, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from aiomos.tcp.layers cimport LAYER_UDP, LAYERS, unread
 from aiomos.tcp.links cimport read_link, read_ppp
 from aiomos.tcp.tags cimport read_ethernet, read_ethertype, read_llc, read_mpls, read_vlan
-from aiomos.tcp.tunnels cimport read_ip_tunnel, read_nsh, read_udp_tunnel
+from aiomos.tcp.tunnels cimport read_ip_tunnel, read_udp_tunnel, tunnel_port
 from aiomos.transport.frame cimport Frame
 
 cdef extern from "<arpa/inet.h>" nogil:
@@ -287,7 +288,10 @@ cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const
                     Packet* out, int depth) noexcept nogil:
     cdef Cursor at
     cdef size_t length
+    cdef uint16_t port
+    cdef int next
     out.header_len = out.header_cap = UDP_HEADER
+    out.unread_layer = LAYERS
     if captured < UDP_HEADER:
         return read_cut_datagram(data, captured, wire_len, out)
     length = be16(data + 4)
@@ -299,10 +303,16 @@ cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const
     out.payload = data + UDP_HEADER
     out.payload_len = <uint32_t> (wire_len - UDP_HEADER)
     out.payload_cap = <uint32_t> (captured - UDP_HEADER)
-    if not options.decapsulate:
+    port = tunnel_port(options, out)
+    if not port:
         return WIRE_UDP
     at.data, at.captured, at.wire_len, at.depth = out.payload, out.payload_cap, out.payload_len, <uint8_t> depth
-    return enter_tunnel(&at, read_udp_tunnel(&at, options, out), options, out)
+    next = read_udp_tunnel(&at, port, options, out)
+    if options.decapsulate:
+        return enter_tunnel(&at, next, options, out)
+    if next >= NEXT_IP:
+        unread(out, LAYER_UDP, port)
+    return WIRE_UDP
 
 
 cdef int decode_authenticated(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
@@ -551,8 +561,6 @@ cdef inline int read_layer(Cursor* at, int next, Packet* out) noexcept nogil:
         return read_mpls(at, out)
     if next == NEXT_LLC:
         return read_llc(at, out)
-    if next == NEXT_NSH:
-        return read_nsh(at, out)
     return read_link(at, out)
 
 
@@ -563,7 +571,12 @@ cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, ui
     if ethertype == ETHERTYPE_IPV6:
         return decode_ipv6(data, captured, wire_len, options, out, 0)
     at.data, at.captured, at.wire_len, at.ethertype, at.depth = data, captured, wire_len, ethertype, 0
-    return decode_layers(&at, NEXT_ETHERTYPE, options, out)
+    if ethertype >= ETHERTYPE_MIN:
+        return decode_layers(&at, NEXT_ETHERTYPE, options, out)
+    at.data -= ETHERNET_HEADER                         # with a length, its addresses may mean something
+    at.captured += ETHERNET_HEADER
+    at.wire_len += ETHERNET_HEADER
+    return decode_layers(&at, NEXT_ETHERNET, options, out)
 
 
 cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
@@ -607,12 +620,36 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     return decode_link(frame, wire_len, options, out)
 
 
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil:
+    """IEEE 802.11 section 9.3.2.2: two addresses, a length, 802.2; padded to four bytes but for the last."""
+    cdef Cursor at
+    cdef size_t length
+    out.vlan = NO_VLAN
+    out.link_layers = 0
+    out.tunnel = 0
+    out.ip_version = 0
+    out.transport = NULL
+    if rest.captured < ETHERNET_HEADER:
+        rest.captured = 0
+        return WIRE_BAD_LINK
+    length = be16(rest.data + 12)
+    cursor_skip(rest, ETHERNET_HEADER)
+    if length > rest.wire_len:
+        rest.captured = 0
+        return WIRE_BAD_LINK
+    at = rest[0]
+    cursor_clip(&at, length)
+    length = min((length + ETHERNET_HEADER + 3 & ~<size_t> 3) - ETHERNET_HEADER, rest.captured)
+    cursor_skip(rest, length)
+    return decode_layers(&at, NEXT_LLC, options, out)
+
+
 cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) except -1:
     cdef int i
     memset(out, 0, sizeof(DecodeOptions))
     out.verify_checksums = settings.checksums == "verify"
     out.decapsulate = settings.decapsulate
-    out.separate_tunnels = settings.separate_tunnels
+    out.separate_tunnels = settings.decapsulate and settings.separate_tunnels
     memcpy(out.tunnel_keys, key, sizeof(out.tunnel_keys))
     for i, port in enumerate(settings.vxlan_ports):
         out.vxlan_ports[i] = port

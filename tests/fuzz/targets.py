@@ -10,9 +10,11 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
+from tests.wrappings import LINKS
 
-LINKTYPES = (1, 101, 113, 276, 0, 108, 9, 50, 12, 14, 228, 229)
-"""LINKTYPE_ numbers of wire.pyx: Ethernet, raw, Linux cooked, BSD loopback, PPP."""
+FIRST_LINKTYPES = (1, 101, 113, 276, 0, 108, 9, 50, 12, 14, 228, 229)
+LINKTYPES = (*FIRST_LINKTYPES, *sorted({each.linktype for each in LINKS.values()} - {*FIRST_LINKTYPES}))
+"""LINKTYPE_ numbers that are read. An input has their places here: only add behind them."""
 EXTRA_LENGTHS = (0, 1, 40, 1500)
 HEADER = struct.Struct("<BBBH")
 START_NS = 1_700_000_000_000_000_000

@@ -6,13 +6,13 @@ from libc.string cimport memset
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
 from aiomos.tcp.siphash cimport siphash13
 from aiomos.tcp.wire cimport (
-    WIRE_FRAGMENT, WIRE_KINDS, WIRE_TCP, Address, DecodeOptions, Packet, checksum_add, checksum_fold, decode_frame,
-    decode_ip)
+    WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UNKNOWN_LINK, Address, Cursor, DecodeOptions,
+    Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
 from aiomos.transport.frame cimport Frame
 
 KIND_NAMES = (
-    "tcp", "udp", "icmp", "ip_other", "fragment", "non_ip", "unknown_link", "bad_link", "bad_ip", "ip_cut",
-    "bad_extension", "bad_tcp", "tcp_cut", "bad_checksum", "bad_tunnel")
+    "tcp", "udp", "icmp", "ip_other", "fragment", "non_ip", "unknown_link", "aggregate", "bad_link", "bad_ip",
+    "ip_cut", "bad_extension", "bad_tcp", "tcp_cut", "bad_checksum", "bad_tunnel")
 assert len(KIND_NAMES) == WIRE_KINDS
 
 OUTCOMES = (
@@ -28,6 +28,8 @@ cdef bytes address_bytes(Address address, int version):
 cdef dict packet_fields(int kind, const Packet* packet):
     """The fields that this kind promises."""
     fields = {"kind": KIND_NAMES[kind]}
+    if kind == WIRE_NON_IP or kind == WIRE_UNKNOWN_LINK:
+        fields["unread"] = (packet.unread_layer, packet.unread_number)
     if kind > WIRE_FRAGMENT:
         return fields
     fields |= {
@@ -105,6 +107,24 @@ def decode(const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, b
         options.vxlan_ports[i] = port
     kind = decode_frame(&native, &options, &packet)
     return packet_fields(kind, &packet)
+
+
+def decode_aggregate(const uint8_t[::1] frame not None, int linktype=105, *, wirelen=None):
+    """Decode the frames within one."""
+    cdef DecodeOptions options
+    cdef Packet packet
+    cdef Cursor rest
+    cdef Frame native = make_frame(frame, linktype, wirelen, 0)
+    memset(&packet, 0xA5, sizeof(Packet))
+    options.verify_checksums = options.decapsulate = False
+    assert decode_frame(&native, &options, &packet) == WIRE_AGGREGATE
+    rest.data, rest.captured, rest.wire_len = packet.payload, packet.payload_cap, packet.payload_len
+    rest.ethertype, rest.depth = 0, 0
+    found = []
+    while rest.captured:
+        kind = decode_subframe(&rest, &options, &packet)
+        found.append(packet_fields(kind, &packet))
+    return found
 
 
 def repeat(const uint8_t[::1] frame not None, Py_ssize_t times, bint verify=False):

@@ -176,7 +176,7 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "VXLAN-GPE of something else": (over_udp(vxlan_gpe(PACKET4, 9), True, 4790), "udp"),
     "VXLAN-GPE of no IP": (over_udp(vxlan_gpe(bytes(40), 1), True, 4790), "udp"),
     "NSH of something else": (over_udp(vxlan_gpe(nsh(PACKET4, 9), 4), True, 4790), "non_ip"),
-    "NSH cut": (over_udp(vxlan_gpe(nsh(b"", 1)[:20], 4), True, 4790), "bad_tunnel"),
+    "NSH cut": (over_udp(vxlan_gpe(nsh(b"", 1)[:20], 4), True, 4790), "bad_link"),
     "NSH without end": (
         over_udp(vxlan_gpe(nsh(b"", 4, words=2) * 30, 4), True, 4790),
         "bad_tunnel",

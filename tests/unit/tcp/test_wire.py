@@ -212,7 +212,7 @@ OTHERS: dict[str, tuple[int, bytes, str]] = {
     "MPLS echo channel": (1, ethernet(mpls(b"\x10\0\0\x07" + bytes(20), 13), ethertype=0x8847), "non_ip"),
     "null AppleTalk": (0, struct.pack("<I", 16) + bytes(20), "non_ip"),
     "cooked ARP": (113, cooked(bytes(28), 0x0806), "non_ip"),
-    "802.11": (105, FRAME, "unknown_link"),
+    "CAN": (227, FRAME, "unknown_link"),
     "empty frame": (1, b"", "bad_link"),
     "VLAN tags without end": (1, b"\0" * 12 + b"\x81\0\0\x01" * 20 + PACKET, "bad_link"),
     "MPLS labels without end": (1, ethernet(bytes(80) + PACKET, ethertype=0x8847), "bad_link"),
