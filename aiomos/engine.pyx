@@ -588,7 +588,8 @@ cdef class Engine(Admission):
             "held_bytes": (self.streams.store.small.in_use * <uint64_t> SMALL_BLOCK
                            + self.streams.store.large.in_use * <uint64_t> LARGE_BLOCK),
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
-        counters.update({f"ended.{reason_named(<uint8_t> i)}": self.ended[i] for i in range(REASON_FIN, REASON_DROPPED + 1)})
+        counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
+                         for reason in range(REASON_FIN, REASON_DROPPED + 1)})
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
