@@ -141,7 +141,8 @@ def test_arithmetic_is_exact_or_left_to_python(text: str) -> None:
             if decided % 5 == 0:  # each costs a scene of its own
                 other = exact - 1 if exact > LEAST else exact + 1
                 assert native(program, scene(left, right, other)) is False, (left, right)
-    assert decided >= len(NUMBERS) ** 2 // 4, "too many are left to Python for this to be a test"
+    share = 8 if "<<" in text else 4  # most shifts leave 64 bits
+    assert decided >= len(NUMBERS) ** 2 // share, "too many are left to Python for this to be a test"
 
 
 @pytest.mark.parametrize("text", ["{0} < {1} <= {2}", "{2} > {0} >= {1}"])
