@@ -166,7 +166,9 @@ ctypedef struct Packet:
     uint32_t fragment_len      # bytes captured (a fragment cut by the snap length has fragment_len < fragment_wire_len)
     uint32_t fragment_wire_len
     const uint8_t* fragment_link  # IPv6: the next-header byte that names the fragment header
-    uint8_t link_layers        # VLAN, MPLS, PPPoE and tunnel headers passed
+    uint8_t link_layers        # headers passed before IP, but a plain Ethernet header; tunnels too
+    uint8_t unread_layer       # of WIRE_NON_IP and WIRE_UNKNOWN_LINK: by which numbers that goes what was not read,
+    uint64_t unread_number     # and its number
 
 # Of a malformed packet its ports, and with a wrong checksum all of its segment, may have been read.
 cdef inline bint packet_has_ports(const Packet* packet, int kind) noexcept nogil:
@@ -183,6 +185,31 @@ ctypedef struct DecodeOptions:
     bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)
     bint decapsulate           # look into GRE, IP-in-IP, 6in4, VXLAN, Geneve, GTP-U
 
+# What is not read is told by number. These are the kinds of numbers; `aiomos.tcp.protocols` has the names.
+cdef enum Layer:
+    LAYER_LINKTYPE = 0         # LINKTYPE_ of the capture formats
+    LAYER_ETHERTYPE = 1
+    LAYER_SAP = 2              # 802.2: destination and source service access point, 8 bits each
+    LAYER_SNAP = 3             # 802.2 with SNAP: organisation, 24 bits, and its protocol, 16
+    LAYER_PPP = 4              # PPP protocol
+    LAYER_NLPID = 5            # network layer protocol of frame relay (ISO/IEC TR 9577)
+    LAYER_FAMILY = 6           # address family of the capturing host
+    LAYER_MPLS = 7             # first four bits behind a label stack
+    LAYER_WLAN = 8             # 802.11 type and subtype, 2 and 4 bits
+    LAYER_ENCRYPTED = 9        # Encrypted
+    LAYER_IP = 10              # IP protocol
+    LAYERS = 11
+
+cdef enum Encrypted:
+    ENCRYPTED_WLAN = 0
+    ENCRYPTED_MACSEC = 1
+
+cdef inline int unread(Packet* out, int layer, uint64_t number) noexcept nogil:
+    """Note what is not read, and that it is no IP."""
+    out.unread_layer = <uint8_t> layer
+    out.unread_number = number
+    return WIRE_NON_IP
+
 # --- from one header to the next ------------------------------------------------------------------
 # What is left of a frame where a reader stands. A length stated by the wire beyond `wire_len` is malformed, beyond
 # `captured` only cut; neither is ever read.
@@ -190,7 +217,7 @@ ctypedef struct Cursor:
     const uint8_t* data
     size_t captured            # bytes from data on that were captured
     size_t wire_len            # bytes from data on that were on the wire; never fewer
-    uint16_t ethertype         # of what stands at data, for NEXT_ETHERTYPE
+    uint16_t ethertype         # of what stands at data, for NEXT_ETHERTYPE; its link type, for NEXT_LINK
     uint8_t depth              # tunnels entered
 
 # A reader of one header moves the cursor behind it and returns either what the frame turned out to be (a Kind), or
@@ -202,6 +229,17 @@ cdef enum Next:
     NEXT_PPP = 103             # a PPP protocol field
     NEXT_MPLS = 104            # a label stack
     NEXT_LLC = 105             # an 802.2 header
+    NEXT_LINK = 106            # that of link type cursor.ethertype
+
+cdef enum:
+    MAX_LAYERS = 16                    # what Packet.link_layers counts; bounds the work on one frame
+
+cdef inline int next_ethertype(Cursor* at, uint16_t ethertype, Packet* out) noexcept nogil:
+    """What an EtherType names follows, where none of these numbers is a length."""
+    if ethertype < ETHERTYPE_MIN:
+        return unread(out, LAYER_ETHERTYPE, ethertype)
+    at.ethertype = ethertype
+    return NEXT_ETHERTYPE
 
 cdef inline void cursor_skip(Cursor* at, size_t size) noexcept nogil:
     """Move behind a header that was checked to be captured whole."""

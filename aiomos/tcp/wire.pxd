@@ -1,4 +1,4 @@
-# The only reader of wire bytes: link, IP and TCP headers, options, checksums. What the readers share is in `layers`.
+# Frames read from the link layer down to the TCP options. What the readers of wire bytes share is in `layers`.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from aiomos.tcp.layers cimport (
@@ -6,6 +6,7 @@ from aiomos.tcp.layers cimport (
     AE,
     Address,
     CWR,
+    Cursor,
     DecodeOptions,
     ECE,
     ETHERTYPE_BRIDGED,
@@ -20,7 +21,15 @@ from aiomos.tcp.layers cimport (
     ETHERTYPE_VLAN,
     FIN,
     Kind,
+    MAX_LAYERS,
     MAX_SACK_BLOCKS,
+    NEXT_ETHERNET,
+    NEXT_ETHERTYPE,
+    NEXT_IP,
+    NEXT_LINK,
+    NEXT_LLC,
+    NEXT_MPLS,
+    NEXT_PPP,
     NO_VLAN,
     OPT_BAD,
     OPT_FASTOPEN,
@@ -76,6 +85,8 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
 # time_ns, vlan, transient and link_layers of out, is left as it is and must be set.
 cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                    Packet* out, int depth) noexcept nogil
+# Follow what a reader of `links`, `tags` or of tunnels returned, to what the frame is. Packet as for decode_ip.
+cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil
 # Internet checksum over data added to a running sum (RFC 1071).
 cdef uint32_t checksum_add(uint32_t total, const uint8_t* data, size_t n) noexcept nogil
 cdef uint16_t checksum_fold(uint32_t total) noexcept nogil

@@ -1,9 +1,9 @@
-"""Frames read from the link layer down to the TCP options: the only reader of wire bytes.
+"""Frames read from the link layer down to the TCP options.
 
-Every reader below takes the same six arguments: where its header starts, how many bytes from there
-were captured, how many were on the wire (never fewer), the options, the packet to fill in, and how many
-tunnels have been entered. It checks once that its header fits, reads it, and hands what follows
-to the next reader; what that one finds is the answer for the frame.
+Ethernet, IP and TCP are read here, one reader handing what follows to the next: each takes where its header starts, how
+many bytes from there were captured, how many were on the wire (never fewer), the options, the packet to fill in, and
+how many tunnels have been entered. All else that may stand before IP is read by `links` and `tags`, a header at a time:
+their readers move a `Cursor` and tell what follows, and `decode_layers` goes on from there.
 
 A length stated by the wire beyond what was on the wire is malformed; beyond what was captured it is
 only cut. Neither is ever read.
@@ -12,29 +12,15 @@ only cut. Neither is ever read.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from aiomos.tcp.links cimport read_link, read_ppp
+from aiomos.tcp.tags cimport read_ethernet, read_ethertype, read_llc, read_mpls, read_vlan
 from aiomos.transport.frame cimport Frame
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t)
 
-# LINKTYPE_ numbers of the capture formats. 12 and 14 are what DLT_RAW is on some systems.
 cdef enum:
-    LINKTYPE_NULL = 0
     LINKTYPE_ETHERNET = 1
-    LINKTYPE_PPP = 9
-    LINKTYPE_RAW_BSD = 12
-    LINKTYPE_RAW_OPENBSD = 14
-    LINKTYPE_PPP_HDLC = 50
-    LINKTYPE_RAW = 101
-    LINKTYPE_LOOP = 108
-    LINKTYPE_LINUX_SLL = 113
-    LINKTYPE_IPV4 = 228
-    LINKTYPE_IPV6 = 229
-    LINKTYPE_LINUX_SLL2 = 276
-
-cdef enum:
-    PPP_IPV4 = 0x0021
-    PPP_IPV6 = 0x0057
 
 cdef enum:
     PROTO_HOP_BY_HOP = 0
@@ -67,7 +53,6 @@ cdef enum:
 
 # What bounds the work on one frame.
 cdef enum:
-    MAX_LAYERS = 16                    # VLAN tags, MPLS labels, PPPoE and tunnel headers together
     MAX_TUNNELS = 4
     MAX_EXTENSIONS = 8                 # IPv6 extension headers of one packet; also GTP-U's
 
@@ -254,9 +239,11 @@ cdef inline bint enter_tunnel(Packet* out, int depth) noexcept nogil:
 
 cdef int decode_inner_frame(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                             Packet* out, int depth) noexcept nogil:
+    cdef Cursor at
     if not enter_tunnel(out, depth):
         return WIRE_BAD_TUNNEL
-    return decode_ethernet(data, captured, wire_len, options, out, depth + 1)
+    at.data, at.captured, at.wire_len, at.depth = data, captured, wire_len, <uint8_t> (depth + 1)
+    return decode_layers(&at, NEXT_ETHERNET, options, out)
 
 
 cdef int decode_inner_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
@@ -541,101 +528,50 @@ cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const 
 
 # --- link layers ----------------------------------------------------------------------------------
 
-cdef int decode_mpls(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                     Packet* out, int depth) noexcept nogil:
-    """Walk a label stack (RFC 3032) to IP, or to Ethernet behind a control word (RFC 4448 section 4.6)."""
-    cdef uint8_t bottom = 0
-    cdef uint16_t ethertype
-    while not bottom:
-        if captured < 4 or out.link_layers >= MAX_LAYERS:
-            return WIRE_BAD_LINK
-        bottom = data[2] & 1
+cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil:
+    out.ip_version = 0
+    out.transport = NULL
+    while next >= NEXT_IP:
+        if next == NEXT_IP or (next == NEXT_ETHERTYPE and is_ip(at.ethertype)):
+            return decode_ip(at.data, at.captured, at.wire_len, options, out, at.depth)
+        if out.link_layers >= MAX_LAYERS:              # every turn is one more
+            return WIRE_BAD_TUNNEL if at.depth else WIRE_BAD_LINK
         out.link_layers += 1
-        data += 4
-        captured -= 4
-        wire_len -= 4
-    # Nothing in a label says what follows; by RFC 4928 section 3 the first nibble does.
-    if captured and (data[0] >> 4 == 4 or data[0] >> 4 == 6):
-        return decode_ip(data, captured, wire_len, options, out, depth)
-    if captured >= 4 + ETHERNET_HEADER and data[0] >> 4 == 0:
-        ethertype = be16(data + 4 + 12)
-        if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6 or is_vlan(ethertype):
-            return decode_ethernet(data + 4, captured - 4, wire_len - 4, options, out, depth)
-    return WIRE_NON_IP
+        next = read_layer(at, next, out)
+    return next
 
 
-cdef int decode_ppp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                    Packet* out, int depth) noexcept nogil:
-    """Read the PPP protocol field, which compression may have shortened to one byte (RFC 1661 section 6.5)."""
-    cdef size_t size
-    cdef uint16_t protocol
-    if captured == 0:
-        return WIRE_BAD_LINK
-    size = 1 if data[0] & 1 else 2
-    if captured < size:
-        return WIRE_BAD_LINK
-    protocol = data[0] if size == 1 else be16(data)
-    if protocol == PPP_IPV4 or protocol == PPP_IPV6:
-        return decode_ip(data + size, captured - size, wire_len - size, options, out, depth)
-    return WIRE_NON_IP
+cdef inline bint is_ip(uint16_t ethertype) noexcept nogil:
+    return ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6
 
 
-cdef int decode_ppp_framed(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                           Packet* out, int depth) noexcept nogil:
-    """PPP with or without HDLC's address and control bytes (RFC 1662 section 3.1)."""
-    cdef size_t size = 2 if captured >= 2 and be16(data) == 0xFF03 else 0
-    return decode_ppp(data + size, captured - size, wire_len - size, options, out, depth)
+cdef inline int read_layer(Cursor* at, int next, Packet* out) noexcept nogil:
+    if next == NEXT_ETHERTYPE:
+        return read_vlan(at, out) if is_vlan(at.ethertype) else read_ethertype(at, out)
+    if next == NEXT_ETHERNET:
+        return read_ethernet(at, out)
+    if next == NEXT_PPP:
+        return read_ppp(at, out)
+    if next == NEXT_MPLS:
+        return read_mpls(at, out)
+    if next == NEXT_LLC:
+        return read_llc(at, out)
+    return read_link(at, out)
 
 
-cdef int decode_pppoe(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
-    """RFC 2516 section 4: version 1, type 1, code 0, session, length."""
-    if captured < 6 or out.link_layers >= MAX_LAYERS:
-        return WIRE_BAD_LINK
-    if be16(data) != 0x1100:
-        return WIRE_NON_IP
-    out.link_layers += 1
-    return decode_ppp(data + 6, captured - 6, wire_len - 6, options, out, depth)
-
-
-cdef int decode_tagged(uint16_t ethertype, const uint8_t* data, size_t captured, size_t wire_len,
-                       const DecodeOptions* options, Packet* out, int depth) noexcept nogil:
-    """What an Ethernet frame may have between its addresses and IP."""
-    cdef uint16_t vid
-    while is_vlan(ethertype):
-        if captured < 4 or out.link_layers >= MAX_LAYERS:
-            return WIRE_BAD_LINK
-        vid = be16(data) & 0x0FFF
-        if vid and out.vlan == NO_VLAN:                # VLAN 0 only carries a priority (802.1Q section 9.6)
-            out.vlan = vid
-        out.link_layers += 1
-        ethertype = be16(data + 2)
-        data += 4
-        captured -= 4
-        wire_len -= 4
-    if ethertype < ETHERTYPE_MIN:
-        # 802.2 with SNAP: DSAP and SSAP 0xAA, unnumbered information, organisation code 0 (RFC 1042).
-        if captured < 8 or be32(data) != 0xAAAA0300U or be16(data + 4) != 0:
-            return WIRE_NON_IP
-        ethertype = be16(data + 6)
-        data += 8
-        captured -= 8
-        wire_len -= 8
-    if ethertype == ETHERTYPE_IPV4:
-        return decode_ipv4(data, captured, wire_len, options, out, depth)
+cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, uint16_t ethertype,
+                       const DecodeOptions* options, Packet* out) noexcept nogil:
+    """An Ethernet frame with something else than IPv4, from behind its header on."""
+    cdef Cursor at
     if ethertype == ETHERTYPE_IPV6:
-        return decode_ipv6(data, captured, wire_len, options, out, depth)
-    if ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_UPSTREAM:
-        return decode_mpls(data, captured, wire_len, options, out, depth)
-    if ethertype == ETHERTYPE_PPPOE:
-        return decode_pppoe(data, captured, wire_len, options, out, depth)
-    return WIRE_NON_IP
+        return decode_ipv6(data, captured, wire_len, options, out, 0)
+    at.data, at.captured, at.wire_len, at.ethertype, at.depth = data, captured, wire_len, ethertype, 0
+    return decode_layers(&at, NEXT_ETHERTYPE, options, out)
 
 
 cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                                Packet* out, int depth) noexcept nogil:
+                                Packet* out) noexcept nogil:
     cdef uint16_t ethertype
-    out.ip_version = 0
     if captured < ETHERNET_HEADER:
         return WIRE_BAD_LINK
     ethertype = be16(data + 12)
@@ -643,50 +579,15 @@ cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wir
     captured -= ETHERNET_HEADER
     wire_len -= ETHERNET_HEADER
     if ethertype == ETHERTYPE_IPV4:                    # nearly every frame: keep it in line
-        return decode_ipv4(data, captured, wire_len, options, out, depth)
-    return decode_tagged(ethertype, data, captured, wire_len, options, out, depth)
-
-
-cdef int decode_cooked(size_t size, size_t type_at, const uint8_t* data, size_t captured, size_t wire_len,
-                       const DecodeOptions* options, Packet* out) noexcept nogil:
-    """Linux cooked capture: a header of size bytes with the EtherType somewhere in it."""
-    if captured < size:
-        return WIRE_BAD_LINK
-    return decode_tagged(be16(data + type_at), data + size, captured - size, wire_len - size, options, out, 0)
-
-
-cdef int decode_loopback(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                         Packet* out) noexcept nogil:
-    """BSD loopback: an address family in the byte order of the capturing host, or the network's."""
-    cdef uint32_t family
-    if captured < 4:
-        return WIRE_BAD_LINK
-    family = be32(data)
-    if family > 0xFFFF:
-        family = <uint32_t> data[1] << 8 | data[0]
-    # AF_INET; AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
-    if family == 2 or family == 10 or family == 24 or family == 28 or family == 30:
-        return decode_ip(data + 4, captured - 4, wire_len - 4, options, out, 0)
-    return WIRE_NON_IP
+        return decode_ipv4(data, captured, wire_len, options, out, 0)
+    return decode_tagged(data, captured, wire_len, ethertype, options, out)
 
 
 cdef int decode_link(const Frame* frame, size_t wire_len, const DecodeOptions* options, Packet* out) noexcept nogil:
     """Every link type but Ethernet."""
-    cdef const uint8_t* data = frame.data
-    cdef size_t captured = frame.caplen
-    cdef uint16_t linktype = frame.linktype
-    if (linktype == LINKTYPE_RAW or linktype == LINKTYPE_RAW_BSD or linktype == LINKTYPE_RAW_OPENBSD
-            or linktype == LINKTYPE_IPV4 or linktype == LINKTYPE_IPV6):
-        return decode_ip(data, captured, wire_len, options, out, 0)
-    if linktype == LINKTYPE_LINUX_SLL:
-        return decode_cooked(16, 14, data, captured, wire_len, options, out)
-    if linktype == LINKTYPE_LINUX_SLL2:
-        return decode_cooked(20, 0, data, captured, wire_len, options, out)
-    if linktype == LINKTYPE_NULL or linktype == LINKTYPE_LOOP:
-        return decode_loopback(data, captured, wire_len, options, out)
-    if linktype == LINKTYPE_PPP or linktype == LINKTYPE_PPP_HDLC:
-        return decode_ppp_framed(data, captured, wire_len, options, out, 0)
-    return WIRE_UNKNOWN_LINK
+    cdef Cursor at
+    at.data, at.captured, at.wire_len, at.ethertype, at.depth = frame.data, frame.caplen, wire_len, frame.linktype, 0
+    return decode_layers(&at, NEXT_LINK, options, out)
 
 
 cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* out) noexcept nogil:
@@ -704,5 +605,5 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     out.ip_version = 0
     out.transport = NULL
     if frame.linktype == LINKTYPE_ETHERNET:
-        return decode_ethernet(frame.data, frame.caplen, wire_len, options, out, 0)
+        return decode_ethernet(frame.data, frame.caplen, wire_len, options, out)
     return decode_link(frame, wire_len, options, out)
