@@ -4,7 +4,7 @@ A SYN opens one if a filter picks it; other packets where a registration takes c
 live connection is doubted: it opens the next one once the other end has agreed.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.flows cimport (
@@ -53,9 +53,18 @@ cdef class Admission(Lifetimes):
         if control == (SYN | ACK):
             return self.open_flow(decoded, True, not decoded.from_low)
         if not self.rules.midstream:
-            self.orphans += 1
+            self.pass_over(decoded)
             return NULL
         return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low))
+
+    cdef void pass_over(self, const Decoded* decoded) noexcept nogil:
+        """Count a segment of a flow that is not followed: no filter picked its SYN, or that was not captured.
+
+        Two flows may share a bit, so the latter are counted too low rather than claimed wrongly.
+        """
+        self.orphans += 1
+        if not self.unpicked[(decoded.hash % UNPICKED_BITS) >> 6] >> (decoded.hash & 63) & 1:
+            self.without_syn += 1
 
     cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil:
         """Open a flow if a rule wants it; NULL if none does or there is no room."""
@@ -66,9 +75,10 @@ cdef class Admission(Lifetimes):
         cdef FlowRecord* flow
         if not wanted:
             if midstream:
-                self.orphans += 1
+                self.pass_over(decoded)
             else:
                 self.unwatched += 1
+                self.unpicked[(decoded.hash % UNPICKED_BITS) >> 6] |= <uint64_t> 1 << (decoded.hash & 63)
             return NULL
         if self.flows.half_open.count >= self.half_open_budget:
             self.evicted += 1

@@ -27,6 +27,7 @@ from aiomos.tcp.flows cimport (
     MIDSTREAM,
     OPEN,
     REASON_DROPPED,
+    REASON_FIN,
     RESETTING,
     SEQ_KNOWN,
     FlowKey,
@@ -73,7 +74,7 @@ from aiomos.tcp.retransmissions cimport track_acked_again
 from aiomos.tcp.rewriting cimport Quote, quote_read
 from aiomos.tcp.unread cimport UnreadNumber, unread_add
 from aiomos.tcp.verdicts cimport Verdicts
-from aiomos.tcp.views cimport Flow, make_flow
+from aiomos.tcp.views cimport Flow, make_flow, reason_named
 from aiomos.tcp.wire cimport (
     ACK,
     FIN,
@@ -638,6 +639,7 @@ cdef class Engine(Admission):
             ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
             believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``half_open`` and ``closed`` of
             those, ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow),
+            ``without_syn`` (of these, of flows whose SYN was not seen),
             ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
             ``unread.*.*``, frames by what of them is not read, ``unread_other``;
@@ -648,7 +650,8 @@ cdef class Engine(Admission):
         counters.update({
             "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count,
             "half_open": self.flows.half_open.count, "closed": self.flows.closed.count, "evicted": self.evicted,
-            "released_early": self.released_early, "orphans": self.orphans, "unwatched": self.unwatched,
+            "released_early": self.released_early, "orphans": self.orphans, "without_syn": self.without_syn,
+            "unwatched": self.unwatched,
             "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
             "conflicts": self.streams.conflicts,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
@@ -658,6 +661,8 @@ cdef class Engine(Admission):
             "held_bytes": (self.streams.store.small.in_use * <uint64_t> SMALL_BLOCK
                            + self.streams.store.large.in_use * <uint64_t> LARGE_BLOCK),
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
+        counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
+                         for reason in range(REASON_FIN, REASON_DROPPED + 1)})
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})

@@ -330,19 +330,23 @@ cdef class PacketWatch(Transport):
         Raises:
             TransportError: all interfaces were removed, and what came before is read.
         """
-        cdef size_t count = 0, i, share
+        cdef size_t count = 0, i, share, more
         cdef Ring* ring
         self.count = 0
         if self.poll is None:
             return False
-        with nogil:
-            for i in range(self.count_rings):
-                give_back(&self.rings[i])
-            for i in range(self.count_rings):
-                # The last ones may use what the first left.
-                share = (BATCH - count) // (self.count_rings - i)
-                ring = &self.rings[(self.turn + i) % self.count_rings]
-                count += take_frames(ring, &self.room[count], share)
+        for i in range(self.count_rings):
+            give_back(&self.rings[i])
+        for i in range(self.count_rings):
+            # The last ones may use what the first left.
+            share = (BATCH - count) // (self.count_rings - i)
+            ring = &self.rings[(self.turn + i) % self.count_rings]
+            with nogil:
+                more = take_frames(ring, &self.room[count], share)
+            if more > 0 and self.clock is not None:
+                self.clock.look()
+                self.clock.bring(&self.room[count], more, &ring.latest_ns)
+            count += more
         if count > 0:
             self.turn += 1
             return self.deliver(self.room, count)

@@ -138,6 +138,9 @@ cdef class PortTransport(Transport):
             # The last ones may use what the first left.
             more = port.receive_frames(self.run, (BATCH - count) // (ports - place))
             set_interface(self.run, more, <uint16_t> number)
+            if more > 0 and self.clock is not None:
+                self.clock.look()
+                self.clock.bring(self.run, more, &port.latest_ns)
             merge(self.room, count, self.run, more)
             count += more
         if count > 0:
