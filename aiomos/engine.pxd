@@ -17,6 +17,7 @@ cdef class Engine(Admission):
     cdef Decoded* group
     cdef uint32_t shard                # which share of the flows is taken,
     cdef uint32_t shards               # of how many
+    cdef bint partial                  # whether only that share of the current batch is to be taken
     cdef uint64_t kinds[15]
     cdef uint64_t frames
 
@@ -24,9 +25,11 @@ cdef class Engine(Admission):
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
+    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
+    cdef void found_whole(self, Decoded* decoded) noexcept nogil
     cdef void look_up(self, Decoded* decoded) noexcept nogil
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
     cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil
