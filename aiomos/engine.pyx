@@ -272,7 +272,7 @@ cdef class Engine(Admission):
         return flow_hash(packet) % self.shards == self.shard
 
     cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil:
-        """Is the packet in hand, put together from fragments that all workers hear, of the share that we hear of others?
+        """Is the packet in hand, put together of fragments that all workers hear, of our share of the rest?
 
         Those were shared out by the kernel, which looks into no tunnel.
         """

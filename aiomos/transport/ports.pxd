@@ -48,7 +48,7 @@ cdef class Port:
 
 cdef class PortTransport(Transport):
     cdef readonly tuple ports
-    cdef readonly tuple fragment_ports # those by which all workers hear fragments, of the same interfaces; mostly none
+    cdef readonly tuple fragment_ports  # those by which all workers hear fragments, of the same interfaces; mostly none
     cdef readonly bint ended
     cdef Frame* run            # frames of one port, to be merged with those of the others
     cdef size_t turn           # port to start the next batch with
