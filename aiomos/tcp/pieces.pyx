@@ -1,8 +1,8 @@
 """Pieces: what is held of one half beyond a hole, in a skip list ordered by offset.
 
 Overlaps among pieces follow the policy of docs/reference/overlap.md. A piece and its bytes cost about what they are, in
-blocks (tcp/slabs) that all halves share within a budget. An eighth of it, and what a batch may bring at the least, is left
-to pieces that wait for delivery.
+blocks (tcp/slabs) that all halves share within a budget. An eighth of it, and what a batch may bring at the least, is
+left to pieces that wait for delivery.
 """
 
 from libc.string cimport memcmp, memcpy, memset
@@ -314,7 +314,8 @@ cdef uint64_t hold_segment(Store* store, Pieces* held, const Piece* new, int pol
     return fresh - store_bytes(store, held, new, kept, new.end)
 
 
-cdef uint64_t store_bytes(Store* store, Pieces* held, const Piece* new, uint64_t start, uint64_t end) noexcept nogil:
+cdef uint64_t store_bytes(Store* store, Pieces* held, const Piece* new, uint64_t start,
+                          uint64_t end) noexcept nogil:
     """Hold a stretch of a segment; what the snap length cut off becomes a piece without data.
 
     Returns how many of the bytes found no room, as if they had not come.

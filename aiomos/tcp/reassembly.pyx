@@ -361,7 +361,8 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
     return fresh
 
 
-cdef void find_room(Streams* s, Track* t, const Half* half, const Piece* new, bint with_data, Room* room) noexcept nogil:
+cdef void find_room(Streams* s, Track* t, const Half* half, const Piece* new, bint with_data,
+                    Room* room) noexcept nogil:
     """Have room made to hold a segment: by its own half at the half's budget, else by those that wait for longest."""
     room_for(&s.store, &t.held, new.start, new.end, with_data, room)
     while not half_has(&s.store, &t.held, room) and t.edge < new.start:
@@ -375,8 +376,8 @@ cdef void find_room(Streams* s, Track* t, const Half* half, const Piece* new, bi
 cdef void make_room(Streams* s, const Track* own, const Room* room, int64_t now_ns) noexcept nogil:
     """Have the halves that have held something for longest go on, whoever they are, but for the one at hand.
 
-    Whoever comes last waits least for what it misses: a flood of segments that are held displaces itself, not those whose
-    holes are about to be filled. Each piece is given up once, so the work is bounded by that of having held it.
+    Whoever comes last waits least for what it misses: a flood of segments that are held displaces itself, not those
+    whose holes are about to be filled. Each piece is given up once, so the work is bounded by that of having held it.
     """
     cdef int _half
     cdef Track* t

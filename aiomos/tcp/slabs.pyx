@@ -1,8 +1,8 @@
 """Slabs: blocks of ten sizes that share one budget of memory, whichever sizes are wanted.
 
-Memory is had in slabs of 64 KiB. A slab is cut into blocks of one size, each twice the next smaller, as long as one of them
-is in use; then it is free for any size. So small things cost little, and memory that was full of small blocks can be full
-of large ones later.
+Memory is had in slabs of 64 KiB. A slab is cut into blocks of one size, each twice the next smaller, as long as one
+of them is in use; then it is free for any size. So small things cost little, and memory that was full of small blocks
+can be full of large ones later.
 """
 
 from libc.string cimport memset
