@@ -124,7 +124,7 @@ cdef class Outlet:
                 return NULL
             arena.blocks[arena.at] = found
             arena.sizes[arena.at] = max(size, <size_t> BLOCK_BYTES)
-            poison(found, arena.sizes[arena.at])
+            poison(arena.blocks[arena.at], arena.sizes[arena.at])
             arena.count += 1
         found = arena.blocks[arena.at] + arena.used
         arena.used += size

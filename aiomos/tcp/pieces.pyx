@@ -282,8 +282,8 @@ cdef uint64_t solaris_end(Store* store, Pieces* held, uint32_t at, const Piece* 
 cdef uint64_t hold_segment(Store* store, Pieces* held, const Piece* new, int policy, bint* differs) noexcept nogil:
     """Hold a segment beyond the edge, settling overlaps; returns how many of its bytes are new, and held.
 
-    *new* describes it: start, end, seg_start, seg_end, time, owner and data (NULL at level BYTES). *differs* becomes true
-    when its bytes differ from those held.
+    *new* describes it: start, end, seg_start, seg_end, time, owner and data (NULL at level BYTES). *differs* becomes
+    true when its bytes differ from those held.
     """
     cdef uint32_t at = first_overlap(store, held, new.start), after
     cdef uint64_t cursor = new.start, kept = new.start, fresh = 0, new_end = new.end, start, end

@@ -2,9 +2,11 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from aiomos.tcp.outlet cimport Outlet
 from aiomos.tcp.poison cimport POISONS, is_poisoned
 from aiomos.tcp.pool cimport Pool, pool_at, pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.slabs cimport Slabs, block_at, block_bytes, block_give, block_take, block_waits, slabs_close, slabs_open
+from aiomos.transport.source cimport FrameSource
 
 poisons = bool(POISONS)
 
@@ -80,3 +82,36 @@ cdef class Records:
 
     def touch(self, uint32_t index):
         return (<uint8_t*> pool_at(&self.pool, index))[self.pool.item_size - 1]
+
+
+def frame_of_the_batch_before(FrameSource source not None):
+    """Whether the first frame of a batch is out of bounds as long as the batch is there, and after the next has come."""
+    assert source.read_batch()
+    cdef const uint8_t* data = source.frames.data
+    cdef bint at_first = is_poisoned(data)
+    assert source.read_batch()
+    assert source.frames.data != data
+    return bool(at_first), bool(is_poisoned(data))
+
+
+cdef class Ways:
+    """The arena of an outlet."""
+
+    cdef Outlet outlet
+    cdef uint8_t* taken
+
+    def __cinit__(self):
+        self.outlet = Outlet()
+
+    def take(self, size_t size):
+        self.taken = self.outlet.take(size)
+        return self.taken != NULL
+
+    def clear(self):
+        self.outlet.clear()
+
+    def is_poisoned(self):
+        return bool(is_poisoned(self.taken))
+
+    def touch(self):
+        return self.taken[0]

@@ -13,6 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.traffic import Traffic
+
 probe: Any = pytest.importorskip("tests.native._probe_memory", reason="needs the native test probes")
 
 SLAB = 65536
@@ -82,10 +84,30 @@ def test_what_is_free_is_poisoned() -> None:
     assert not blocks.is_poisoned(names[1])
 
 
+@pytest.mark.skipif(not probe.poisons, reason="needs AddressSanitizer: make asan")
+def test_a_batch_is_poisoned_when_the_next_has_come() -> None:
+    traffic = Traffic()
+    traffic.connection()
+    traffic.cut()
+    traffic.connection(1001)
+    assert probe.frame_of_the_batch_before(traffic.source()) == (False, True)
+
+
+@pytest.mark.skipif(not probe.poisons, reason="needs AddressSanitizer: make asan")
+def test_what_was_to_be_sent_is_poisoned_when_it_is() -> None:
+    ways = probe.Ways()
+    for _ in range(3):
+        assert ways.take(100)
+        assert not ways.is_poisoned()
+        ways.clear()
+        assert ways.is_poisoned()
+
+
 USES = {
     "record": "records = p.Records(192, 10); at = records.take(); records.give(at); records.touch(at)",
     "no record": "p.Records(192, 10).touch(0)",
     "block": "blocks = p.Blocks(65536); blocks.take(99); at = blocks.take(99); blocks.give(at); blocks.touch(at)",
+    "arena": "ways = p.Ways(); ways.take(99); ways.clear(); ways.touch()",
     "slab": "blocks = p.Blocks(65536); at = blocks.take(65536); blocks.give(at); blocks.touch(at)",
 }
 
