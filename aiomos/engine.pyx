@@ -56,7 +56,6 @@ from aiomos.tcp.monitor cimport (
     SYN_DOUBTED,
     monitor_segment,
 )
-from aiomos.tcp.pieces cimport LARGE_BLOCK, SMALL_BLOCK
 from aiomos.tcp.reassembly cimport (
     BASED,
     HOLED,
@@ -578,6 +577,8 @@ cdef class Engine(Admission):
             if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
                 track_tick(&self.streams, received, rcv, packet.time_ns)
             wheel_link(&self.flows, flow, self.next_look(flow))
+            if self.streams.disturbed:
+                self.signal_disturbed()
         if self.streams.incident_count:
             self.raise_incidents(flow, packet)
             if not flow.halves[0].track:           # those who were told wanted no more
@@ -685,11 +686,9 @@ cdef class Engine(Admission):
             "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
             "conflicts": self.streams.conflicts,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
-            "held.pieces": self.streams.store.pieces.in_use, "held.parts": self.streams.parts.in_use,
-            "held.blocks": self.streams.store.small.in_use + self.streams.store.large.in_use,
-            "held.kept": self.streams.kept_small.in_use + self.streams.kept_large.in_use,
-            "held_bytes": (self.streams.store.small.in_use * <uint64_t> SMALL_BLOCK
-                           + self.streams.store.large.in_use * <uint64_t> LARGE_BLOCK),
+            "held.pieces": self.streams.store.count, "held.parts": self.streams.parts.in_use,
+            "held.blocks": self.streams.store.blocks.blocks, "held.kept": self.streams.kept.blocks,
+            "held_bytes": self.streams.store.blocks.bytes, "held_dropped": self.streams.held_dropped,
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
         counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
                          for reason in range(REASON_FIN, REASON_DROPPED + 1)})

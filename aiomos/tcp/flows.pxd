@@ -170,6 +170,10 @@ cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
 cdef inline uint32_t flow_index(const Flows* flows, const Flow* flow) noexcept nogil:
     return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(Flow))
 
+cdef inline Flow* flow_of(const Flows* flows, const Half* half) noexcept nogil:
+    """The flow that a half belongs to."""
+    return flow_at(flows, <uint32_t> ((<const uint8_t*> half - flows.pool.base) // sizeof(Flow)))
+
 cdef inline bint same_key(const FlowKey* a, const FlowKey* b, uint16_t vlan_mask) noexcept nogil:
     return (a.low.lo == b.low.lo and a.high.lo == b.high.lo and a.low_port == b.low_port
             and a.high_port == b.high_port and a.low.hi == b.low.hi and a.high.hi == b.high.hi
