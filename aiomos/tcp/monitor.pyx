@@ -193,6 +193,7 @@ cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
     """Begin to follow an end whose SYN was not captured."""
     half.nxt = half.una = seq
     half.iss = seq - 1
+    half.fin = seq
     half.flags |= SEQ_KNOWN
 
 
@@ -251,6 +252,8 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     cdef int outcome = PAYLOAD_OK
     if not answers_syn(flow, snd, rcv, packet):
         anomalies[A_BAD_SYNACK] += 1
+        if not snd.flags & SEQ_KNOWN:
+            refuse(flow, snd, packet)
         return 0
     if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
         anomalies[A_BAD_SYNACK] += 1
@@ -274,6 +277,12 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         rcv.una = packet.ack
         outcome |= ACK_MOVED
     return outcome
+
+
+cdef inline void refuse(Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
+    """Note that an end in SYN-SENT answers a segment by a RST, as it does any with an acknowledgement it refuses."""
+    snd.flags |= REFUSED
+    flow.resync = packet.ack
 
 
 cdef bint answers_syn(const Flow* flow, const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
@@ -307,15 +316,10 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     cdef uint32_t end = seq + length + (packet.flags & FIN)
     cdef uint32_t una
     cdef int outcome = PAYLOAD_OK, moved
+    cdef bint opening = (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED
+    if opening and comes_too_early(flow, snd, rcv, packet, end, anomalies):
+        return 0
     if not snd.flags & SEQ_KNOWN:
-        if rcv.flags & ISS_KNOWN:
-            # RFC 9293 section 3.10.7.3: in SYN-SENT nothing is taken but a SYN or a RST. If the capture lacks the
-            # SYN-ACK, its receiver's own acknowledgement will tell where this end begins.
-            anomalies[A_BEFORE_SYNACK] += 1
-            if not answers_syn(flow, snd, rcv, packet):
-                snd.flags |= REFUSED               # and answered by a RST
-                flow.resync = packet.ack
-            return 0
         adopt(snd, seq)
     elif too_old(flow, snd, rcv, packet):
         anomalies[A_PAWS] += 1
@@ -331,10 +335,7 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         return 0
     outcome |= moved
     una = snd.una
-    if (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED:
-        if rcv.flags & ISS_KNOWN and not rcv.facts & SYN_ACKED and rcv.una == rcv.iss:
-            anomalies[A_BAD_ACK] += 1              # RFC 9293 section 3.10.7.4, fifth check: in SYN-RECEIVED
-            return 0
+    if opening:
         infer_handshake(snd, rcv)
     if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end) \
             and seq_leq(snd.ts_recent, packet.tsval):
@@ -352,14 +353,38 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         snd.flags &= ~<uint16_t> FIN_SEEN          # nobody had taken that FIN, and it was not the end
         snd.facts &= ~<uint8_t> FIN_SENT
     if packet.flags & FIN:
-        # A new FIN in front of what was sent already is not its sender's.
-        if seq_lt(end, snd.nxt) and not (snd.flags & FIN_SEEN and end == snd.fin + 1):
-            anomalies[A_AFTER_FIN] += 1
-            return outcome & ~PAYLOAD_OK
-        on_fin(snd, rcv, packet)
+        if is_its_fin(snd, end):
+            on_fin(snd, rcv, packet)
+        else:
+            anomalies[A_AFTER_FIN] += 1            # what it carries is as good as any other segment's
     if seq_lt(snd.nxt, end):
         snd.nxt = end
     return outcome
+
+
+cdef bint comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* packet, uint32_t end,
+                          uint64_t* anomalies) noexcept nogil:
+    """Refuse a segment of a synchronised state to an end that cannot be in one, as far as the capture shows."""
+    if not rcv.flags & ISS_KNOWN:
+        return False
+    if not snd.flags & SEQ_KNOWN:
+        # RFC 9293 section 3.10.7.3: in SYN-SENT nothing is taken but a SYN or a RST. If the capture lacks the SYN-ACK,
+        # its receiver's own acknowledgement will tell where this end begins.
+        anomalies[A_BEFORE_SYNACK] += 1
+        if not answers_syn(flow, snd, rcv, packet):
+            refuse(flow, snd, packet)
+        return True
+    if not snd.flags & ISS_KNOWN or rcv.facts & SYN_ACKED:
+        return False
+    # RFC 9293 section 3.10.7.4: in SYN-RECEIVED a segment lies behind the SYN, and acknowledges what was sent.
+    if seq_leq(packet.seq, snd.iss) and seq_leq(end, snd.iss + 1):
+        anomalies[A_OUT_OF_WINDOW] += 1
+        return True
+    if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)) and not (
+            flow.flags & OTHER_SYNACK and packet.ack == flow.resync):
+        anomalies[A_BAD_ACK] += 1
+        return True
+    return False
 
 
 cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
@@ -432,6 +457,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         return outcome | REBASED
     if ahead > 0:
         if seq_lt(rcv.nxt, ack):
+            if rcv.flags & FIN_SEEN:
+                return -1                          # nothing lies behind a FIN
             if not (snd.flags & WINDOW_KNOWN) or seq_diff(ack, rcv.nxt) <= allowance(snd):
                 anomalies[A_ACK_UNSEEN] += 1
             elif ack == flow.resync:
@@ -441,7 +468,7 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
                 outcome |= REBASED
             else:
                 return -1
-            rcv.nxt = ack
+            rcv.nxt = rcv.fin = ack
         rcv.una = ack
         rcv.flags |= ACK_SEEN
         outcome |= ACK_MOVED
@@ -506,6 +533,16 @@ cdef void receive_fin(Half* half) noexcept nogil:
             half.facts |= PASSIVE_CLOSE
 
 
+cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
+    """A new FIN where something else was sent already is not its sender's.
+
+    What nothing but its acknowledgement has shown so far may have been it.
+    """
+    if seq_lt(snd.nxt, end):
+        return True
+    return end == snd.fin + 1 if snd.flags & FIN_SEEN else end == snd.nxt and end == snd.fin
+
+
 cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
     if not snd.flags & FIN_SEEN:
@@ -544,7 +581,8 @@ cdef bint reset_acceptable(const Flow* flow, const Half* snd, const Half* rcv, c
     """Would the receiver believe this RST?
 
     In SYN-SENT it must acknowledge the SYN (RFC 9293 section 3.10.7.3). Later it must stand exactly at
-    RCV.NXT (RFC 5961 section 3.2), which lies between what was acknowledged and what was sent.
+    RCV.NXT (RFC 5961 section 3.2): where its last acknowledgement was, if something is missing behind that, else behind
+    all that was sent. Without acknowledgements it may be anywhere between.
     """
     if rcv.flags & ISS_KNOWN and not snd.flags & SEQ_KNOWN:
         return packet.flags & ACK and answers_syn(flow, snd, rcv, packet)
@@ -552,4 +590,8 @@ cdef bint reset_acceptable(const Flow* flow, const Half* snd, const Half* rcv, c
         return True
     if snd.una == packet.seq and not snd.facts & SYN_ACKED and snd.flags & ISS_KNOWN:
         return False                               # where its SYN stood
+    if snd.flags & FIN_SEEN and packet.seq == snd.fin:
+        return True                                # as macOS numbers it after its FIN, and Linux has it
+    if snd.flags & ACK_SEEN:
+        return packet.seq == snd.una or packet.seq == snd.nxt
     return seq_leq(snd.una, packet.seq) and seq_leq(packet.seq, snd.nxt)
