@@ -121,8 +121,8 @@ cdef enum:
 
 cdef tuple ANOMALY_NAMES = (
     "no_ack", "bad_flags", "out_of_window", "bad_ack", "bad_reset", "syn_in_connection", "bad_synack", "paws",
-    "after_fin", "unsigned", "bad_options", "ack_unseen", "keep_alive", "zero_window_probe", "syn_retry",
-    "urgent")
+    "after_fin", "unsigned", "bad_options", "ack_unseen", "before_synack", "keep_alive", "zero_window_probe",
+    "syn_retry", "urgent")
 assert len(ANOMALY_NAMES) == ANOMALIES
 
 

@@ -29,7 +29,7 @@ from aiomos.ude.slots cimport (
 )
 
 cdef enum:
-    ERRORS = 12                # the first so many anomalies are errors, the others only peculiar
+    ERRORS = 13                # the first so many anomalies are errors, the others only peculiar
     # What a segment sets in a flow's flags; while its sender alone is up to date, they are as they were.
     VERDICTS = FLOW_ESTABLISHED | CLOSED | RESET_BY_SERVER
     SENDER_EVENTS = 1 << SLOT_PKT_SENDER | 1 << SLOT_START_SENDER | 1 << SLOT_STATE_SENDER

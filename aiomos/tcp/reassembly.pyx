@@ -133,6 +133,15 @@ cdef inline int64_t acked_offset(const Track* t, const Half* half) noexcept nogi
     return offset_of(t, half.una)
 
 
+cdef inline bint is_only_fin(const Track* t, const Half* half, int64_t acked) noexcept nogil:
+    """Is what is missing one acknowledged number, the last of all?
+
+    It is taken for a FIN that was not captured, until something behind it shows that it was a byte.
+    """
+    return (acked == <int64_t> t.edge + 1 and half.una == half.nxt and not half.flags & FIN_SEEN
+            and t.held.head[0] == 0)
+
+
 cdef void advance(Track* t, uint64_t to) noexcept nogil:
     t.edge_seq += <uint32_t> (to - t.edge)
     t.edge = to
@@ -541,7 +550,8 @@ cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) 
         return 0
     if t.held.head[0]:
         due = first_piece(&s.store, &t.held).time_ns + s.age_ns
-    if t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due):
+    if (t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due)
+            and not is_only_fin(t, half, acked_offset(t, half))):
         due = t.acked_ns + s.hold_ns
     return due
 
@@ -550,7 +560,7 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
     """Give up the holes whose time has come."""
     cdef int64_t acked = acked_offset(t, half)
     cdef uint64_t limit
-    if t.flags & ACKED_HOLE and now_ns >= t.acked_ns + s.hold_ns:
+    if t.flags & ACKED_HOLE and now_ns >= t.acked_ns + s.hold_ns and not is_only_fin(t, half, acked):
         limit = t.acked_to if <int64_t> t.acked_to < acked else <uint64_t> acked
         while t.edge < limit:
             give_up_hole(s, t, half, limit, GAP_LOST, now_ns)
@@ -589,7 +599,9 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
     while t.held.head[0]:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,
                      GAP_LOST if <int64_t> first_piece(&s.store, &t.held).start <= acked else GAP_END, now_ns)
-    if acked > <int64_t> t.edge:
+    if is_only_fin(t, half, acked):
+        kind = PART_END
+    elif acked > <int64_t> t.edge:
         give_up_hole(s, t, half, <uint64_t> acked, GAP_LOST, now_ns)
     t.flags &= ~<uint32_t> (HOLED | ACKED_HOLE)
     if not t.flags & FINISHED:
