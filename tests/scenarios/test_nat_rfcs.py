@@ -218,6 +218,14 @@ def test_other_protocols_do_not_get_out(translate: Translate) -> None:
     assert log[-1]["refused"] == {"untranslatable": 1}
 
 
+@pytest.mark.parametrize("size", range(8))
+def test_datagrams_too_short_for_a_header_do_not_get_out(translate: Translate, size: int) -> None:
+    with capture_logs() as log:
+        crossing = translate(ethernet(ipv4(b"x" * size, src=HOST, dst=PEER, proto=17)))
+    assert not of_ip(crossing.there)
+    assert log[-1]["refused"] == {"untranslatable": 1}
+
+
 # --- in -----------------------------------------------------------------------------------------------
 
 
