@@ -242,6 +242,9 @@ cdef class Delivery:
         own.account, own.event, own.function, own.node = account, event, function, shared.node
         own.count = encode(parameters, own.codes)
         own.rule, own.rule_bit, own.starts, own.active = shared.rule, shared.rule_bit, -1, True
+        if not shared.edits and self.may_edit(self.slot_of(event, hook), function, parameters):
+            shared.edits = True
+            self.refresh()
         watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) | own.rule_bit)
         if watchers == ANY_SET:
             raise RegistrationError("too many different sets of registrations watch the flows of this engine")

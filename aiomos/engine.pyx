@@ -366,6 +366,10 @@ cdef class Engine(Admission):
             decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.outlet.pass_on()
+        while self.outlet.due and self.outlet.take_waiting(&decoded.packet, &decoded.kind):
+            self.look_up(decoded)                  # what has waited for what has just passed
+            self.on_tcp(decoded)
+            self.outlet.pass_on()
         return 0
 
     cdef bint collect(self, Decoded* decoded) noexcept nogil:
@@ -491,6 +495,12 @@ cdef class Engine(Admission):
             self.end_flow(flow, OPEN)              # a new connection on the same ports
             self.on_tcp(decoded)
             return True
+        if self.outlet.in_line and not flow.flags & (DROPPED | RESETTING):
+            if rules_interest(&self.rules, flow).edits:
+                self.outlet.prepare(flow, number, side)
+            if self.outlet.wait(flow, number, side):
+                flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
+                return True
         self.outlet.flow_met(flow, number, side, &decoded.packet)
         if not self.outlet.cut_off(flow, number, side, &decoded.packet):
             return False

@@ -248,6 +248,14 @@ def test_rfc_6888_req_4_a_host_has_its_share_and_others_theirs(
     assert log[-1]["refused"] == {f"host_{limit}": 2}
 
 
+@pytest.mark.parametrize("size", range(8))
+def test_datagrams_too_short_for_a_header_do_not_get_out(translate: Translate, size: int) -> None:
+    with capture_logs() as log:
+        crossing = translate(ethernet(ipv4(b"x" * size, src=HOST, dst=PEER, proto=17)))
+    assert not of_ip(crossing.there)
+    assert log[-1]["refused"] == {"untranslatable": 1}
+
+
 # --- in -----------------------------------------------------------------------------------------------
 
 

@@ -326,6 +326,8 @@ def endpoints(pkt: "Packet") -> tuple[Endpoint, Endpoint] | None:
     """Tell the endpoints of a packet that can be translated: TCP, UDP and ICMP echo requests."""
     proto = NUMBERS.get(pkt.proto)
     if proto is not None:
+        if pkt.sport is None:  # too short for ports, or a fragment
+            return None
         return Endpoint(proto, pkt.src, pkt.sport), Endpoint(proto, pkt.dst, pkt.dport)
     message = pkt.payload
     if pkt.proto != PROTO_ICMP or len(message) < ICMP_HEADER or message[0] != ECHO_REQUEST:
