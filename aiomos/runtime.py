@@ -533,6 +533,8 @@ class Runtime:
         counters: dict[str, int] = self.engine.statistics()
         if self.transport is not None:
             counters |= {f"transport.{name}": count for name, count in self.transport.statistics().items()}
+            if self.transport.clock is not None:
+                counters["transport.clock_steps"] = self.transport.clock.steps
         for pressure in self._pressures:
             counters["gap.unread"] += pressure.overflows
             counters["gap_bytes.unread"] += pressure.overflow_bytes

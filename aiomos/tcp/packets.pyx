@@ -8,6 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from aiomos.tcp.addresses cimport address_text
 from aiomos.tcp.clock cimport nanoseconds, seconds
@@ -36,6 +37,7 @@ from aiomos.tcp.wire cimport (
     Span,
     be16,
     decode_frame,
+    header_is_cut,
     is_vlan,
     packet_has_payload,
     packet_has_ports,
@@ -44,6 +46,8 @@ from aiomos.tcp.wire cimport (
     span_take,
     span_u16,
     span_u8,
+    urgent_is_known,
+    window_is_known,
 )
 from aiomos.transport.frame cimport Frame
 
@@ -342,13 +346,13 @@ cdef class Packet:
 
     @property
     def window(self):
-        """Receive window as sent, unscaled; `Half.window` is in bytes."""
-        return self.p.window if self.is_tcp() else None
+        """Receive window as sent, unscaled; `Half.window` is in bytes. None if the snap length cut it off."""
+        return self.p.window if self.is_tcp() and window_is_known(self.p) else None
 
     @property
     def urgent(self):
-        """Urgent pointer; it means something only with the URG flag."""
-        return self.p.urgent if self.is_tcp() else None
+        """Urgent pointer; it means something only with the URG flag. None if the snap length cut it off."""
+        return self.p.urgent if self.is_tcp() and urgent_is_known(self.p) else None
 
     @property
     def mss(self):
@@ -362,8 +366,15 @@ cdef class Packet:
 
     @property
     def sack_permitted(self):
-        """Whether the option is there that permits selective acknowledgements (RFC 2018)."""
-        return (self.p.options & OPT_SACK_OK) != 0 if self.is_tcp() else None
+        """Whether the option is there that permits selective acknowledgements (RFC 2018).
+
+        None if it may be among options that the snap length cut off.
+        """
+        if not self.is_tcp():
+            return None
+        if self.p.options & OPT_SACK_OK:
+            return True
+        return None if header_is_cut(self.p) else False
 
     @property
     def sack(self):
@@ -389,7 +400,7 @@ cdef class Packet:
     def options(self):
         """All TCP options as ``(kind, value)`` in their order, NOPs (kind 1) and the end of the list (0) among them.
 
-        A broken list ends before the option that is broken.
+        A broken list ends before the option that is broken, one that the snap length cut before that which it cut.
         """
         return tuple(option_list(self.p)) if self.is_tcp() else None
 
@@ -609,8 +620,10 @@ cdef int decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint1
     """Decode a frame that carries an IP packet; its kind."""
     cdef Frame frame = Frame(data=data, caplen=captured, wirelen=wire_len, time_ns=time_ns, linktype=linktype,
                              interface=0, offload=NULL)
-    cdef DecodeOptions options = DecodeOptions(verify_checksums=False, decapsulate=False)
-    cdef int kind = decode_frame(&frame, &options, out)
+    cdef DecodeOptions options
+    cdef int kind
+    memset(&options, 0, sizeof(DecodeOptions))
+    kind = decode_frame(&frame, &options, out)
     if kind > WIRE_FRAGMENT:
         raise ValueError(f"no packet in these {captured} bytes of link type {linktype}: {KIND_NAMES[kind]}")
     return kind
@@ -659,6 +672,8 @@ cdef size_t wire_length(const WirePacket* p, int kind) noexcept:
     cdef size_t stated = be16(p.network + 2) if p.ip_version == 4 else IPV6_HEADER + be16(p.network + 4)
     if kind == WIRE_FRAGMENT:
         return stated
+    if kind == WIRE_TCP or kind == WIRE_UDP:
+        return max(stated, <size_t> (p.transport - p.network) + p.header_len + p.payload_len)
     return max(stated, <size_t> (p.payload - p.network) + p.payload_len)
 
 
@@ -697,7 +712,7 @@ cdef object read_ethertype(const WirePacket* p):
 
 cdef list option_list(const WirePacket* p):
     """TCP options as (kind, value); the header was length-checked as a whole."""
-    cdef Span rest = Span(p=p.transport, n=p.header_len)
+    cdef Span rest = Span(p=p.transport, n=p.header_cap)
     cdef Span option
     cdef uint8_t kind, size
     cdef list found = []
@@ -740,4 +755,5 @@ cdef str describe(Packet packet):
         return f"{text}: UDP{length}"
     flags = "".join([letter for bit, letter in FLAG_LETTERS if p.flags & bit]) or "none"
     ack = f", ack {p.ack}" if p.flags & ACK else ""
-    return f"{text}: Flags [{flags}], seq {p.seq}{ack}, win {p.window}{length}"
+    window = f", win {p.window}" if window_is_known(p) else ""
+    return f"{text}: Flags [{flags}], seq {p.seq}{ack}{window}{length}"

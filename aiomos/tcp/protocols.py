@@ -40,6 +40,8 @@ class Layer(enum.IntEnum):
     """Of what there are fragments, which are not put together."""
     PROTOCOL = 11
     """IP protocol."""
+    UDP = 12
+    """UDP port of a tunnel that is not looked into."""
 
 
 # --- what is read ---------------------------------------------------------------------------------
@@ -76,8 +78,13 @@ _TCPDUMP = "[tcpdump](https://www.tcpdump.org/linktypes.html)"
 _JUNIPER = "tshark, `packet-juniper.c`"
 
 
-def _group(group: str, *rows: tuple[str, str, str]) -> tuple[Protocol, ...]:
-    return tuple(Protocol(group, number, name, source) for number, name, source in rows)
+IP_PROTOCOLS = "IP protocols"
+GRE_PROTOCOLS = "GRE protocols"
+UDP_PORTS = "UDP ports"
+
+
+def _group(group: str, *rows: tuple[str, str, str], when: str = ALWAYS) -> tuple[Protocol, ...]:
+    return tuple(Protocol(group, number, name, source, when) for number, name, source in rows)
 
 
 READ: tuple[Protocol, ...] = (
@@ -162,6 +169,50 @@ READ: tuple[Protocol, ...] = (
         ("0x0031", "bridged Ethernet", "RFC 3518"),
         ("0x003D", "multilink, with the long number, of what is in one piece", "RFC 1990"),
         ("0x0281, 0x0283", "MPLS", "RFC 3032"),
+    ),
+    *_group(
+        IP_PROTOCOLS,
+        ("0, 43, 44, 60, 135, 139, 140", "extension headers of IPv6, up to 8", "RFC 8200"),
+        ("51", "authentication header (AH), of IPv4 as well", "RFC 4302"),
+    ),
+    *_group(
+        IP_PROTOCOLS,
+        ("4, 41", "IP in IP, 6in4", "RFC 2003, RFC 4213"),
+        ("47", "GRE, with checksum, key, sequence number, source routes", "RFC 2784, 2890, 1701"),
+        ("97", "Ethernet (EtherIP)", "RFC 3378"),
+        ("115", "L2TPv3: Ethernet with IP in it, behind any cookie and sublayer", "RFC 3931"),
+        ("137", "MPLS", "RFC 4023"),
+        when=DECAPSULATE,
+    ),
+    *_group(
+        GRE_PROTOCOLS,
+        ("0x0800, 0x86DD", "IPv4, IPv6", "RFC 2784"),
+        ("0x22EB", "ERSPAN III, with a platform subheader or none", "draft-foschiano-erspan"),
+        ("0x6400, version 1", "Ethernet over IP (EoIP), its length obeyed", "MikroTik"),
+        ("0x6558", "Ethernet; NVGRE", "RFC 1701, RFC 7637"),
+        ("0x6559", "frame relay", "RFC 1701"),
+        ("0x8847, 0x8848", "MPLS", "RFC 4023"),
+        ("0x880B", "PPP; of version 1 PPTP, its length obeyed", "RFC 2637"),
+        ("0x883E", "WCCP, with a redirect header or none", "draft-mclaggan-wccp-v2rev1"),
+        ("0x88BE", "ERSPAN I and II", "draft-foschiano-erspan"),
+        ("0x894F", "network service header (NSH)", "RFC 8300"),
+        when=DECAPSULATE,
+    ),
+    *_group(
+        UDP_PORTS,
+        ("1701", "L2TPv2 data with PPP, its length obeyed; L2TPv3 as above", "RFC 2661, RFC 3931"),
+        ("2152", "GTP-U: IP, Ethernet with IP in it; its length obeyed", "3GPP TS 29.281"),
+        ("3544", "Teredo, with authentication and origin", "RFC 4380"),
+        ("4341", "LISP", "RFC 9300"),
+        ("4754", "GRE", "RFC 8086"),
+        ("4789", "VXLAN; and 8472, or what `vxlan_ports` says", "RFC 7348"),
+        ("4790", "VXLAN-GPE: IP, Ethernet, NSH, MPLS", "draft-ietf-nvo3-vxlan-gpe"),
+        ("5072", "AYIYA", "draft-massar-v6ops-ayiya"),
+        ("5247", "CAPWAP data: Ethernet with IP in it, 802.11", "RFC 5415"),
+        ("6081", "Geneve: IP, Ethernet, MPLS, NSH", "RFC 8926"),
+        ("6635", "MPLS: IP, Ethernet behind a control word", "RFC 7510"),
+        ("37008", "TZSP: Ethernet, 802.11", "tshark, `packet-tzsp.c`"),
+        when=DECAPSULATE,
     ),
 )
 """In the order of the page."""
@@ -392,7 +443,7 @@ _NAMES: Mapping[Layer, Mapping[int, str]] = {
     Layer.NLPID: {0x08: "q933", 0x81: "clnp", 0x82: "es_is", 0x83: "is_is", 0xB0: "compression"},
     Layer.FAMILY: {0: "unspecified", 1: "unix", 7: "bridge_or_ns", 16: "appletalk_or_netlink", 17: "packet"},
     Layer.MPLS: {1: "associated_channel"},
-    Layer.ENCRYPTED: {0: "ieee802_11", 1: "macsec"},
+    Layer.ENCRYPTED: {0: "ieee802_11", 1: "macsec", 2: "esp"},
     Layer.FRAGMENTS: {0: "ieee802_11", 1: "ppp_multilink", 2: "frame_relay"},
     Layer.PROTOCOL: {
         0: "hop_by_hop",
@@ -428,6 +479,20 @@ _NAMES: Mapping[Layer, Mapping[int, str]] = {
         138: "manet",
         143: "ethernet",
     },
+    Layer.UDP: {
+        1701: "l2tp",
+        2152: "gtp_u",
+        3544: "teredo",
+        4341: "lisp",
+        4754: "gre",
+        4789: "vxlan",
+        4790: "vxlan_gpe",
+        5072: "ayiya",
+        5247: "capwap",
+        6081: "geneve",
+        6635: "mpls",
+        37008: "tzsp",
+    },
 }
 
 _DIGITS = {
@@ -445,6 +510,8 @@ _HIDING: Mapping[Layer, frozenset[int] | None] = {
     Layer.FRAGMENTS: None,
     Layer.PPP: frozenset((0x002D, 0x002F, 0x0053, 0x0059, 0x0061, 0x0063, 0x00FB, 0x00FD)),
     Layer.ETHERTYPE: frozenset((0x880B, 0x894F, 0x22F3, 0x8909, 0xD28B)),
+    Layer.PROTOCOL: frozenset((4, 41, 47, 50, 97, 115, 137)),
+    Layer.UDP: None,
 }
 """What most probably has IP within, by number; None: all."""
 

@@ -407,6 +407,8 @@ cdef bint quote_read(const Packet* packet, int kind, Quote* out) noexcept nogil:
         transport = inner.transport
     else:
         return False
+    if transport == NULL:                      # of a TCP header so little is quoted that the decoder has none
+        return False
     out.network_at = ICMP_HEADER
     out.transport_at = <size_t> (transport - packet.transport)
     out.quoted = inner.network_len - <size_t> (transport - inner.network)

@@ -34,7 +34,7 @@ from aiomos.tcp.sessions cimport (
     tuple_of,
 )
 from aiomos.tcp.sessions cimport Session as SessionRecord
-from aiomos.tcp.wire cimport decode_frame
+from aiomos.tcp.wire cimport decode_frame, decode_options_of
 from aiomos.transport.frame cimport Frame
 
 from aiomos.errors import SessionError
@@ -107,8 +107,7 @@ cdef class Translation(Outlet):
     def __cinit__(self, settings, const uint8_t[::1] key not None):
         memcpy(self.keys, &key[0], 16)
         self.handles, self.free_handles = [None], []
-        self.decode_options.verify_checksums = settings.checksums == "verify"
-        self.decode_options.decapsulate = settings.decapsulate
+        decode_options_of(settings, &key[0], &self.decode_options)
         self.session_room = settings.budgets.sessions
 
     def __dealloc__(self):

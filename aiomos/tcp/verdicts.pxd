@@ -24,6 +24,7 @@ cdef class Verdicts(Paths):
     cdef void pass_on(self) noexcept nogil
     cdef uint16_t exit(self) noexcept nogil
     cdef void hold(self) noexcept nogil
+    cdef void let_go(self) noexcept nogil
     cdef void plan_edited(self, Plan* plan) noexcept nogil
     cdef void pass_edited(self, const Plan* plan) noexcept nogil
     cdef void acknowledge(self, const Plan* plan) noexcept nogil

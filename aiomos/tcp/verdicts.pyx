@@ -143,6 +143,10 @@ cdef class Verdicts(Paths):
         self.held += 1
         self.packet = NULL
 
+    cdef void let_go(self) noexcept nogil:
+        """The packet in hand is another worker's."""
+        self.packet = NULL
+
     cdef uint16_t exit(self) noexcept nogil:
         """The interface by which the frame in hand leaves."""
         if self.turned_back:

@@ -23,6 +23,8 @@ from aiomos.tcp.layers cimport (
     Kind,
     MAX_LAYERS,
     MAX_SACK_BLOCKS,
+    MAX_VXLAN_PORTS,
+    MOST_IP_LENGTH,
     NEXT_ETHERNET,
     NEXT_ETHERTYPE,
     NEXT_IP,
@@ -70,6 +72,7 @@ from aiomos.tcp.layers cimport (
     be64,
     cursor_clip,
     cursor_skip,
+    header_is_cut,
     is_vlan,
     packet_has_payload,
     packet_has_ports,
@@ -79,17 +82,21 @@ from aiomos.tcp.layers cimport (
     span_u16,
     span_u32,
     span_u8,
+    urgent_is_known,
+    window_is_known,
 )
 from aiomos.transport.frame cimport Frame
 
 # Decode one frame; every field of out the kind promises is set, nothing else may be read.
 cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* out) noexcept nogil
 # Decode from the IP header on (defragmented datagrams, raw IP), depth tunnels having been entered. What came before,
-# time_ns, vlan, transient and link_layers of out, is left as it is and must be set.
+# time_ns, vlan, tunnel, transient and link_layers of out, is left as it is and must be set.
 cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                    Packet* out, int depth) noexcept nogil
 # Follow what a reader of `links`, `tags` or of tunnels returned, to what the frame is. Packet as for decode_ip.
 cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil
+# How frames are to be read by settings; *key*, 16 secret bytes, names tunnels.
+cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) except -1
 # Decode the next of the frames that a WIRE_AGGREGATE has from its payload on, and move behind it; there is one while
 # rest.captured is not 0. Packet as for decode_ip.
 cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil

@@ -10,13 +10,17 @@ frame every millisecond from 2024-01-01 on.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from aiomos.testing import packets
 from aiomos.testing.packets import fastopen, mss, sack, sack_ok, tcp_frame, timestamps, wscale
+from tests import tunnels as tunnelling
 from tests.wrappings import LINKS, TAGS, TSHARK_FAILS, TSHARK_READS_NOT
 
 HARD = Path(__file__).parent / "hard"
@@ -656,6 +660,20 @@ def tunnels() -> Frames:
         vxlan = struct.pack("!II", 0x0800_0000, 42 << 8) + frame
         datagram = packets.udp(vxlan, src=outer4[0], dst=outer4[1], sport=50_000, dport=4789)
         yield packets.ethernet(packets.ipv4(datagram, src=outer4[0], dst=outer4[1], proto=17))
+
+
+@case()
+def encapsulations() -> Frames:
+    """The same connection in every tunnel that is read and that tshark reads by default, on different ports."""
+    names = [name for name in tunnelling.TUNNELS if name not in tunnelling.UNREAD_BY_TSHARK]
+    for number, name in enumerate(names):
+        ipv6 = number % 2 == 1 and "NSH" not in name and "WCCP" not in name
+        flow = Flow(41_000 + number, ipv6=ipv6)
+        for frame in flow.whole():
+            source = 54 if ipv6 else 34
+            yield tunnelling.TUNNELS[name](
+                frame, int.from_bytes(frame[source : source + 2]) == flow.client.port
+            )
 
 
 @case()

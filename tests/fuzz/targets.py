@@ -26,6 +26,7 @@ def choices_of(byte: int) -> Choices:
     """Read a byte of choices."""
     return Choices(
         decapsulate=bool(byte & 1),
+        separate=byte & 0x70 == 0x70,
         verify=bool(byte & 2),
         tight=bool(byte & 4),
         midstream=not byte & 8,

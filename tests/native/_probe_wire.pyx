@@ -36,6 +36,7 @@ cdef dict packet_fields(int kind, const Packet* packet):
         "time_ns": packet.time_ns,
         "vlan": packet.vlan,
         "link_layers": packet.link_layers,
+        "tunnel": packet.tunnel,
         "transient": packet.transient,
         "ip_version": packet.ip_version,
         "src": address_bytes(packet.src, packet.ip_version),
@@ -74,6 +75,7 @@ cdef dict packet_fields(int kind, const Packet* packet):
             "tsecr": packet.tsecr,
             "sack": [(packet.sack[2 * i], packet.sack[2 * i + 1]) for i in range(packet.sack_count)],
             "header_len": packet.header_len,
+            "header_cap": packet.header_cap,
         }
     return fields
 
@@ -90,14 +92,19 @@ cdef Frame make_frame(const uint8_t[::1] data, int linktype, object wirelen, int
 
 
 def decode(const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, bint verify=False,
-           bint decapsulate=False, int64_t time_ns=0):
+           bint decapsulate=False, int64_t time_ns=0, bint separate=False, vxlan_ports=(4789, 8472)):
     """Decode one frame into a dict of the fields its kind promises."""
     cdef DecodeOptions options
     cdef Packet packet
+    cdef int i
     cdef Frame native = make_frame(frame, linktype, wirelen, time_ns)
     memset(&packet, 0xA5, sizeof(Packet))              # what is not set must show
+    memset(&options, 0, sizeof(DecodeOptions))
     options.verify_checksums = verify
     options.decapsulate = decapsulate
+    options.separate_tunnels = separate
+    for i, port in enumerate(vxlan_ports):
+        options.vxlan_ports[i] = port
     kind = decode_frame(&native, &options, &packet)
     return packet_fields(kind, &packet)
 

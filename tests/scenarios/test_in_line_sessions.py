@@ -227,6 +227,25 @@ def test_errors_about_flows_and_sessions_are_known() -> None:
     assert known == [True, False]
 
 
+def test_errors_that_quote_too_little_pass() -> None:
+    """With sessions and flows to compare with, over IPv4 and IPv6; the shortest quotes a bare IP header."""
+    translator = Translator(sport=9000)
+    translator.app.on(CONN_SETUP)(lambda: None)
+    opening, opening6 = tcp_frame(INSIDE, OUTSIDE), tcp_frame("2001:db8::1", "2001:db8::2")
+    errors = []
+    for whole, headers in ((opening[14:], 20), (opening6[14:], 40)):
+        for length in range(headers + 8):
+            body = struct.pack("!BBHI", 3 if headers == 20 else 1, 1, 0, 0) + whole[:length]
+            six = headers == 40
+            src, dst = ("2001:db8::2", "2001:db8::1") if six else (OUTSIDE, PUBLIC)
+            errors.append(ethernet(ip(body, src=src, dst=dst, proto=58 if six else 1)))
+    first = udp_frame(INSIDE, OUTSIDE, sport=4000, dport=7, payload=b"question")
+    crossing = cross([first, opening, *map(Back, errors)], translator.app)
+    assert len(translator.sessions) == 2
+    assert crossing.back == errors
+    assert crossing.report.counters["icmp"] == len(errors) == 76
+
+
 # --- the end ------------------------------------------------------------------------------------------
 
 
