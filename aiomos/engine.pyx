@@ -229,6 +229,7 @@ cdef class Engine(Admission):
                 array[count].time_ns = time_ns
                 array[count].linktype = linktype
                 array[count].interface = 0
+                array[count].offload = NULL
                 count += 1
             self.run_batch(array, count)
         finally:
