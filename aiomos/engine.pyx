@@ -230,6 +230,7 @@ cdef class Engine(Admission):
                 array[count].time_ns = time_ns
                 array[count].linktype = linktype
                 array[count].interface = 0
+                array[count].offload = NULL
                 count += 1
             self.partial = self.shards > 1
             self.run_batch(array, count)

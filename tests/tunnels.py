@@ -140,10 +140,10 @@ def capwap(payload: bytes, *, native: bool = False, words: int = 2, bits: int = 
     return struct.pack("!II", words << 19 | 1 << 9 | native << 8 | bits, 0) + bytes(4 * words - 8) + payload
 
 
-def wlan(packet: bytes) -> bytes:
-    """Build an 802.11 data frame, 802.2 and SNAP in front of an IP packet."""
+def wlan(packet: bytes, *, control: bytes = b"\x08\x01", more: bytes = b"") -> bytes:
+    """Build an 802.11 data frame, 802.2 and SNAP in front of an IP packet; *more* goes behind the third address."""
     station, access_point = mac_bytes("02:00:00:00:00:01"), mac_bytes("02:00:00:00:00:02")
-    header = b"\x08\x01\0\0" + access_point + station + access_point + b"\0\0"
+    header = control + b"\0\0" + access_point + station + access_point + b"\0\0" + more
     return header + b"\xaa\xaa\x03\0\0\0" + struct.pack("!H", ETHERTYPE[packet[0] >> 4]) + packet
 
 
@@ -230,6 +230,16 @@ TUNNELS: dict[str, Way] = {
     "TZSP": lambda f, d: over_udp(tzsp(f), d, 37008),
     "CAPWAP": lambda f, d: over_udp(capwap(f), d, 5247, 40_123),
     "CAPWAP long": lambda f, d: over_udp(capwap(f, words=4), d, 5247, 40_123),
+    "CAPWAP 802.11": lambda f, d: over_udp(
+        capwap(wlan(ip_of(f), control=b"\x01\x08"), native=True), d, 5247, 40_123
+    ),
+    "CAPWAP 802.11, service": lambda f, d: over_udp(
+        capwap(wlan(ip_of(f), control=b"\x03\x88", more=bytes(8)), native=True), d, 5247, 40_123
+    ),
+    "CAPWAP 802.11 as on the air": lambda f, d: over_udp(
+        capwap(wlan(ip_of(f)), native=True), d, 5247, 40_123
+    ),
+    "TZSP 802.11": lambda f, d: over_udp(tzsp(wlan(ip_of(f)), 18), d, 37008),
     "AYIYA": lambda f, d: over_udp(ayiya(ip_of(f)), d, 5072, 40_124),
 }
 """Ways for either IP version."""
@@ -243,14 +253,9 @@ UNREAD_BY_TSHARK = {
     "VXLAN-GPE without P",
     "MPLS in UDP, pseudowire",
     "L2TPv3 over UDP",
+    "CAPWAP 802.11 as on the air",
 }
-"""What tshark reads only if told: cookie, sublayer, port, control word. WCCP version 1 it reads of IPv4."""
-
-WLAN_TUNNELS: dict[str, Way] = {
-    "CAPWAP 802.11": lambda f, d: over_udp(capwap(wlan(ip_of(f)), native=True), d, 5247, 40_123),
-    "TZSP 802.11": lambda f, d: over_udp(tzsp(wlan(ip_of(f)), 18), d, 37008),
-}
-"""Ways that need 802.11 to be read."""
+"""What tshark reads only if told: cookie, sublayer, port, control word, order of bytes."""
 
 IPV6_TUNNELS: dict[str, Way] = {
     "Teredo": lambda f, d: over_udp(teredo(ip_of(f)), d, 3544, 40_125),

@@ -19,12 +19,14 @@ from aiomos.tcp.layers cimport (
     ETHERTYPE_MPLS,
     ETHERTYPE_MPLS_UPSTREAM,
     ENCRYPTED_ESP,
+    ENCRYPTED_WLAN,
     LAYER_ENCRYPTED,
     MAX_VXLAN_PORTS,
     NEXT_ETHERNET,
     NEXT_ETHERTYPE,
     NEXT_IP,
     NEXT_LINK,
+    NEXT_LLC,
     NEXT_MPLS,
     NEXT_PPP,
     WIRE_BAD_TUNNEL,
@@ -75,6 +77,7 @@ cdef enum:                     # EtherTypes that only tunnels carry
 cdef enum:
     LINKTYPE_IEEE802_11 = 105
     LINKTYPE_FRELAY = 107
+    WLAN_DATA = 0x08           # version 0, type 2: IEEE 802.11 section 9.2.4.1
 
 cdef enum:
     MAX_EXTENSIONS = 8         # GTP-U extension headers, GRE source routes, labels behind UDP
@@ -416,7 +419,7 @@ cdef int read_udp_tunnel(Cursor* at, uint16_t port, const DecodeOptions* options
     if port == PORT_TEREDO:
         return read_teredo(at)
     if port == PORT_CAPWAP:
-        return read_capwap(at)
+        return read_capwap(at, out)
     if port == PORT_AYIYA:
         return read_ayiya(at)
     return read_esp(at, out)
@@ -647,7 +650,7 @@ cdef int read_tzsp(Cursor* at) noexcept nogil:
     return NEXT_LINK
 
 
-cdef int read_capwap(Cursor* at) noexcept nogil:
+cdef int read_capwap(Cursor* at, Packet* out) noexcept nogil:
     """CAPWAP data (RFC 5415 section 4.3), not encrypted and no fragment: Ethernet, or what WBID 1 means, 802.11."""
     cdef uint32_t bits
     cdef size_t size
@@ -667,8 +670,27 @@ cdef int read_capwap(Cursor* at) noexcept nogil:
     if bits >> 9 & 0x1F != 1:
         return WIRE_UDP
     cursor_skip(at, size)
+    if at.data[0] & 0x0F != WLAN_DATA and at.data[1] & 0x0F == WLAN_DATA:
+        return read_swapped_wlan(at, out)
     at.ethertype = LINKTYPE_IEEE802_11
     return NEXT_LINK
+
+
+cdef int read_swapped_wlan(Cursor* at, Packet* out) noexcept nogil:
+    """An 802.11 data frame whose two bytes of frame control are exchanged, as controllers of Cisco do."""
+    cdef uint8_t flags = at.data[0], kind = at.data[1]
+    cdef size_t size = 24
+    if flags & 0x03 == 0x03:                           # from one distribution system to another: a fourth address
+        size += 6
+    if kind & 0x80:                                    # quality of service
+        size += 2
+    if kind & 0x40 or at.captured < size:              # it carries no data
+        return WIRE_UDP
+    if flags & 0x40:
+        unread(out, LAYER_ENCRYPTED, ENCRYPTED_WLAN)
+        return WIRE_UDP
+    cursor_skip(at, size)
+    return NEXT_LLC
 
 
 cdef int read_ayiya(Cursor* at) noexcept nogil:

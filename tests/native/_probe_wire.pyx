@@ -6,8 +6,8 @@ from libc.string cimport memset
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
 from aiomos.tcp.siphash cimport siphash13
 from aiomos.tcp.wire cimport (
-    WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UNKNOWN_LINK, Address, Cursor, DecodeOptions,
-    Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
+    WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UDP, WIRE_UNKNOWN_LINK, Address, Cursor,
+    DecodeOptions, Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
 from aiomos.transport.frame cimport Frame
 
 KIND_NAMES = (
@@ -28,7 +28,7 @@ cdef bytes address_bytes(Address address, int version):
 cdef dict packet_fields(int kind, const Packet* packet):
     """The fields that this kind promises."""
     fields = {"kind": KIND_NAMES[kind]}
-    if kind == WIRE_NON_IP or kind == WIRE_UNKNOWN_LINK:
+    if kind == WIRE_NON_IP or kind == WIRE_UNKNOWN_LINK or kind == WIRE_UDP:
         fields["unread"] = (packet.unread_layer, packet.unread_number)
     if kind > WIRE_FRAGMENT:
         return fields

@@ -46,7 +46,9 @@ def test_connection_in_a_tunnel(name: str, settings: Settings) -> None:
 
 def test_without_decapsulation_there_is_no_connection() -> None:
     seen = watch(wrapped(talk(b"request", b"response"), TUNNELS["VXLAN"]).frames)
-    assert (seen.records, seen.statistics["udp"]) == ([], 10)
+    assert (seen.records, seen.statistics["udp"], seen.statistics["unread.udp.vxlan"]) == ([], 10, 10)
+    seen = watch(wrapped(talk(b"request", b"response"), TUNNELS["GRE"]).frames)
+    assert (seen.records, seen.statistics["unread.protocol.gre"]) == ([], 10)
 
 
 def overlapping(first: Way, second: Way) -> list[Frame]:

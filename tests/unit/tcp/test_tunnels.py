@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from aiomos.tcp.protocols import IP_PROTOCOLS, READ, UDP_PORTS, Layer, number_name, unread_name
 from aiomos.testing.packets import PROTO_UDP, ethernet, ipv4, ipv6, tcp, tcp_frame, udp, vlan
 from tests.tunnels import (
     IPV6_TUNNELS,
@@ -13,7 +14,6 @@ from tests.tunnels import (
     TUNNELS,
     V4,
     V6,
-    WLAN_TUNNELS,
     Way,
     authenticated,
     ayiya,
@@ -43,6 +43,8 @@ from tests.tunnels import (
 probe = pytest.importorskip("tests.native._probe_wire", reason="needs the native test probes")
 decode = probe.decode
 
+NOTHING = len(Layer)
+"""What stands for no layer."""
 DATA = b"GET / HTTP/1.0\r\n"
 INNER4 = tcp_frame(seq=0xFFFFFFF0, ack=7, flags="PA", payload=DATA)
 INNER6 = tcp_frame("2001:db8::1", "2001:db8::2", seq=0xFFFFFFF0, ack=7, flags="PA", payload=DATA)
@@ -232,6 +234,16 @@ OTHERS: dict[str, tuple[bytes, str]] = {
     "CAPWAP keep-alive": (over_udp(capwap(INNER4, bits=0x08), True, 5247), "udp"),
     "CAPWAP header beyond": (over_udp(capwap(b"", words=31)[:40], True, 5247), "udp"),
     "CAPWAP of ARP": (over_udp(capwap(ARP), True, 5247), "udp"),
+    "CAPWAP 802.11 without data": (
+        over_udp(capwap(b"\x01\x48" + bytes(40), native=True), True, 5247),
+        "udp",
+    ),
+    "CAPWAP 802.11, protected": (
+        over_udp(capwap(b"\x41\x08" + bytes(40), native=True), True, 5247),
+        "udp",
+    ),
+    "CAPWAP 802.11, cut": (over_udp(capwap(b"\x03\x88" + bytes(20), native=True), True, 5247), "udp"),
+    "CAPWAP of other radio": (over_udp(capwap(bytes(40), native=True, bits=2 << 9), True, 5247), "udp"),
     "AYIYA heartbeat": (over_udp(ayiya(PACKET4, operation=0), True, 5072), "udp"),
     "AYIYA cut": (over_udp(ayiya(PACKET4)[:30], True, 5072), "udp"),
     "five tunnels": (
@@ -263,6 +275,79 @@ def test_a_datagram_that_has_the_port_by_chance_is_not_malformed(port: int) -> N
             for sport, dport in ((53, port), (port, 53)):
                 frame = ethernet(ipv4(udp(payload, sport=sport, dport=dport), proto=PROTO_UDP))
                 assert decode(frame, decapsulate=True)["kind"] in ("udp", "non_ip")
+
+
+# --- what is told of them where they stay closed ---------------------------------------------------
+
+UDP_NAMES = {
+    "L2TP": 1701,
+    "GTP-U": 2152,
+    "Teredo": 3544,
+    "LISP": 4341,
+    "GRE in UDP": 4754,
+    "VXLAN-GPE": 4790,
+    "VXLAN": 4789,
+    "AYIYA": 5072,
+    "CAPWAP": 5247,
+    "Geneve": 6081,
+    "MPLS in UDP": 6635,
+    "TZSP": 37008,
+}
+
+
+@parametrize_cases
+def test_a_tunnel_that_is_not_entered_is_named(
+    way: Way, inner: bytes, request: pytest.FixtureRequest
+) -> None:
+    packet = decode(way(inner, True))
+    if packet["kind"] == "ip_other":
+        assert not number_name(Layer.PROTOCOL, packet["proto"]).isdigit()
+    else:
+        name = request.node.callspec.id
+        port = next(port for start, port in UDP_NAMES.items() if name.startswith(start))
+        assert packet["unread"] == (Layer.UDP, port)
+        assert unread_name(*packet["unread"]).startswith("unread.udp.")
+
+
+def test_datagrams_of_no_tunnel_are_not_named() -> None:
+    for frame, _ in OTHERS.values():
+        packet = decode(frame)
+        assert packet["kind"] != "udp" or packet["unread"][0] in (Layer.UDP, Layer.ENCRYPTED, NOTHING)
+    assert decode(OTHERS["CAPWAP 802.11, protected"][0])["unread"] == (Layer.ENCRYPTED, 0)
+    assert decode(OTHERS["GTP-U echo"][0])["unread"][0] == NOTHING
+    assert decode(OTHERS["L2TPv2 control"][0])["unread"][0] == NOTHING
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_esp_in_udp_is_encrypted(asked: bool) -> None:
+    """RFC 3948; not IKE on the same port, nor a keep-alive."""
+    for payload, layer in (
+        (b"\0\0\1\0" + bytes(40), Layer.ENCRYPTED),
+        (bytes(44), NOTHING),
+        (b"\xff", NOTHING),
+    ):
+        for forth in (True, False):
+            packet = decode(over_udp(payload, forth, 4500, 4500), decapsulate=asked)
+            assert (packet["kind"], packet["unread"][0]) == ("udp", layer)
+    assert unread_name(Layer.ENCRYPTED, 2) == "unread.encrypted.esp"
+
+
+def test_the_reference_has_every_port() -> None:
+    rows = {int(row.number) for row in READ if row.group == UDP_PORTS}
+    assert rows == set(UDP_NAMES.values())
+    protocols = {
+        int(number) for row in READ if row.group == IP_PROTOCOLS for number in row.number.split(", ")
+    }
+    read = {
+        proto
+        for proto in range(256)
+        if any(
+            decode(over_ip(payload, proto, True), decapsulate=True)["kind"]
+            in ("tcp", "bad_tunnel", "bad_extension")
+            for payload in (PACKET4, b"\x30\0" + INNER4, labels(16) + PACKET4, l2tp3(INNER4, True), b"")
+        )
+    }
+    assert read - {6, 17} == protocols & {4, 41, 47, 51, 97, 115, 137}
 
 
 # --- lengths --------------------------------------------------------------------------------------
@@ -424,8 +509,3 @@ def test_flow_id_of_nvgre_is_no_part_of_its_name() -> None:
 
     assert bridged(0x123456_01) == bridged(0x123456_FF) != bridged(0x123457_01)
     assert bridged(1) != bridged(2)
-
-
-@pytest.mark.parametrize("way", WLAN_TUNNELS.values(), ids=WLAN_TUNNELS)
-def test_frames_of_802_11_are_handed_on(way: Way) -> None:
-    assert decode(way(INNER4, True), decapsulate=True)["kind"] in ("tcp", "unknown_link")
