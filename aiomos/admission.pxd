@@ -8,15 +8,20 @@ from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Flows, PendingSyn
 from aiomos.tcp.wire cimport DecodeOptions, Packet
 
+cdef enum:
+    UNPICKED_BITS = 1 << 20            # 128 KiB
+
 cdef class Admission(Lifetimes):
     cdef DecodeOptions decode_options
     cdef bint wired                    # the outlet is open: frames can be sent
     cdef size_t flow_budget
     cdef size_t half_open_budget
+    cdef uint64_t[16384] unpicked      # a bit by hash: the SYN of such a flow was seen, and no filter picked it
     cdef uint64_t unwatched            # counters: SYNs that no filter picked,
     cdef uint64_t no_memory            # and flows for which there was none
 
     cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil
+    cdef void pass_over(self, const Decoded* decoded) noexcept nogil
     cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil
     cdef int join(self, FlowRecord* flow) except -1 nogil
     cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil

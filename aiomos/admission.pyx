@@ -4,7 +4,7 @@ A SYN opens one if a filter picks it; other packets where a registration takes c
 live connection is doubted: it opens the next one once the other end has agreed.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.flows cimport (
@@ -27,24 +27,24 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.pool cimport pool_at, pool_take
 from aiomos.tcp.reassembly cimport track_at
-from aiomos.tcp.wire cimport ACK, RST, SYN, decode_ip
+from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
 from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
 
 cdef enum:
     STATE_LEVEL = 1
     STREAM_LEVEL = 3
-    MOST_IP_LENGTH = 1 << 20   # of a super-frame of segmentation offload, with room to spare
 
 
 cdef class Admission(Lifetimes):
     """The beginnings of flows. Not to be made by itself: `aiomos.engine.Engine` is one."""
 
-    def __cinit__(self, settings, *_others, **_named):
+    def __cinit__(self, settings, const uint8_t[::1] key not None, *_others, **_named):
         budgets = settings.budgets
         self.flow_budget = budgets.flows
         self.half_open_budget = min(budgets.half_open, budgets.flows)
-        self.decode_options.verify_checksums = settings.checksums == "verify"
-        self.decode_options.decapsulate = settings.decapsulate
+        if key.shape[0] != 16:
+            raise ValueError(f"the key is 16 bytes, not {key.shape[0]}")
+        decode_options_of(settings, &key[0], &self.decode_options)
 
     cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil:
         """Open a flow for a packet that belongs to none, if some rule wants it."""
@@ -54,9 +54,18 @@ cdef class Admission(Lifetimes):
         if control == (SYN | ACK):
             return self.open_flow(decoded, True, not decoded.from_low)
         if not self.rules.midstream:
-            self.orphans += 1
+            self.pass_over(decoded)
             return NULL
         return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low))
+
+    cdef void pass_over(self, const Decoded* decoded) noexcept nogil:
+        """Count a segment of a flow that is not followed: no filter picked its SYN, or that was not captured.
+
+        Two flows may share a bit, so the latter are counted too low rather than claimed wrongly.
+        """
+        self.orphans += 1
+        if not self.unpicked[(decoded.hash % UNPICKED_BITS) >> 6] >> (decoded.hash & 63) & 1:
+            self.without_syn += 1
 
     cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil:
         """Open a flow if a rule wants it; NULL if none does or there is no room."""
@@ -67,9 +76,10 @@ cdef class Admission(Lifetimes):
         cdef FlowRecord* flow
         if not wanted:
             if midstream:
-                self.orphans += 1
+                self.pass_over(decoded)
             else:
                 self.unwatched += 1
+                self.unpicked[(decoded.hash % UNPICKED_BITS) >> 6] |= <uint64_t> 1 << (decoded.hash & 63)
             return NULL
         if self.flows.half_open.count >= self.half_open_budget:
             self.evicted += 1
@@ -133,7 +143,7 @@ cdef class Admission(Lifetimes):
         """Remember a SYN in a live connection: both ends may have forgotten the old one."""
         cdef PendingSyn* syn
         cdef bint again = flow.pending != 0
-        cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_len
+        cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_cap
         if length > MOST_SYN_HEADERS:              # it must do without: no host sends such headers
             return
         if not again:
@@ -179,6 +189,7 @@ cdef class Admission(Lifetimes):
         memset(packet, 0, sizeof(Packet))
         packet.time_ns = syn.time_ns
         packet.vlan = decoded.packet.vlan
+        packet.tunnel = decoded.packet.tunnel
         packet.transient = True
         decode_ip(syn.headers, syn.length, MOST_IP_LENGTH, &self.decode_options, packet, 0)
         packet.payload_len = packet.payload_cap = 0

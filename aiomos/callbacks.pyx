@@ -254,6 +254,9 @@ cdef class Callbacks(Registry):
             self.apply(call.function, call.codes, call.count, call.event, account, m)
         except Exception as error:
             self.failed(call, call.function, account, m, error)
+        if self.outlet.unprepared:
+            self.outlet.unprepared = False
+            self.note_edits(call)
         if begun:
             account.sampled_ns += clock_ns() - begun
         return 0

@@ -153,7 +153,7 @@ def main() -> None:
     "--checksums", type=click.Choice(["ignore", "verify"]), help="What to do with IPv4 and TCP checksums."
 )
 @click.option(
-    "--decapsulate", is_flag=True, help="Look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels."
+    "--decapsulate", is_flag=True, help="Look into tunnels: GRE, IP-in-IP, VXLAN, GTP-U, L2TP and so on."
 )
 @click.option(
     "--control",
@@ -294,10 +294,21 @@ def run(
 
 
 def _tell(report: "Report", verbose: bool) -> None:
-    """Show the closing summary, if it is wanted."""
+    """Show the closing summary, if it is wanted; what was not followed is told in any case."""
+    from aiomos.logging import get_logger, log_format
+    from aiomos.shortfalls import shortfalls
+
     sys.stdout.flush()  # here, where a closed pipe is still handled
     if verbose or sys.stderr.isatty():
         click.echo(_summary(report), err=True)
+    missing = shortfalls(report.counters)
+    if missing and log_format() == "json":
+        get_logger("aiomos").warning(
+            "incomplete", **{shortfall.name: shortfall.text for shortfall in missing}
+        )
+        return
+    for shortfall in missing:
+        click.echo(f"incomplete: {shortfall}", err=True)
 
 
 @main.command()
@@ -525,13 +536,11 @@ def _size(captures: Sequence[str]) -> int:
 
 
 def _summary(report: "Report") -> str:
-    malformed = {
-        name.partition(".")[2]: n
+    """Say in a line what was read, and how the connections in it ended."""
+    ended = ", ".join(
+        f"{n:,} by {name.partition('.')[2].replace('_', ' ')}"
         for name, n in report.counters.items()
-        if name.startswith("malformed.") and n
-    }
-    parts = [f"{report.frames:,} frames", f"{report.counters.get('flows', 0):,} TCP connections"]
-    if malformed:
-        kinds = ", ".join(f"{name} {n:,}" for name, n in sorted(malformed.items()))
-        parts.append(f"{sum(malformed.values()):,} malformed ({kinds})")
-    return f"{', '.join(parts)} in {report.seconds:.2f} s"
+        if name.startswith("ended.") and n
+    )
+    connections = f"{report.counters.get('flows', 0):,} TCP connections{f' (ended {ended})' if ended else ''}"
+    return f"{report.frames:,} frames, {connections} in {report.seconds:.2f} s"

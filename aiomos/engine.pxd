@@ -1,12 +1,13 @@
 # The per-core flow engine: one frame's way through the house.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from aiomos.admission cimport Admission
 from aiomos.hooks cimport Decoded
 from aiomos.tcp.defrag cimport Defragmenter
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.wire cimport Packet
+from aiomos.tcp.unread cimport UnreadTable
+from aiomos.tcp.wire cimport WIRE_KINDS, Packet
 from aiomos.transport.frame cimport Frame
 
 cdef enum:
@@ -17,16 +18,24 @@ cdef class Engine(Admission):
     cdef Decoded* group
     cdef uint32_t shard                # which share of the flows is taken,
     cdef uint32_t shards               # of how many
-    cdef uint64_t kinds[15]
+    cdef uint64_t kinds[WIRE_KINDS]
+    cdef UnreadTable unread_table
+    cdef uint16_t unread_told          # of its numbers, so many are known to Python
+    cdef bint partial                  # whether only that share of the current batch is to be taken
     cdef uint64_t frames
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
+    cdef void note_unread(self, const Decoded* decoded) noexcept nogil
+    cdef int tell_unread(self) except -1
+    cdef int on_aggregate(self, Decoded* decoded) except -1 nogil
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
+    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
+    cdef void found_whole(self, Decoded* decoded) noexcept nogil
     cdef void look_up(self, Decoded* decoded) noexcept nogil
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
     cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil

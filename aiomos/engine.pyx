@@ -27,6 +27,7 @@ from aiomos.tcp.flows cimport (
     MIDSTREAM,
     OPEN,
     REASON_DROPPED,
+    REASON_FIN,
     RESETTING,
     SEQ_KNOWN,
     FlowKey,
@@ -41,6 +42,7 @@ from aiomos.tcp.flows cimport (
     wheel_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
+from aiomos.tcp.layers cimport LAYER_IP, LAYERS
 from aiomos.tcp.monitor cimport (
     ACK_MOVED,
     ANOMALIES,
@@ -54,7 +56,6 @@ from aiomos.tcp.monitor cimport (
     SYN_DOUBTED,
     monitor_segment,
 )
-from aiomos.tcp.pieces cimport LARGE_BLOCK, SMALL_BLOCK
 from aiomos.tcp.reassembly cimport (
     BASED,
     HOLED,
@@ -70,19 +71,30 @@ from aiomos.tcp.reassembly cimport (
 )
 from aiomos.tcp.retransmissions cimport track_acked_again
 from aiomos.tcp.rewriting cimport Quote, quote_read
+from aiomos.tcp.unread cimport UnreadNumber, unread_add
 from aiomos.tcp.verdicts cimport Verdicts
-from aiomos.tcp.views cimport Flow, make_flow
+from aiomos.tcp.views cimport Flow, make_flow, reason_named
 from aiomos.tcp.wire cimport (
     ACK,
     FIN,
     RST,
     SYN,
+    Cursor,
+    WIRE_AGGREGATE,
     WIRE_FRAGMENT,
     WIRE_ICMP,
+    WIRE_IP_OTHER,
     WIRE_MALFORMED,
+    WIRE_NON_IP,
     WIRE_TCP,
+    WIRE_TCP_CUT,
+    WIRE_UDP,
+    WIRE_UNKNOWN_LINK,
+    DecodeOptions,
     decode_frame,
     decode_ip,
+    decode_subframe,
+    header_is_cut,
 )
 from aiomos.transport.sharding cimport flow_hash
 from aiomos.transport.source cimport FrameSource
@@ -92,6 +104,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLO
 
 from aiomos.tcp.chunks import GAP_NAMES
 from aiomos.tcp.packets import KIND_NAMES
+from aiomos.tcp.protocols import unread_name, warn_unread
 
 
 cdef extern from *:
@@ -103,6 +116,7 @@ cdef extern from *:
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
+    MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
 cdef tuple ANOMALY_NAMES = (
@@ -120,7 +134,7 @@ cdef class Engine(Admission):
         key: 16 secret bytes that key the hash of the flow table.
         on_callback_error: Called with the function, the flow and the exception a callback raised; what
             it raises itself stops the run.
-        shard: Of how many shares of the flows it takes which, ``(index, count)``; all frames are to be fed.
+        shard: Of how many shares of the flows it takes which, ``(index, count)``, from batches that all workers get.
 
     Raises:
         MemoryError: the address space for the budgets cannot be had.
@@ -130,8 +144,6 @@ cdef class Engine(Admission):
     def __cinit__(self, settings, key, on_callback_error, shard=(0, 1)):
         cdef uint64_t keys[2]
         cdef bytes secret = bytes(key)
-        if len(secret) != 16:
-            raise ValueError(f"the key is 16 bytes, not {len(secret)}")
         memcpy(keys, <const char*> secret, 16)
         budgets, timeouts = settings.budgets, settings.timeouts
         self.defragmenter = Defragmenter(secret, memory=budgets.fragment_bytes)
@@ -158,6 +170,7 @@ cdef class Engine(Admission):
 
     def feed(self, FrameSource source not None):
         """Process the current batch of a transport and hand over what came of it."""
+        self.partial = self.shards > 1 and source.heard_by_all
         self.run_batch(source.frames, source.count)
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1:
@@ -170,6 +183,8 @@ cdef class Engine(Admission):
                     self.run(frames, count)
             self.deliver()
             self.tell_sessions()
+            if self.unread_told != self.unread_table.used:
+                self.tell_unread()
         finally:
             self.busy = False
         return self.raise_fatal()
@@ -216,6 +231,7 @@ cdef class Engine(Admission):
                 array[count].linktype = linktype
                 array[count].interface = 0
                 count += 1
+            self.partial = self.shards > 1
             self.run_batch(array, count)
         finally:
             free(array)
@@ -225,7 +241,7 @@ cdef class Engine(Admission):
         cdef Decoded* decoded
         cdef int64_t time_ns
         # The common case: traffic is only watched, all of it is this engine's, and by those who want flows.
-        cdef bint plain = (not self.outlet.in_line and self.shards == 1
+        cdef bint plain = (not self.outlet.in_line and not self.partial
                            and not self.rules.interests[MAX_SETS].events >> SLOT_RAW & 1)
         while done < count:
             size = count - done
@@ -252,30 +268,108 @@ cdef class Engine(Admission):
 
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """Process a frame of any kind, in line or not."""
-        if self.shards > 1 and not self.is_mine(&decoded.packet):
+        if decoded.kind == WIRE_AGGREGATE and not self.outlet.in_line:
+            return self.on_aggregate(decoded)
+        if self.outlet.in_line and decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
+            decoded.kind = WIRE_TCP_CUT            # an edit would have to reach beyond what is there
+        if self.partial and not self.is_mine(&decoded.packet):
             self.frames -= 1                       # another engine counts it
-            return self.on_fragment(decoded) if decoded.kind == WIRE_FRAGMENT else 0   # the whole packet may be ours
-        self.kinds[decoded.kind] += 1
+            if decoded.kind != WIRE_FRAGMENT:
+                return 0
+            if not self.outlet.in_line:
+                return self.on_fragment(decoded)   # the whole packet may be ours
+        else:
+            self.kinds[decoded.kind] += 1
+            if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
+                self.note_unread(decoded)
         if self.outlet.in_line:
             return self.cross(frame, decoded)
         return self.on_packet(decoded)
+
+    cdef int on_aggregate(self, Decoded* decoded) except -1 nogil:
+        """Process the frames within one, each as one that came by itself."""
+        cdef Cursor rest
+        cdef int _
+        rest.data, rest.captured = decoded.packet.payload, decoded.packet.payload_cap
+        rest.wire_len, rest.ethertype, rest.depth = decoded.packet.payload_len, 0, 0
+        if self.shard:
+            self.frames -= 1                       # another engine counts it
+        else:
+            self.kinds[decoded.kind] += 1
+        for _ in range(MAX_SUBFRAMES):
+            if not rest.captured:
+                break
+            decoded.kind = decode_subframe(&rest, &self.decode_options, &decoded.packet)
+            if self.shards > 1 and not self.is_mine(&decoded.packet):
+                if decoded.kind == WIRE_FRAGMENT:
+                    self.on_fragment(decoded)
+                continue
+            self.kinds[decoded.kind] += 1
+            if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
+                self.note_unread(decoded)
+            self.look_up(decoded)
+            self.on_packet(decoded)
+        return 0
+
+    cdef void note_unread(self, const Decoded* decoded) noexcept nogil:
+        """Count a frame by what of it is not read."""
+        cdef const Packet* packet = &decoded.packet
+        if decoded.kind == WIRE_IP_OTHER:
+            unread_add(&self.unread_table, LAYER_IP, packet.proto)
+        elif (decoded.kind == WIRE_NON_IP or decoded.kind == WIRE_UNKNOWN_LINK
+                or (decoded.kind == WIRE_UDP and packet.unread_layer != LAYERS)):
+            unread_add(&self.unread_table, packet.unread_layer, packet.unread_number)
+
+    cdef int tell_unread(self) except -1:
+        """Say of what is not read, and may hide connections, that it was seen; once each."""
+        cdef UnreadNumber* known
+        while self.unread_told < self.unread_table.used:
+            known = &self.unread_table.numbers[self.unread_told]
+            self.unread_told += 1
+            warn_unread(known.layer, known.number)
+        return 0
 
     cdef bint is_mine(self, const Packet* packet) noexcept nogil:
         """Is a packet of the share of the flows that is this engine's?"""
         return flow_hash(packet) % self.shards == self.shard
 
+    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil:
+        """Is the packet in hand, put together of fragments that all workers hear, of our share of the rest?
+
+        Those were shared out by the kernel, which looks into no tunnel.
+        """
+        cdef DecodeOptions options
+        cdef Packet outermost
+        cdef const Frame* frame = &self.outlet.frame
+        cdef size_t length = frame.caplen - self.outlet.link_len
+        if not self.decode_options.decapsulate:
+            return self.is_mine(packet)
+        options.verify_checksums = options.decapsulate = False
+        outermost.link_layers = 0
+        decode_ip(frame.data + self.outlet.link_len, length, length, &options, &outermost, 0)
+        return self.is_mine(&outermost)
+
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """A frame's way through in line: in, past everybody, and out again."""
         self.outlet.take_in(frame, &decoded.packet, decoded.kind)
-        if decoded.kind == WIRE_FRAGMENT and not self.outlet.is_in_tunnel() and not self.collect(decoded):
-            self.outlet.hold()                     # it leaves with the others of its packet
-            return 0
+        if decoded.kind == WIRE_FRAGMENT and not self.outlet.is_in_tunnel():
+            if not self.collect(decoded):
+                self.outlet.hold()                 # it leaves with the others of its packet
+                return 0
+            if self.partial and not self.is_whole_mine(&decoded.packet):
+                self.outlet.let_go()               # another worker, which has put it together as well, sends it on
+                return 0
+            self.found_whole(decoded)
         if self.outlet.enter_session():
             self.look_up(decoded)
         elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
             decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.outlet.pass_on()
+        while self.outlet.due and self.outlet.take_waiting(&decoded.packet, &decoded.kind):
+            self.look_up(decoded)                  # what has waited for what has just passed
+            self.on_tcp(decoded)
+            self.outlet.pass_on()
         return 0
 
     cdef bint collect(self, Decoded* decoded) noexcept nogil:
@@ -285,16 +379,19 @@ cdef class Engine(Admission):
         if self.defragmenter.add(&decoded.packet, &data, &length) != DEFRAG_COMPLETE:
             return False
         decoded.kind = self.outlet.put_together(data, length, self.defragmenter.table.largest)
+        return True
+
+    cdef void found_whole(self, Decoded* decoded) noexcept nogil:
+        """A packet was put together that is ours."""
         if decoded.kind == WIRE_TCP:
             self.kinds[decoded.kind] += 1
             self.look_up(decoded)
-        return True
 
     cdef void look_up(self, Decoded* decoded) noexcept nogil:
         """Find out anew to which flow a packet belongs."""
         if decoded.kind == WIRE_TCP:
             decoded.from_low = make_key(&decoded.packet, &decoded.key)
-            decoded.hash = key_hash(&self.flows, &decoded.key)
+            decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
 
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil:
         """Is it an ICMP error about a segment of a flow that passes?"""
@@ -308,7 +405,7 @@ cdef class Engine(Admission):
         quoted.src, quoted.dst, quoted.sport, quoted.dport = quote.src, quote.dst, quote.sport, quote.dport
         quoted.ip_version, quoted.proto, quoted.vlan = quote.ip_version, quote.proto, packet.vlan
         make_key(&quoted, &key)
-        flow = flows_find(&self.flows, &key, key_hash(&self.flows, &key))
+        flow = flows_find(&self.flows, &key, key_hash(&self.flows, &key, packet.tunnel))
         return flow != NULL and not flow.flags & DROPPED
 
     cdef int on_packet(self, Decoded* decoded) except -1 nogil:
@@ -341,7 +438,7 @@ cdef class Engine(Admission):
             decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
                 decoded.from_low = make_key(&decoded.packet, &decoded.key)
-                decoded.hash = key_hash(&self.flows, &decoded.key)
+                decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
         for i in range(count):
             decoded = &self.group[i]
@@ -361,9 +458,8 @@ cdef class Engine(Admission):
         decoded.kind = decode_ip(data, captured, captured, &self.decode_options, &decoded.packet, 0)
         decoded.packet.transient = True
         decoded.packet.link = NULL
-        if decoded.kind == WIRE_TCP and (self.shards <= 1 or self.is_mine(&decoded.packet)):
-            self.kinds[decoded.kind] += 1
-            self.look_up(decoded)
+        if decoded.kind == WIRE_TCP and (not self.partial or self.is_mine(&decoded.packet)):
+            self.found_whole(decoded)
             self.on_tcp(decoded)
         return 0
 
@@ -399,6 +495,12 @@ cdef class Engine(Admission):
             self.end_flow(flow, OPEN)              # a new connection on the same ports
             self.on_tcp(decoded)
             return True
+        if self.outlet.in_line and not flow.flags & (DROPPED | RESETTING):
+            if rules_interest(&self.rules, flow).edits:
+                self.outlet.prepare(flow, number, side)
+            if self.outlet.wait(flow, number, side):
+                flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
+                return True
         self.outlet.flow_met(flow, number, side, &decoded.packet)
         if not self.outlet.cut_off(flow, number, side, &decoded.packet):
             return False
@@ -485,6 +587,8 @@ cdef class Engine(Admission):
             if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
                 track_tick(&self.streams, received, rcv, packet.time_ns)
             wheel_link(&self.flows, flow, self.next_look(flow))
+            if self.streams.disturbed:
+                self.signal_disturbed()
         if self.streams.incident_count:
             self.raise_incidents(flow, packet)
             if not flow.halves[0].track:           # those who were told wanted no more
@@ -497,7 +601,7 @@ cdef class Engine(Admission):
         if decoded.packet.transport == NULL or decoded.packet.proto != PROTO_TCP:
             return 0
         decoded.from_low = make_key(&decoded.packet, &decoded.key)
-        flow = flows_find(&self.flows, &decoded.key, key_hash(&self.flows, &decoded.key))
+        flow = flows_find(&self.flows, &decoded.key, key_hash(&self.flows, &decoded.key, decoded.packet.tunnel))
         if flow != NULL:
             return self.raise_error(flow, side_of(flow, decoded.from_low), &decoded.packet,
                                     WHAT_MALFORMED + decoded.kind, 0, 0)
@@ -559,6 +663,16 @@ cdef class Engine(Admission):
                                if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
         return counts
 
+    def unread(self):
+        """Tell what was not read.
+
+        Returns:
+            ``(layer, number, frames)`` in the order in which they were first seen, at most 256: the number of a
+            `aiomos.tcp.protocols.Layer`, and in it. Frames of others are counted as ``unread_other`` alone.
+        """
+        return [(self.unread_table.numbers[i].layer, self.unread_table.numbers[i].number,
+                 self.unread_table.numbers[i].count) for i in range(self.unread_table.used)]
+
     def statistics(self):
         """Counters by name.
 
@@ -566,8 +680,10 @@ cdef class Engine(Admission):
             ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
             believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``half_open`` and ``closed`` of
             those, ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow),
+            ``without_syn`` (of these, of flows whose SYN was not seen),
             ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
+            ``unread.*.*``, frames by what of them is not read, ``unread_other``;
             ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """
         counters = {"frames": self.frames}
@@ -575,19 +691,22 @@ cdef class Engine(Admission):
         counters.update({
             "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count,
             "half_open": self.flows.half_open.count, "closed": self.flows.closed.count, "evicted": self.evicted,
-            "released_early": self.released_early, "orphans": self.orphans, "unwatched": self.unwatched,
+            "released_early": self.released_early, "orphans": self.orphans, "without_syn": self.without_syn,
+            "unwatched": self.unwatched,
             "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
             "conflicts": self.streams.conflicts,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
-            "held.pieces": self.streams.store.pieces.in_use, "held.parts": self.streams.parts.in_use,
-            "held.blocks": self.streams.store.small.in_use + self.streams.store.large.in_use,
-            "held.kept": self.streams.kept_small.in_use + self.streams.kept_large.in_use,
-            "held_bytes": (self.streams.store.small.in_use * <uint64_t> SMALL_BLOCK
-                           + self.streams.store.large.in_use * <uint64_t> LARGE_BLOCK),
+            "held.pieces": self.streams.store.count, "held.parts": self.streams.parts.in_use,
+            "held.blocks": self.streams.store.blocks.blocks, "held.kept": self.streams.kept.blocks,
+            "held_bytes": self.streams.store.blocks.bytes, "held_dropped": self.streams.held_dropped,
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
+        counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
+                         for reason in range(REASON_FIN, REASON_DROPPED + 1)})
         counters.update({f"anomaly.{name}": self.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
         counters.update({f"gap.{name}": self.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
         counters.update({f"gap_bytes.{name}": self.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})
+        counters.update({unread_name(layer, number): count for layer, number, count in self.unread()})
+        counters["unread_other"] = self.unread_table.other
         counters.update({f"in_line.{name}": value for name, value in self.outlet.statistics().items()})
         counters.update({f"defrag.{name}": value for name, value in self.defragmenter.statistics().items()})
         return counters

@@ -16,8 +16,10 @@ cdef class Lifetimes(Hooks):
     cdef FlowRecord** remaining        # flows still to be ended by finish()
     cdef size_t remaining_count
     cdef uint64_t orphans              # counters: segments of no flow,
+    cdef uint64_t without_syn          # of these, of flows whose SYN was not seen,
     cdef uint64_t evicted              # flows that made room,
-    cdef uint64_t released_early       # and closed ones that did
+    cdef uint64_t released_early       # and closed ones that did,
+    cdef uint64_t[7] ended             # and flows that apps were told of, by Reason
 
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil
     cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil

@@ -305,9 +305,11 @@ cdef class Lifetimes(Hooks):
         self.raise_new_data(flow)
         flows_remove(&self.flows, flow)
         if flow.flags & ANNOUNCED:
+            self.ended[flow.reason] += 1
             self.raise_event(SLOT_TEARDOWN, flow, 0, NULL)
         else:                                      # a SYN-ACK whose SYN never came, and what followed it
             self.orphans += flow.halves[0].packets + flow.halves[1].packets
+            self.without_syn += flow.halves[0].packets + flow.halves[1].packets
         if flow.hold or flow.flags & (SIGNALLED | TO_CONNECT) or flow == self.outlet.flow:
             self.signal(flow)                      # its last segment is yet to leave, perhaps in other numbers
         else:

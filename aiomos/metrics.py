@@ -72,11 +72,17 @@ COUNTERS = (
     Definition(
         "packets",
         "Packets and frames by what they are.",
-        Source("(tcp|udp|icmp|ip_other|fragments|non_ip|unknown_link)", "kind"),
+        Source("(tcp|udp|icmp|ip_other|fragments|non_ip|unknown_link|aggregates)", "kind"),
     ),
     Definition(
         "malformed", "Frames that could not be read, by what was wrong.", Source(r"malformed\.(.+)", "kind")
     ),
+    Definition(
+        "unread",
+        "Frames of link types, tags and protocols that are not read, by what these are.",
+        Source(r"unread\.(\w+)\.(\w+)", "layer,name"),
+    ),
+    Definition("unread_other", "Frames of more of these than are told apart.", Source("unread_other")),
     Definition(
         "drops",
         "Frames that came and went no further, or that the kernel did not hand over, by cause.",
@@ -101,12 +107,18 @@ COUNTERS = (
     Definition("transport", "What the transport counts besides drops.", Source(r"transport\.(.+)", "event")),
     Definition("flows_seen", "Flows that apps were told of.", Source("flows")),
     Definition("flows_midstream", "Flows picked up without their SYN.", Source("midstream")),
+    Definition("flows_ended", "Flows that have ended, by what ended them.", Source(r"ended\.(.+)", "reason")),
     Definition(
         "flows_given_up",
         "Flows ended or let go for room.",
         Source("(evicted|released_early|no_memory)", "reason"),
     ),
     Definition("orphan_segments", "Segments of no known flow that made none.", Source("orphans")),
+    Definition(
+        "segments_without_syn",
+        "Of the orphan segments, those of connections whose SYN was not captured.",
+        Source("without_syn"),
+    ),
     Definition("unwatched_syns", "SYNs that no filter picked.", Source("unwatched")),
     Definition(
         "watch_sets_full", "Flows that found no room for a set of watchers.", Source("watch_sets_full")

@@ -348,7 +348,12 @@ class Runtime:
             unbound=registration.unbound,
         )
         call = self.engine.add_call(
-            rule, registration.event, registration.hook, registration.function, registration.parameters
+            rule,
+            registration.event,
+            registration.hook,
+            registration.function,
+            registration.parameters,
+            registration.edits,
         )
         registration.on_cancel[self] = partial(self._forget_callback, registration.app, call, rule)
 
@@ -533,6 +538,8 @@ class Runtime:
         counters: dict[str, int] = self.engine.statistics()
         if self.transport is not None:
             counters |= {f"transport.{name}": count for name, count in self.transport.statistics().items()}
+            if self.transport.clock is not None:
+                counters["transport.clock_steps"] = self.transport.clock.steps
         for pressure in self._pressures:
             counters["gap.unread"] += pressure.overflows
             counters["gap_bytes.unread"] += pressure.overflow_bytes

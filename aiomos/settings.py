@@ -37,8 +37,9 @@ class Budgets:
         flows: Flows tracked at once; beyond it a closed one that only waits for stragglers goes first, else the
             oldest half-open one is evicted, else the one idle longest.
         half_open: Flows tracked at once whose handshake is not complete; beyond it the oldest is evicted.
-        held_bytes: Bytes held behind holes, over all flows.
-        held_bytes_half: Bytes held behind holes in one half; beyond it the oldest hole becomes a gap.
+        held_bytes: Memory of what is held behind holes, over all flows; beyond it the half that has held something
+            for longest goes on without what is missing.
+        held_bytes_half: The same in one half; beyond it the oldest hole becomes a gap.
         kept_bytes: Delivered bytes kept to be looked back at, over all flows; beyond it the half goes
             without that has kept bytes for longest.
         kept_bytes_half: Delivered bytes kept of one half; beyond it the oldest go.
@@ -96,6 +97,14 @@ _checksums = must("ignore or verify", ("ignore", "verify").__contains__)
 _on_error = must("log or raise", ("log", "raise").__contains__)
 _fail = must("open or closed", ("open", "closed").__contains__)
 _flag = must("True or False", lambda value: isinstance(value, bool))
+_ports = must(
+    "at most 8 ports, 1 to 65535",
+    lambda value: (
+        isinstance(value, tuple)
+        and len(value) <= 8
+        and all(type(port) is int and 0 < port < 65536 for port in value)
+    ),
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -107,9 +116,12 @@ class Settings:
         timeouts: How long it waits.
         checksums: 'verify' counts and passes over packets whose IPv4 or TCP checksum is wrong; 'ignore'
             reads them, as a capture from the sending host has sums its network card had yet to fill in.
-        decapsulate: Whether to look into GRE, IP-in-IP, 6in4, VXLAN, Geneve and GTP-U tunnels.
+        decapsulate: Whether to look into tunnels: GRE, IP-in-IP, VXLAN, GTP-U, L2TP and so on.
+        vxlan_ports: UDP ports of VXLAN, at most 8. Besides its own, one that Linux had before.
         separate_vlans: Whether the same addresses and ports on two VLANs are two flows. Off, as a mirror port may
             tag the two directions differently.
+        separate_tunnels: Whether the same addresses and ports in two tunnels are two flows. Off, as the two directions
+            may go through different ones. Only with `decapsulate`.
         on_error: What an exception in a handler or callback does: 'log' ends its interest in that flow, and
             nothing else; 'raise' ends the run.
         fail: In line, what becomes of a packet whose callback has raised: 'open' passes it on; 'closed' drops it, and
@@ -120,7 +132,9 @@ class Settings:
     timeouts: Timeouts = attrs.field(factory=Timeouts, validator=_timeouts)
     checksums: Literal["ignore", "verify"] = attrs.field(default="ignore", validator=_checksums)
     decapsulate: bool = attrs.field(default=False, validator=_flag)
+    vxlan_ports: tuple[int, ...] = attrs.field(default=(4789, 8472), validator=_ports)
     separate_vlans: bool = attrs.field(default=False, validator=_flag)
+    separate_tunnels: bool = attrs.field(default=False, validator=_flag)
     on_error: Literal["log", "raise"] = attrs.field(default="log", validator=_on_error)
     fail: Literal["open", "closed"] = attrs.field(default="open", validator=_fail)
 

@@ -10,6 +10,7 @@ import attrs
 from aiomos.control import ControlledRuntime, Names
 from aiomos.logging import get_logger, log_format
 from aiomos.settings import Budgets
+from aiomos.shortfalls import shortfalls
 
 USED = {
     "flows": "open",
@@ -96,7 +97,14 @@ def show(snapshot: Snapshot, **bound: object) -> None:
         from aiomos.terminal import show_state
 
         title = ", ".join(f"{name} {value}" for name, value in bound.items())
-        show_state(title, snapshot.counters, snapshot.apps, flows=snapshot.flows, used=snapshot.used)
+        show_state(
+            title,
+            snapshot.counters,
+            snapshot.apps,
+            flows=snapshot.flows,
+            used=snapshot.used,
+            missing=[str(shortfall) for shortfall in shortfalls(snapshot.counters)],
+        )
         return
     get_logger("aiomos").info(
         "state",
@@ -105,4 +113,5 @@ def show(snapshot: Snapshot, **bound: object) -> None:
         budgets={name: {"used": used, "limit": limit} for name, (used, limit) in snapshot.used.items()},
         counters={name: value for name, value in snapshot.counters.items() if value},
         apps=snapshot.apps,
+        incomplete={shortfall.name: shortfall.text for shortfall in shortfalls(snapshot.counters)},
     )

@@ -171,6 +171,7 @@ def show_state(
     *,
     flows: Mapping[str, int],
     used: Mapping[str, tuple[int, int]],
+    missing: Sequence[str],
 ) -> None:
     """Print what a run holds now, and its counters, to standard error.
 
@@ -180,6 +181,7 @@ def show_state(
         apps: Counters of each app.
         flows: Flows in the table by state.
         used: How much of each budget is in use, and the budget.
+        missing: What was not followed so far, in words.
     """
     console = Console(stderr=True, highlight=False)
     if title:
@@ -189,6 +191,8 @@ def show_state(
     for name, (now, limit) in used.items():
         table.add_row(name, f"{now:,}", f"{limit:,}", f"{now / limit:.1%}")
     console.print(table)
+    for shortfall in missing:
+        console.print(Text(f"incomplete: {shortfall}"))
     console.print()
     _print_counters(console, counters, apps)
 

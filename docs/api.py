@@ -3,7 +3,7 @@
 A line ``::: aiomos.Name`` in a page becomes the name's signature, docstring and members. They are read from
 the imported package, so compiled modules are as complete as the others; types come from a module's stub where
 it is compiled. Public names between single backticks become links. ``::: options aiomos.Name`` becomes a
-table of a record's options.
+table of a record's options, and ``::: protocols GROUP`` one of what is read.
 """
 
 import ast
@@ -21,10 +21,12 @@ from types import ModuleType
 from typing import Any
 
 from aiomos.options import describe
+from aiomos.tcp.protocols import READ
 
 DOCS = Path(__file__).parent
 DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
 OPTIONS = re.compile(r"^::: options ([\w.]+)$", re.MULTILINE)
+PROTOCOLS = re.compile(r"^::: protocols (.+)$", re.MULTILINE)
 SECTIONS = ("Args:", "Attributes:", "Returns:", "Yields:", "Raises:")
 LISTED = ("Args:", "Attributes:", "Raises:")
 QUALIFIED = re.compile(r"\b(?:\w+\.)+(?=[A-Z]\w*)")
@@ -33,6 +35,7 @@ QUALIFIED = re.compile(r"\b(?:\w+\.)+(?=[A-Z]\w*)")
 def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
     """Fill the directives of a page in."""
     markdown = OPTIONS.sub(lambda found: _options(_resolve(found[1])), markdown)
+    markdown = PROTOCOLS.sub(lambda found: _protocols(found[1]), markdown)
     return DIRECTIVE.sub(lambda found: _link(document(found[1]), page.file.src_uri), markdown)
 
 
@@ -71,6 +74,13 @@ def _resolve(name: str) -> Any:
 def _options(record: type) -> str:
     rows = (f"| `{info.name}` | {info.default} | {info.help} |" for info in describe(record))
     return "\n".join(("| name | default | meaning |", "|---|---|---|", *rows))
+
+
+def _protocols(group: str) -> str:
+    rows = [
+        f"| {row.number} | {row.name} | {row.when} | {row.source} |" for row in READ if row.group == group
+    ]
+    return "\n".join(("| number | what | read | layout |", "|---|---|---|---|", *rows))
 
 
 # --- classes and functions ------------------------------------------------------------------------

@@ -27,7 +27,7 @@ ctypedef struct Piece:
     size_t size                    # of this allocation
 
 ctypedef struct Datagram:
-    uint64_t key[5]                # addresses; identification, VLAN, IP version, protocol (IPv4 only)
+    uint64_t key[6]                # addresses; identification, VLAN, IP version, protocol (IPv4 only); Packet.tunnel
     Datagram* chain                # next in the hash bucket
     Datagram* older
     Datagram* newer

@@ -43,7 +43,8 @@ cdef enum:
     MAX_LENGTH = 65535             # of IPv4's total length, and of IPv6's payload length
     IPV6_HEADER = 40
     FRAGMENT_HEADER = 8            # of IPv6
-    KEY_BYTES = 40
+    KEY_WORDS = 6
+    KEY_BYTES = 8 * KEY_WORDS
 
 
 # --- memory ---------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ cdef inline size_t family(const Datagram* datagram) noexcept nogil:
 
 
 cdef inline Datagram** bucket_of(DefragTable* table, const uint64_t* key) noexcept nogil:
-    return &table.buckets[siphash13(table.key0, table.key1, key, 5) & table.mask]
+    return &table.buckets[siphash13(table.key0, table.key1, key, KEY_WORDS) & table.mask]
 
 
 cdef Datagram* oldest_but(DefragTable* table, const Datagram* keep) noexcept nogil:
@@ -139,6 +140,7 @@ cdef void make_key(const Packet* packet, uint64_t* key) noexcept nogil:
     key[1] = packet.src.lo
     key[2] = packet.dst.hi
     key[3] = packet.dst.lo
+    key[5] = packet.tunnel
     key[4] = packet.fragment_id | <uint64_t> packet.vlan << 32 | <uint64_t> packet.ip_version << 48 | proto << 56
 
 
@@ -394,7 +396,7 @@ cdef int add_to(DefragTable* table, Datagram* datagram, const Packet* packet) no
 
 
 cdef int add_fragment(DefragTable* table, const Packet* packet, size_t* length) noexcept nogil:
-    cdef uint64_t key[5]
+    cdef uint64_t[KEY_WORDS] key
     cdef Datagram* datagram
     cdef int result = check_fragment(packet)
     if result != DEFRAG_PENDING:

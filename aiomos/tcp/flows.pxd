@@ -33,7 +33,7 @@ cdef enum Fact:
 cdef enum HalfFlag:
     SEQ_KNOWN = 1              # nxt and una mean something
     WINDOW_KNOWN = 2           # wnd has been advertised by this end
-    SCALE_KNOWN = 4            # its SYN was seen, so its window scale is certain
+    SCALE_KNOWN = 4            # its SYN was seen with all options, so its window scale is certain
     TIMESTAMPS = 8             # this end sends timestamps
     SACK_PERMITTED = 16
     FIN_SEEN = 32              # `fin` is set
@@ -163,13 +163,18 @@ cdef int64_t wheel_next(const Flows* flows) noexcept nogil
 cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil
-cdef uint32_t key_hash(const Flows* flows, const FlowKey* key) noexcept nogil
+# *tunnel* is Packet.tunnel: flows in different ones have the same key, and are told apart by their hash.
+cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil
 
 cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
     return <Flow*> pool_at(&flows.pool, index)
 
 cdef inline uint32_t flow_index(const Flows* flows, const Flow* flow) noexcept nogil:
     return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(Flow))
+
+cdef inline Flow* flow_of(const Flows* flows, const Half* half) noexcept nogil:
+    """The flow that a half belongs to."""
+    return flow_at(flows, <uint32_t> ((<const uint8_t*> half - flows.pool.base) // sizeof(Flow)))
 
 cdef inline bint same_key(const FlowKey* a, const FlowKey* b, uint16_t vlan_mask) noexcept nogil:
     return (a.low.lo == b.low.lo and a.high.lo == b.high.lo and a.low_port == b.low_port

@@ -12,6 +12,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from aiomos.tcp.poison cimport unpoison
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.siphash cimport siphash13
 
@@ -69,20 +70,27 @@ cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil:
     return from_low
 
 
-cdef uint32_t key_hash(const Flows* flows, const FlowKey* key) noexcept nogil:
-    cdef uint64_t words[5]
+cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil:
+    cdef uint64_t words[6]
+    cdef int n = 5
     cdef uint64_t rest = (<uint64_t> key.low_port << 48) | (<uint64_t> key.high_port << 32) \
         | ((key.vlan & flows.vlan_mask) << 8) | key.ip_version
     if key.ip_version == 4:
         words[0] = (key.low.lo << 32) | <uint32_t> key.high.lo
         words[1] = rest
-        return <uint32_t> siphash13(flows.key0, flows.key1, words, 2)
+        if not tunnel:
+            return <uint32_t> siphash13(flows.key0, flows.key1, words, 2)
+        words[2] = tunnel
+        return <uint32_t> siphash13(flows.key0, flows.key1, words, 3)
     words[0] = key.low.hi
     words[1] = key.low.lo
     words[2] = key.high.hi
     words[3] = key.high.lo
     words[4] = rest
-    return <uint32_t> siphash13(flows.key0, flows.key1, words, 5)
+    if tunnel:
+        words[5] = tunnel
+        n = 6
+    return <uint32_t> siphash13(flows.key0, flows.key1, words, n)
 
 
 # --- table ----------------------------------------------------------------------------------------
@@ -156,6 +164,7 @@ cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil:
 
 cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil:
     pool_give(&flows.pool, flow_index(flows, flow))
+    unpoison(&flow.watchers, 8)                    # who walks through all records sees by its flags that it is free
 
 
 # --- timer wheel ----------------------------------------------------------------------------------

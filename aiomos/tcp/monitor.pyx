@@ -53,6 +53,8 @@ from aiomos.tcp.wire cimport (
     RST,
     SYN,
     URG,
+    header_is_cut,
+    window_is_known,
 )
 
 cdef enum:
@@ -107,7 +109,7 @@ cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* a
     snd.packets += 1
     rcv.doubts = 0
     if packet.options & (OPT_BAD | OPT_MD5) or snd.flags & MD5_SIGNED:
-        if options_refused(snd, packet, anomalies):
+        if options_refused(snd, rcv, packet, anomalies):
             return 0
     if packet.flags & (SYN | RST):
         outcome = on_control(flow, side, snd, rcv, packet, anomalies)
@@ -127,12 +129,14 @@ cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* a
     return outcome
 
 
-cdef bint options_refused(const Half* snd, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef bint options_refused(const Half* snd, const Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
     """RFC 2385 section 2: a receiver drops what should be signed and is not, or the reverse."""
     cdef bint is_signed = (packet.options & OPT_MD5) != 0
     if packet.options & OPT_BAD:
         anomalies[A_BAD_OPTIONS] += 1
-    if snd.flags & ISS_KNOWN and not packet.flags & SYN and is_signed != ((snd.flags & MD5_SIGNED) != 0):
+    if header_is_cut(packet) or (rcv.flags & (ISS_KNOWN | SCALE_KNOWN)) == ISS_KNOWN:
+        return False                               # the signature, or whether it was agreed on, may have been cut off
+    if snd.flags & SCALE_KNOWN and not packet.flags & SYN and is_signed != ((snd.flags & MD5_SIGNED) != 0):
         anomalies[A_UNSIGNED] += 1
         return True
     return False
@@ -172,6 +176,10 @@ cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
         half.flags |= SACK_PERMITTED
     if packet.options & OPT_MD5:
         half.flags |= MD5_SIGNED
+    if header_is_cut(packet):                      # what is not there of it may have been cut off
+        half.flags &= ~<uint16_t> SCALE_KNOWN
+        if not window_is_known(packet):
+            half.flags &= ~<uint16_t> WINDOW_KNOWN
 
 
 cdef void learn_late_syn(Half* half, const Half* peer, const Packet* packet) noexcept nogil:
@@ -306,7 +314,7 @@ cdef bint answers_syn(const Flow* flow, const Half* snd, const Half* rcv, const 
 
 cdef uint8_t scale(const Half* one, const Half* other) noexcept nogil:
     """RFC 7323 section 2.2: windows are scaled only if both SYNs carried the option."""
-    return 0 if other.flags & ISS_KNOWN and not other.flags & OFFERS_SCALE else one.wscale
+    return 0 if other.flags & SCALE_KNOWN and not other.flags & OFFERS_SCALE else one.wscale
 
 
 # --- synchronised states --------------------------------------------------------------------------
@@ -482,6 +490,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
             receive_fin(snd)
     if ahead == 0 and seq_lt(packet.seq + packet.payload_len, snd.nxt):
         return outcome                             # overtaken on its way: its window is not the latest (SND.WL1)
+    if not window_is_known(packet):
+        return outcome
     snd.wnd = <uint32_t> packet.window << scale(snd, rcv)
     if snd.wnd > snd.max_wnd:
         snd.max_wnd = snd.wnd

@@ -8,6 +8,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
 from aiomos.tcp.addresses cimport address_text
 from aiomos.tcp.clock cimport nanoseconds, seconds
@@ -36,6 +37,7 @@ from aiomos.tcp.wire cimport (
     Span,
     be16,
     decode_frame,
+    header_is_cut,
     is_vlan,
     packet_has_payload,
     packet_has_ports,
@@ -44,6 +46,8 @@ from aiomos.tcp.wire cimport (
     span_take,
     span_u16,
     span_u8,
+    urgent_is_known,
+    window_is_known,
 )
 from aiomos.transport.frame cimport Frame
 
@@ -63,9 +67,9 @@ cdef enum:
 
 # What the engine counts frames under, by wire.Kind.
 KIND_NAMES = (
-    "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "malformed.link", "malformed.ip",
-    "malformed.ip_cut", "malformed.extension", "malformed.tcp", "malformed.tcp_cut", "malformed.checksum",
-    "malformed.tunnel")
+    "tcp", "udp", "icmp", "ip_other", "fragments", "non_ip", "unknown_link", "aggregates", "malformed.link",
+    "malformed.ip", "malformed.ip_cut", "malformed.extension", "malformed.tcp", "malformed.tcp_cut",
+    "malformed.checksum", "malformed.tunnel")
 assert len(KIND_NAMES) == WIRE_KINDS
 
 cdef tuple FLAG_LETTERS = ((FIN, "F"), (SYN, "S"), (RST, "R"), (PSH, "P"), (ACK, "."), (URG, "U"), (ECE, "E"),
@@ -342,13 +346,13 @@ cdef class Packet:
 
     @property
     def window(self):
-        """Receive window as sent, unscaled; `Half.window` is in bytes."""
-        return self.p.window if self.is_tcp() else None
+        """Receive window as sent, unscaled; `Half.window` is in bytes. None if the snap length cut it off."""
+        return self.p.window if self.is_tcp() and window_is_known(self.p) else None
 
     @property
     def urgent(self):
-        """Urgent pointer; it means something only with the URG flag."""
-        return self.p.urgent if self.is_tcp() else None
+        """Urgent pointer; it means something only with the URG flag. None if the snap length cut it off."""
+        return self.p.urgent if self.is_tcp() and urgent_is_known(self.p) else None
 
     @property
     def mss(self):
@@ -362,8 +366,15 @@ cdef class Packet:
 
     @property
     def sack_permitted(self):
-        """Whether the option is there that permits selective acknowledgements (RFC 2018)."""
-        return (self.p.options & OPT_SACK_OK) != 0 if self.is_tcp() else None
+        """Whether the option is there that permits selective acknowledgements (RFC 2018).
+
+        None if it may be among options that the snap length cut off.
+        """
+        if not self.is_tcp():
+            return None
+        if self.p.options & OPT_SACK_OK:
+            return True
+        return None if header_is_cut(self.p) else False
 
     @property
     def sack(self):
@@ -389,7 +400,7 @@ cdef class Packet:
     def options(self):
         """All TCP options as ``(kind, value)`` in their order, NOPs (kind 1) and the end of the list (0) among them.
 
-        A broken list ends before the option that is broken.
+        A broken list ends before the option that is broken, one that the snap length cut before that which it cut.
         """
         return tuple(option_list(self.p)) if self.is_tcp() else None
 
@@ -503,9 +514,9 @@ cdef class Packet:
         """Have it carry another payload, longer or shorter.
 
         The rest of a TCP flow is put right: sequence numbers, acknowledgements, SACK blocks, windows and what is
-        retransmitted. A segment beyond a hole is not passed on meanwhile, since what stands before it may change
-        length. The app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the
-        flow is known.
+        retransmitted. Flows on which an app may do so are prepared from their start, see ``edits`` of `App.on`. The
+        app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the flow is known.
+        What is refused changes nothing, but with ``fail="closed"`` the packet does not pass if this raises.
 
         Args:
             payload: The new bytes; none at all is allowed.
@@ -516,7 +527,8 @@ cdef class Packet:
         Raises:
             BufferError: a budget is used up.
             NotInLineError: the traffic is only watched.
-            ValueError: it cannot carry a payload.
+            ValueError: it cannot carry another payload: it has none, is a SYN or RST, was not captured whole, is signed
+                (TCP-MD5, TCP-AO, an authentication header), is of Multipath TCP, or in a tunnel.
         """
         self._dpkt = None
         return self.verdicts().replace(self.p, &payload[0] if payload.shape[0] else NULL, <size_t> payload.shape[0])
@@ -609,8 +621,10 @@ cdef int decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint1
     """Decode a frame that carries an IP packet; its kind."""
     cdef Frame frame = Frame(data=data, caplen=captured, wirelen=wire_len, time_ns=time_ns, linktype=linktype,
                              interface=0, offload=NULL)
-    cdef DecodeOptions options = DecodeOptions(verify_checksums=False, decapsulate=False)
-    cdef int kind = decode_frame(&frame, &options, out)
+    cdef DecodeOptions options
+    cdef int kind
+    memset(&options, 0, sizeof(DecodeOptions))
+    kind = decode_frame(&frame, &options, out)
     if kind > WIRE_FRAGMENT:
         raise ValueError(f"no packet in these {captured} bytes of link type {linktype}: {KIND_NAMES[kind]}")
     return kind
@@ -659,6 +673,8 @@ cdef size_t wire_length(const WirePacket* p, int kind) noexcept:
     cdef size_t stated = be16(p.network + 2) if p.ip_version == 4 else IPV6_HEADER + be16(p.network + 4)
     if kind == WIRE_FRAGMENT:
         return stated
+    if kind == WIRE_TCP or kind == WIRE_UDP:
+        return max(stated, <size_t> (p.transport - p.network) + p.header_len + p.payload_len)
     return max(stated, <size_t> (p.payload - p.network) + p.payload_len)
 
 
@@ -697,7 +713,7 @@ cdef object read_ethertype(const WirePacket* p):
 
 cdef list option_list(const WirePacket* p):
     """TCP options as (kind, value); the header was length-checked as a whole."""
-    cdef Span rest = Span(p=p.transport, n=p.header_len)
+    cdef Span rest = Span(p=p.transport, n=p.header_cap)
     cdef Span option
     cdef uint8_t kind, size
     cdef list found = []
@@ -740,4 +756,5 @@ cdef str describe(Packet packet):
         return f"{text}: UDP{length}"
     flags = "".join([letter for bit, letter in FLAG_LETTERS if p.flags & bit]) or "none"
     ack = f", ack {p.ack}" if p.flags & ACK else ""
-    return f"{text}: Flags [{flags}], seq {p.seq}{ack}, win {p.window}{length}"
+    window = f", win {p.window}" if window_is_known(p) else ""
+    return f"{text}: Flags [{flags}], seq {p.seq}{ack}{window}{length}"

@@ -1,51 +1,36 @@
-"""Frames read from the link layer down to the TCP options: the only reader of wire bytes.
+"""Frames read from the link layer down to the TCP options.
 
-Every reader below takes the same six arguments: where its header starts, how many bytes from there
-were captured, how many were on the wire (never fewer), the options, the packet to fill in, and how many
-tunnels have been entered. It checks once that its header fits, reads it, and hands what follows
-to the next reader; what that one finds is the answer for the frame.
+Ethernet, IP and TCP are read here, one reader handing what follows to the next: each takes where its header starts, how
+many bytes from there were captured, how many were on the wire (never fewer), the options, the packet to fill in, and
+how many tunnels have been entered. All else that may stand before IP is read by `links`, `tags` and `tunnels`, a header
+at a time: their readers move a `Cursor` and tell what follows, and `decode_layers` goes on from there.
 
 A length stated by the wire beyond what was on the wire is malformed; beyond what was captured it is
 only cut. Neither is ever read.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport SIZE_MAX, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
 
+from aiomos.tcp.layers cimport LAYER_UDP, LAYERS, unread
+from aiomos.tcp.links cimport read_link, read_ppp
+from aiomos.tcp.tags cimport read_ethernet, read_ethertype, read_llc, read_mpls, read_vlan
+from aiomos.tcp.tunnels cimport read_ip_tunnel, read_udp_tunnel, tunnel_port
 from aiomos.transport.frame cimport Frame
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t)
 
-# LINKTYPE_ numbers of the capture formats. 12 and 14 are what DLT_RAW is on some systems.
 cdef enum:
-    LINKTYPE_NULL = 0
     LINKTYPE_ETHERNET = 1
-    LINKTYPE_PPP = 9
-    LINKTYPE_RAW_BSD = 12
-    LINKTYPE_RAW_OPENBSD = 14
-    LINKTYPE_PPP_HDLC = 50
-    LINKTYPE_RAW = 101
-    LINKTYPE_LOOP = 108
-    LINKTYPE_LINUX_SLL = 113
-    LINKTYPE_IPV4 = 228
-    LINKTYPE_IPV6 = 229
-    LINKTYPE_LINUX_SLL2 = 276
-
-cdef enum:
-    PPP_IPV4 = 0x0021
-    PPP_IPV6 = 0x0057
 
 cdef enum:
     PROTO_HOP_BY_HOP = 0
     PROTO_ICMP = 1
-    PROTO_IPV4 = 4
     PROTO_TCP = 6
     PROTO_UDP = 17
-    PROTO_IPV6 = 41
     PROTO_ROUTING = 43
     PROTO_FRAGMENT = 44
-    PROTO_GRE = 47
     PROTO_AH = 51
     PROTO_ICMPV6 = 58
     PROTO_DESTINATION = 60
@@ -54,24 +39,21 @@ cdef enum:
     PROTO_SHIM6 = 140
 
 cdef enum:
-    PORT_GTP_U = 2152
-    PORT_VXLAN = 4789
-    PORT_GENEVE = 6081
-
-cdef enum:
     ETHERNET_HEADER = 14
     IPV4_HEADER = 20
     IPV6_HEADER = 40
     TCP_HEADER = 20
+    TCP_THROUGH_FLAGS = 14             # ports, numbers, data offset and flags
     UDP_HEADER = 8
 
 # What bounds the work on one frame.
 cdef enum:
-    MAX_LAYERS = 16                    # VLAN tags, MPLS labels, PPPoE and tunnel headers together
     MAX_TUNNELS = 4
-    MAX_EXTENSIONS = 8                 # IPv6 extension headers of one packet; also GTP-U's
+    MAX_EXTENSIONS = 8                 # IPv6 extension headers of one packet; authentication headers of IPv4
 
 cdef enum:
+    OPTION_PAD1 = 0                    # of IPv6 (RFC 8200 section 4.2)
+    OPTION_JUMBO = 0xC2                # of IPv6 (RFC 2675 section 2)
     OPTION_END = 0
     OPTION_NOP = 1
     OPTION_MSS = 2
@@ -81,6 +63,7 @@ cdef enum:
     OPTION_TIMESTAMPS = 8
     OPTION_MD5 = 19
     OPTION_AO = 29
+    OPTION_MPTCP = 30
     OPTION_FASTOPEN = 34
     OPTION_EXPERIMENT = 254
     EXPERIMENT_FASTOPEN = 0xF989       # RFC 7413 appendix A
@@ -177,26 +160,61 @@ cdef bint read_option(const uint8_t* option, size_t size, Packet* out) noexcept 
             out.options |= OPT_FASTOPEN
     elif kind == OPTION_MD5 or kind == OPTION_AO:
         out.options |= OPT_MD5
+    elif kind == OPTION_MPTCP:
+        out.options |= OPT_MPTCP
     return True
 
 
-cdef void read_options(const uint8_t* option, size_t left, Packet* out) noexcept nogil:
-    """Walk an option list; at most 40 steps, since data offset allows 40 bytes."""
+cdef void read_options(const uint8_t* option, size_t captured, size_t left, Packet* out) noexcept nogil:
+    """Walk an option list of *left* bytes as far as it was captured; at most 40 steps, since data offset allows 40."""
     cdef size_t size
-    while left:
+    while captured:
         if option[0] == OPTION_END:
             return
         if option[0] == OPTION_NOP:
             size = 1
+        elif captured == 1 and left > 1:
+            return                                 # its length was cut off
         elif left < 2 or option[1] < 2 or option[1] > left:
             out.options |= OPT_BAD
             return
         else:
             size = option[1]
+            if size > captured:
+                return
             if not read_option(option, size, out):
                 out.options |= OPT_BAD
         option += size
+        captured -= size
         left -= size
+
+
+cdef inline void clear_options(Packet* out) noexcept nogil:
+    out.options = 0
+    out.mss = 0
+    out.wscale = 0
+    out.sack_count = 0
+    out.tsval = 0
+    out.tsecr = 0
+
+
+cdef int read_cut_header(const uint8_t* data, size_t captured, size_t wire_len, size_t size,
+                         Packet* out) noexcept nogil:
+    """Read what the snap length has left of a TCP header of *size* bytes, which is at least its flags."""
+    out.seq = be32(data + 4)
+    out.ack = be32(data + 8)
+    out.flags = be16(data + 12) & 0x1FF
+    out.window = be16(data + 14) if captured >= 16 else 0
+    out.urgent = be16(data + 18) if captured >= 20 else 0
+    clear_options(out)
+    if captured > TCP_HEADER:
+        read_options(data + TCP_HEADER, captured - TCP_HEADER, size - TCP_HEADER, out)
+    out.header_len = <uint16_t> size
+    out.header_cap = <uint16_t> captured
+    out.payload = data + captured
+    out.payload_len = <uint32_t> (wire_len - size)
+    out.payload_cap = 0
+    return WIRE_TCP
 
 
 cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
@@ -207,32 +225,27 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
         out.sport = be16(data)
         out.dport = be16(data + 2)
         out.transport = data
-    if captured < TCP_HEADER:
+    if captured < TCP_THROUGH_FLAGS:
         return WIRE_BAD_TCP if wire_len < TCP_HEADER else WIRE_TCP_CUT
     offset_and_flags = be16(data + 12)
     size = <size_t> (offset_and_flags >> 12) * 4
     if size < TCP_HEADER or size > wire_len:
         return WIRE_BAD_TCP
     if size > captured:
-        return WIRE_TCP_CUT
+        return read_cut_header(data, captured, wire_len, size, out)
     out.seq = be32(data + 4)
     out.ack = be32(data + 8)
     out.flags = offset_and_flags & 0x1FF
     out.window = be16(data + 14)
     out.urgent = be16(data + 18)
-    out.options = 0
-    out.mss = 0
-    out.wscale = 0
-    out.sack_count = 0
-    out.tsval = 0
-    out.tsecr = 0
+    clear_options(out)
     if size == TCP_HEADER + 12 and be32(data + 20) == ALIGNED_TIMESTAMPS:
         out.options = OPT_TIMESTAMP
         out.tsval = be32(data + 24)
         out.tsecr = be32(data + 28)
     elif size != TCP_HEADER:
-        read_options(data + TCP_HEADER, size - TCP_HEADER, out)
-    out.header_len = <uint16_t> size
+        read_options(data + TCP_HEADER, size - TCP_HEADER, size - TCP_HEADER, out)
+    out.header_len = out.header_cap = <uint16_t> size
     out.payload = data + size
     out.payload_len = <uint32_t> (wire_len - size)
     out.payload_cap = <uint32_t> (captured - size)
@@ -244,118 +257,46 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
 
 # --- tunnels --------------------------------------------------------------------------------------
 
-cdef inline bint enter_tunnel(Packet* out, int depth) noexcept nogil:
-    """Count one more tunnel; false when there are too many."""
-    if depth >= MAX_TUNNELS or out.link_layers >= MAX_LAYERS:
-        return False
+cdef int enter_tunnel(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil:
+    """Go on behind the header of a tunnel, if there was one and not too many before it."""
+    if next < NEXT_IP:
+        return next
+    if at.depth >= MAX_TUNNELS or out.link_layers >= MAX_LAYERS:
+        return WIRE_BAD_TUNNEL
     out.link_layers += 1
-    return True
-
-
-cdef int decode_inner_frame(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                            Packet* out, int depth) noexcept nogil:
-    if not enter_tunnel(out, depth):
-        return WIRE_BAD_TUNNEL
-    return decode_ethernet(data, captured, wire_len, options, out, depth + 1)
-
-
-cdef int decode_inner_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                         Packet* out, int depth) noexcept nogil:
-    if not enter_tunnel(out, depth):
-        return WIRE_BAD_TUNNEL
-    return decode_ip(data, captured, wire_len, options, out, depth + 1)
-
-
-cdef int decode_gre(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                    Packet* out, int depth) noexcept nogil:
-    """RFC 2784 and RFC 2890; other versions (PPTP) and source routes stay closed."""
-    cdef uint16_t flags, ethertype
-    cdef size_t size = 4
-    if captured < size:
-        return WIRE_BAD_TUNNEL
-    flags = be16(data)
-    ethertype = be16(data + 2)
-    if flags & 0x4007:
-        return WIRE_IP_OTHER
-    if flags & 0x8000:         # checksum, reserved
-        size += 4
-    if flags & 0x2000:         # key
-        size += 4
-    if flags & 0x1000:         # sequence number
-        size += 4
-    if captured < size:
-        return WIRE_BAD_TUNNEL
-    if ethertype == ETHERTYPE_BRIDGED:
-        return decode_inner_frame(data + size, captured - size, wire_len - size, options, out, depth)
-    if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
-        return decode_inner_ip(data + size, captured - size, wire_len - size, options, out, depth)
-    return WIRE_IP_OTHER
-
-
-cdef int decode_vxlan(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
-    """RFC 7348 section 5; without the I flag the datagram only happens to use the port."""
-    if captured < 8 or not data[0] & 0x08:
-        return WIRE_UDP
-    return decode_inner_frame(data + 8, captured - 8, wire_len - 8, options, out, depth)
-
-
-cdef int decode_geneve(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                       Packet* out, int depth) noexcept nogil:
-    """RFC 8926 section 3.4."""
-    cdef size_t size
-    cdef uint16_t ethertype
-    if captured < 8 or data[0] >> 6 != 0:
-        return WIRE_UDP
-    size = 8 + <size_t> (data[0] & 0x3F) * 4
-    ethertype = be16(data + 2)
-    if captured < size:
-        return WIRE_BAD_TUNNEL
-    if ethertype == ETHERTYPE_BRIDGED:
-        return decode_inner_frame(data + size, captured - size, wire_len - size, options, out, depth)
-    if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6:
-        return decode_inner_ip(data + size, captured - size, wire_len - size, options, out, depth)
-    return WIRE_UDP
-
-
-cdef int decode_gtp_u(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
-    """3GPP TS 29.281 section 5: G-PDU of version 1 with its extension headers, carrying IP."""
-    cdef size_t at = 8
-    cdef size_t size
-    cdef uint8_t extension = 0
-    cdef int _
-    if captured < at or data[0] & 0xF0 != 0x30 or data[1] != 255:
-        return WIRE_UDP
-    if data[0] & 0x07:         # any of E, S, PN: sequence number, N-PDU number, first extension type
-        at = 12
-        if captured < at:
-            return WIRE_BAD_TUNNEL
-        extension = data[11] if data[0] & 0x04 else 0
-    for _ in range(MAX_EXTENSIONS):
-        if extension == 0:
-            break
-        if captured - at < 4:
-            return WIRE_BAD_TUNNEL
-        size = <size_t> data[at] * 4
-        if size == 0 or size > captured - at:
-            return WIRE_BAD_TUNNEL
-        at += size
-        extension = data[at - 1]
-    else:
-        return WIRE_BAD_TUNNEL
-    if captured == at or (data[at] >> 4 != 4 and data[at] >> 4 != 6):
-        return WIRE_UDP
-    return decode_inner_ip(data + at, captured - at, wire_len - at, options, out, depth)
+    at.depth += 1
+    return decode_layers(at, next, options, out)
 
 
 # --- upper layers ---------------------------------------------------------------------------------
 
+cdef int read_cut_datagram(const uint8_t* data, size_t captured, size_t wire_len, Packet* out) noexcept nogil:
+    """Read what the snap length has left of a UDP header; without the ports there is nothing to it."""
+    cdef size_t length
+    if captured < 4 or wire_len < UDP_HEADER:
+        return WIRE_IP_OTHER
+    length = be16(data + 4) if captured >= 6 else 0
+    if length < UDP_HEADER or length > wire_len:
+        length = wire_len
+    out.sport = be16(data)
+    out.dport = be16(data + 2)
+    out.header_cap = <uint16_t> captured
+    out.payload = data + captured
+    out.payload_len = <uint32_t> (length - UDP_HEADER)
+    out.payload_cap = 0
+    return WIRE_UDP
+
+
 cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                     Packet* out, int depth) noexcept nogil:
+    cdef Cursor at
     cdef size_t length
+    cdef uint16_t port
+    cdef int next
+    out.header_len = out.header_cap = UDP_HEADER
+    out.unread_layer = LAYERS
     if captured < UDP_HEADER:
-        return WIRE_IP_OTHER
+        return read_cut_datagram(data, captured, wire_len, out)
     length = be16(data + 4)
     if length >= UDP_HEADER and length < wire_len:
         wire_len = length
@@ -365,20 +306,49 @@ cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const
     out.payload = data + UDP_HEADER
     out.payload_len = <uint32_t> (wire_len - UDP_HEADER)
     out.payload_cap = <uint32_t> (captured - UDP_HEADER)
-    if not options.decapsulate:
+    port = tunnel_port(options, out)
+    if not port:
         return WIRE_UDP
-    if out.dport == PORT_VXLAN:
-        return decode_vxlan(out.payload, out.payload_cap, out.payload_len, options, out, depth)
-    if out.dport == PORT_GENEVE:
-        return decode_geneve(out.payload, out.payload_cap, out.payload_len, options, out, depth)
-    if out.dport == PORT_GTP_U:
-        return decode_gtp_u(out.payload, out.payload_cap, out.payload_len, options, out, depth)
+    at.data, at.captured, at.wire_len, at.depth = out.payload, out.payload_cap, out.payload_len, <uint8_t> depth
+    next = read_udp_tunnel(&at, port, options, out)
+    if options.decapsulate:
+        return enter_tunnel(&at, next, options, out)
+    if next >= NEXT_IP:
+        unread(out, LAYER_UDP, port)
     return WIRE_UDP
+
+
+cdef int decode_authenticated(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
+                              Packet* out, int depth) noexcept nogil:
+    """Pass the authentication header of an IPv4 packet (RFC 4302 section 3.1.1), to what it says is behind it."""
+    cdef size_t size
+    cdef int _
+    out.transport = NULL
+    for _ in range(MAX_EXTENSIONS):
+        if wire_len < 8:
+            return WIRE_BAD_EXTENSION
+        if captured < 8:
+            return WIRE_IP_CUT
+        size = (<size_t> data[1] + 2) * 4
+        if size > wire_len:
+            return WIRE_BAD_EXTENSION
+        if size > captured:
+            return WIRE_IP_CUT
+        out.proto = data[0]
+        data += size
+        captured -= size
+        wire_len -= size
+        if out.proto == PROTO_TCP:
+            return decode_tcp(data, captured, wire_len, options, out, True)
+        if out.proto != PROTO_AH:
+            return decode_other(data, captured, wire_len, options, out, depth)
+    return WIRE_BAD_EXTENSION
 
 
 cdef int decode_other(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                       Packet* out, int depth) noexcept nogil:
     """All that IP carries but TCP."""
+    cdef Cursor at
     out.sport = 0
     out.dport = 0
     out.transport = data
@@ -389,12 +359,12 @@ cdef int decode_other(const uint8_t* data, size_t captured, size_t wire_len, con
         return decode_udp(data, captured, wire_len, options, out, depth)
     if out.proto == (PROTO_ICMP if out.ip_version == 4 else PROTO_ICMPV6):
         return WIRE_ICMP
-    if options.decapsulate:
-        if out.proto == PROTO_IPV4 or out.proto == PROTO_IPV6:
-            return decode_inner_ip(data, captured, wire_len, options, out, depth)
-        if out.proto == PROTO_GRE:
-            return decode_gre(data, captured, wire_len, options, out, depth)
-    return WIRE_IP_OTHER
+    if out.proto == PROTO_AH:                          # of IPv4; of IPv6 it is an extension header
+        return decode_authenticated(data, captured, wire_len, options, out, depth)
+    if not options.decapsulate:
+        return WIRE_IP_OTHER
+    at.data, at.captured, at.wire_len, at.depth = data, captured, wire_len, <uint8_t> depth
+    return enter_tunnel(&at, read_ip_tunnel(&at, options, out), options, out)
 
 
 cdef int keep_fragment(const uint8_t* data, size_t captured, size_t wire_len, Packet* out) noexcept nogil:
@@ -417,7 +387,7 @@ cdef inline int decode_ipv4(const uint8_t* data, size_t captured, size_t wire_le
         return WIRE_BAD_IP if wire_len < IPV4_HEADER else WIRE_IP_CUT
     size = <size_t> (data[0] & 0x0F) * 4
     total = be16(data + 2)
-    if total == 0:             # a super-frame of segmentation offload, too long for the field
+    if total == 0 and wire_len <= MOST_IP_LENGTH:  # a super-frame of segmentation offload, too long for the field
         total = wire_len
     if data[0] >> 4 != 4 or size < IPV4_HEADER or size > total or total > wire_len:
         return WIRE_BAD_IP
@@ -496,6 +466,32 @@ cdef int decode_extensions(const uint8_t* data, size_t captured, size_t wire_len
     return WIRE_BAD_EXTENSION
 
 
+cdef size_t ipv6_long(const uint8_t* data, size_t captured, size_t wire_len) noexcept nogil:
+    """Length of a packet whose payload length is 0; SIZE_MAX if it cannot be.
+
+    A jumbogram's is in its hop-by-hop header (RFC 2675 section 2). A super-frame of segmentation offload, whose option
+    was left out, goes to the end of the frame.
+    """
+    cdef const uint8_t* option = data + IPV6_HEADER + 2
+    cdef size_t left = 0, size, jumbo
+    if data[6] == PROTO_HOP_BY_HOP and captured >= IPV6_HEADER + 8:
+        left = min((<size_t> data[IPV6_HEADER + 1] + 1) * 8, captured - IPV6_HEADER) - 2
+    while left >= 6:                               # at most 2 KiB of them
+        if option[0] == OPTION_PAD1:
+            size = 1
+        elif option[0] == OPTION_JUMBO and option[1] == 4:
+            jumbo = be32(option + 2)
+            # Section 3: no jumbogram is as short as other packets.
+            return IPV6_HEADER + jumbo if 0xFFFF < jumbo <= MOST_IP_LENGTH - IPV6_HEADER else SIZE_MAX
+        else:
+            size = 2 + <size_t> option[1]
+        if size > left:
+            break
+        option += size
+        left -= size
+    return wire_len if wire_len <= MOST_IP_LENGTH else SIZE_MAX
+
+
 cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
                             Packet* out, int depth) noexcept nogil:
     cdef size_t total
@@ -504,9 +500,8 @@ cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_le
         return WIRE_BAD_IP if wire_len < IPV6_HEADER else WIRE_IP_CUT
     out.proto = data[6]
     total = IPV6_HEADER + <size_t> be16(data + 4)
-    # Zero length: a jumbogram (RFC 2675), or a super-frame of segmentation offload, whose option is left out.
     if total == IPV6_HEADER and (out.proto == PROTO_TCP or out.proto == PROTO_HOP_BY_HOP):
-        total = wire_len
+        total = ipv6_long(data, captured, wire_len)
     if data[0] >> 4 != 6 or total > wire_len:
         return WIRE_BAD_IP
     captured = min(captured, total)
@@ -541,101 +536,55 @@ cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const 
 
 # --- link layers ----------------------------------------------------------------------------------
 
-cdef int decode_mpls(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                     Packet* out, int depth) noexcept nogil:
-    """Walk a label stack (RFC 3032) to IP, or to Ethernet behind a control word (RFC 4448 section 4.6)."""
-    cdef uint8_t bottom = 0
-    cdef uint16_t ethertype
-    while not bottom:
-        if captured < 4 or out.link_layers >= MAX_LAYERS:
-            return WIRE_BAD_LINK
-        bottom = data[2] & 1
+cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil:
+    out.ip_version = 0
+    out.transport = NULL
+    while next >= NEXT_IP:
+        if next == NEXT_IP or (next == NEXT_ETHERTYPE and is_ip(at.ethertype)):
+            return decode_ip(at.data, at.captured, at.wire_len, options, out, at.depth)
+        if out.link_layers >= MAX_LAYERS:              # every turn is one more
+            return WIRE_BAD_TUNNEL if at.depth else WIRE_BAD_LINK
         out.link_layers += 1
-        data += 4
-        captured -= 4
-        wire_len -= 4
-    # Nothing in a label says what follows; by RFC 4928 section 3 the first nibble does.
-    if captured and (data[0] >> 4 == 4 or data[0] >> 4 == 6):
-        return decode_ip(data, captured, wire_len, options, out, depth)
-    if captured >= 4 + ETHERNET_HEADER and data[0] >> 4 == 0:
-        ethertype = be16(data + 4 + 12)
-        if ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6 or is_vlan(ethertype):
-            return decode_ethernet(data + 4, captured - 4, wire_len - 4, options, out, depth)
-    return WIRE_NON_IP
+        next = read_layer(at, next, out)
+    return next
 
 
-cdef int decode_ppp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                    Packet* out, int depth) noexcept nogil:
-    """Read the PPP protocol field, which compression may have shortened to one byte (RFC 1661 section 6.5)."""
-    cdef size_t size
-    cdef uint16_t protocol
-    if captured == 0:
-        return WIRE_BAD_LINK
-    size = 1 if data[0] & 1 else 2
-    if captured < size:
-        return WIRE_BAD_LINK
-    protocol = data[0] if size == 1 else be16(data)
-    if protocol == PPP_IPV4 or protocol == PPP_IPV6:
-        return decode_ip(data + size, captured - size, wire_len - size, options, out, depth)
-    return WIRE_NON_IP
+cdef inline bint is_ip(uint16_t ethertype) noexcept nogil:
+    return ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6
 
 
-cdef int decode_ppp_framed(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                           Packet* out, int depth) noexcept nogil:
-    """PPP with or without HDLC's address and control bytes (RFC 1662 section 3.1)."""
-    cdef size_t size = 2 if captured >= 2 and be16(data) == 0xFF03 else 0
-    return decode_ppp(data + size, captured - size, wire_len - size, options, out, depth)
+cdef inline int read_layer(Cursor* at, int next, Packet* out) noexcept nogil:
+    if next == NEXT_ETHERTYPE:
+        return read_vlan(at, out) if is_vlan(at.ethertype) else read_ethertype(at, out)
+    if next == NEXT_ETHERNET:
+        return read_ethernet(at, out)
+    if next == NEXT_PPP:
+        return read_ppp(at, out)
+    if next == NEXT_MPLS:
+        return read_mpls(at, out)
+    if next == NEXT_LLC:
+        return read_llc(at, out)
+    return read_link(at, out)
 
 
-cdef int decode_pppoe(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
-    """RFC 2516 section 4: version 1, type 1, code 0, session, length."""
-    if captured < 6 or out.link_layers >= MAX_LAYERS:
-        return WIRE_BAD_LINK
-    if be16(data) != 0x1100:
-        return WIRE_NON_IP
-    out.link_layers += 1
-    return decode_ppp(data + 6, captured - 6, wire_len - 6, options, out, depth)
-
-
-cdef int decode_tagged(uint16_t ethertype, const uint8_t* data, size_t captured, size_t wire_len,
-                       const DecodeOptions* options, Packet* out, int depth) noexcept nogil:
-    """What an Ethernet frame may have between its addresses and IP."""
-    cdef uint16_t vid
-    while is_vlan(ethertype):
-        if captured < 4 or out.link_layers >= MAX_LAYERS:
-            return WIRE_BAD_LINK
-        vid = be16(data) & 0x0FFF
-        if vid and out.vlan == NO_VLAN:                # VLAN 0 only carries a priority (802.1Q section 9.6)
-            out.vlan = vid
-        out.link_layers += 1
-        ethertype = be16(data + 2)
-        data += 4
-        captured -= 4
-        wire_len -= 4
-    if ethertype < ETHERTYPE_MIN:
-        # 802.2 with SNAP: DSAP and SSAP 0xAA, unnumbered information, organisation code 0 (RFC 1042).
-        if captured < 8 or be32(data) != 0xAAAA0300U or be16(data + 4) != 0:
-            return WIRE_NON_IP
-        ethertype = be16(data + 6)
-        data += 8
-        captured -= 8
-        wire_len -= 8
-    if ethertype == ETHERTYPE_IPV4:
-        return decode_ipv4(data, captured, wire_len, options, out, depth)
+cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, uint16_t ethertype,
+                       const DecodeOptions* options, Packet* out) noexcept nogil:
+    """An Ethernet frame with something else than IPv4, from behind its header on."""
+    cdef Cursor at
     if ethertype == ETHERTYPE_IPV6:
-        return decode_ipv6(data, captured, wire_len, options, out, depth)
-    if ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_UPSTREAM:
-        return decode_mpls(data, captured, wire_len, options, out, depth)
-    if ethertype == ETHERTYPE_PPPOE:
-        return decode_pppoe(data, captured, wire_len, options, out, depth)
-    return WIRE_NON_IP
+        return decode_ipv6(data, captured, wire_len, options, out, 0)
+    at.data, at.captured, at.wire_len, at.ethertype, at.depth = data, captured, wire_len, ethertype, 0
+    if ethertype >= ETHERTYPE_MIN:
+        return decode_layers(&at, NEXT_ETHERTYPE, options, out)
+    at.data -= ETHERNET_HEADER                         # with a length, its addresses may mean something
+    at.captured += ETHERNET_HEADER
+    at.wire_len += ETHERNET_HEADER
+    return decode_layers(&at, NEXT_ETHERNET, options, out)
 
 
 cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                                Packet* out, int depth) noexcept nogil:
+                                Packet* out) noexcept nogil:
     cdef uint16_t ethertype
-    out.ip_version = 0
     if captured < ETHERNET_HEADER:
         return WIRE_BAD_LINK
     ethertype = be16(data + 12)
@@ -643,50 +592,15 @@ cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wir
     captured -= ETHERNET_HEADER
     wire_len -= ETHERNET_HEADER
     if ethertype == ETHERTYPE_IPV4:                    # nearly every frame: keep it in line
-        return decode_ipv4(data, captured, wire_len, options, out, depth)
-    return decode_tagged(ethertype, data, captured, wire_len, options, out, depth)
-
-
-cdef int decode_cooked(size_t size, size_t type_at, const uint8_t* data, size_t captured, size_t wire_len,
-                       const DecodeOptions* options, Packet* out) noexcept nogil:
-    """Linux cooked capture: a header of size bytes with the EtherType somewhere in it."""
-    if captured < size:
-        return WIRE_BAD_LINK
-    return decode_tagged(be16(data + type_at), data + size, captured - size, wire_len - size, options, out, 0)
-
-
-cdef int decode_loopback(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                         Packet* out) noexcept nogil:
-    """BSD loopback: an address family in the byte order of the capturing host, or the network's."""
-    cdef uint32_t family
-    if captured < 4:
-        return WIRE_BAD_LINK
-    family = be32(data)
-    if family > 0xFFFF:
-        family = <uint32_t> data[1] << 8 | data[0]
-    # AF_INET; AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
-    if family == 2 or family == 10 or family == 24 or family == 28 or family == 30:
-        return decode_ip(data + 4, captured - 4, wire_len - 4, options, out, 0)
-    return WIRE_NON_IP
+        return decode_ipv4(data, captured, wire_len, options, out, 0)
+    return decode_tagged(data, captured, wire_len, ethertype, options, out)
 
 
 cdef int decode_link(const Frame* frame, size_t wire_len, const DecodeOptions* options, Packet* out) noexcept nogil:
     """Every link type but Ethernet."""
-    cdef const uint8_t* data = frame.data
-    cdef size_t captured = frame.caplen
-    cdef uint16_t linktype = frame.linktype
-    if (linktype == LINKTYPE_RAW or linktype == LINKTYPE_RAW_BSD or linktype == LINKTYPE_RAW_OPENBSD
-            or linktype == LINKTYPE_IPV4 or linktype == LINKTYPE_IPV6):
-        return decode_ip(data, captured, wire_len, options, out, 0)
-    if linktype == LINKTYPE_LINUX_SLL:
-        return decode_cooked(16, 14, data, captured, wire_len, options, out)
-    if linktype == LINKTYPE_LINUX_SLL2:
-        return decode_cooked(20, 0, data, captured, wire_len, options, out)
-    if linktype == LINKTYPE_NULL or linktype == LINKTYPE_LOOP:
-        return decode_loopback(data, captured, wire_len, options, out)
-    if linktype == LINKTYPE_PPP or linktype == LINKTYPE_PPP_HDLC:
-        return decode_ppp_framed(data, captured, wire_len, options, out, 0)
-    return WIRE_UNKNOWN_LINK
+    cdef Cursor at
+    at.data, at.captured, at.wire_len, at.ethertype, at.depth = frame.data, frame.caplen, wire_len, frame.linktype, 0
+    return decode_layers(&at, NEXT_LINK, options, out)
 
 
 cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* out) noexcept nogil:
@@ -700,9 +614,46 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     out.known = False
     out.vlan = NO_VLAN
     out.link_layers = 0
+    out.tunnel = 0
     out.transient = False
     out.ip_version = 0
     out.transport = NULL
     if frame.linktype == LINKTYPE_ETHERNET:
-        return decode_ethernet(frame.data, frame.caplen, wire_len, options, out, 0)
+        return decode_ethernet(frame.data, frame.caplen, wire_len, options, out)
     return decode_link(frame, wire_len, options, out)
+
+
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil:
+    """IEEE 802.11 section 9.3.2.2: two addresses, a length, 802.2; padded to four bytes but for the last."""
+    cdef Cursor at
+    cdef size_t length
+    out.vlan = NO_VLAN
+    out.link_layers = 0
+    out.tunnel = 0
+    out.ip_version = 0
+    out.transport = NULL
+    if rest.captured < ETHERNET_HEADER:
+        rest.captured = 0
+        return WIRE_BAD_LINK
+    length = be16(rest.data + 12)
+    cursor_skip(rest, ETHERNET_HEADER)
+    if length > rest.wire_len:
+        rest.captured = 0
+        return WIRE_BAD_LINK
+    at = rest[0]
+    cursor_clip(&at, length)
+    length = min((length + ETHERNET_HEADER + 3 & ~<size_t> 3) - ETHERNET_HEADER, rest.captured)
+    cursor_skip(rest, length)
+    return decode_layers(&at, NEXT_LLC, options, out)
+
+
+cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) except -1:
+    cdef int i
+    memset(out, 0, sizeof(DecodeOptions))
+    out.verify_checksums = settings.checksums == "verify"
+    out.decapsulate = settings.decapsulate
+    out.separate_tunnels = settings.decapsulate and settings.separate_tunnels
+    memcpy(out.tunnel_keys, key, sizeof(out.tunnel_keys))
+    for i, port in enumerate(settings.vxlan_ports):
+        out.vxlan_ports[i] = port
+    return 0

@@ -43,6 +43,7 @@ _X = 0x08
 _RETURN_A = 0x10
 _TAX, _TXA = 0x00, 0x80
 _JUMP_ALWAYS = 0x00
+_LEN = 0x80
 
 _SOL_PACKET = 263
 _PACKET_FANOUT_DATA = 22
@@ -161,6 +162,10 @@ class Assembler:
         """Load a number into X."""
         self._emit(_LDX | _IMM, value)
 
+    def load_index_length(self) -> None:
+        """Load the length of the frame, from where loads count, into X."""
+        self._emit(_LDX | _LEN)
+
     def load_index_memory(self, slot: int) -> None:
         """Load a word of memory into X."""
         self._emit(_LDX | _MEM, slot)
@@ -193,9 +198,15 @@ class Assembler:
         """Jump."""
         self._drafts.append(_Draft(_JMP | _JUMP_ALWAYS, yes=label))
 
-    def jump_if(self, test: Jump, operand: int, yes: Label | None = None, no: Label | None = None) -> None:
-        """Jump to one of two labels as the accumulator passes the test; None leads to the next instruction."""
-        self._drafts.append(_Draft(_JMP | test, operand & _WORD, yes, no))
+    def jump_if(
+        self, test: Jump, operand: int | None, yes: Label | None = None, no: Label | None = None
+    ) -> None:
+        """Jump to one of two labels as the accumulator passes the test; None leads to the next instruction.
+
+        The accumulator is compared with a number; with X where none is given.
+        """
+        source = _X if operand is None else 0
+        self._drafts.append(_Draft(_JMP | test | source, (operand or 0) & _WORD, yes, no))
 
     def result(self, value: int) -> None:
         """End the program with a number."""

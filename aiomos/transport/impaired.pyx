@@ -68,6 +68,7 @@ cdef class Impaired(Transport):
         if len(links) != len(transport.interfaces):
             raise ValueError(f"{len(transport.interfaces)} interfaces need as many links, not {len(links)}")
         self.transport = transport
+        self.clock = None                          # frames have the other's time
         self.interfaces = transport.interfaces
         self.wires = tuple(Wire(link, f"{seed}/{number}") for number, link in enumerate(links))
         self.on_the_way = []
@@ -150,6 +151,10 @@ cdef class Impaired(Transport):
             raise OSError(errno, f"timerfd_settime: {os.strerror(errno)}")
         self.armed_ns = due_ns
         return 0
+
+    def now(self):
+        """Return the other transport's time, in nanoseconds since the epoch."""
+        return self.transport.now()
 
     def statistics(self):
         """Return the other transport's counters, and those of the links: ``link0_lost`` of that at interface 0."""

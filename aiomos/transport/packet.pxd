@@ -1,6 +1,6 @@
 # Watching interfaces through packet sockets with memory-mapped rings; see packet_mmap in the kernel's documentation.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.transport.transport cimport Transport
 
@@ -17,6 +17,7 @@ ctypedef struct Ring:
     int fd
     uint16_t linktype
     uint16_t interface
+    int64_t latest_ns      # the latest time of its frames
     uint64_t bytes
     uint64_t truncated
     uint64_t damaged

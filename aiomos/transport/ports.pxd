@@ -1,6 +1,6 @@
 # The ends of a wire that frames come in by and leave by.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint64_t
 
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
@@ -34,6 +34,7 @@ cdef class Port:
     cdef readonly str interface
     cdef readonly uint16_t linktype
     cdef PortCounters counters
+    cdef int64_t latest_ns     # the latest time of its frames
 
     # Receive frames that wait, in order; those of the call before are void. Their bytes may be written to.
     cdef size_t receive_frames(self, Frame* frames, size_t room) noexcept nogil
@@ -47,10 +48,12 @@ cdef class Port:
 
 cdef class PortTransport(Transport):
     cdef readonly tuple ports
+    cdef readonly tuple fragment_ports  # those by which all workers hear fragments, of the same interfaces; mostly none
     cdef readonly bint ended
     cdef Frame* run            # frames of one port, to be merged with those of the others
     cdef size_t turn           # port to start the next batch with
     cdef bint quiet            # nothing waited when last looked
     cdef object poll           # LinkPoll over the ports
 
+    cdef size_t take_from(self, tuple ports) except? 0
     cdef int _look_around(self) except -1

@@ -2,6 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t
 
+from aiomos.transport.clock cimport LiveClock
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.source cimport FrameSource
 
@@ -9,6 +10,11 @@ cdef class Transport(FrameSource):
     cdef list held                     # bytes of a batch that was received as Python objects
     cdef Frame* room                   # its frames
     cdef size_t room_size
+    cdef public LiveClock clock        # to which the times of its frames are brought; None: they are as they are to be
+    cdef dict latest                   # times that a transport in Python has had, by interface
+
+    # Bring the times of frames that a transport in Python has received onto the clock.
+    cdef int bring(self, size_t count) except -1
 
     cdef uint16_t linktype_of(self, size_t interface) except? 0
     cdef int reserve(self, size_t count) except -1

@@ -1,11 +1,13 @@
 from collections.abc import Sequence
 
 from aiomos.transport.bpf import Program
+from aiomos.transport.clock import LiveClock
 from aiomos.transport.source import FrameSource
 
 class Transport(FrameSource):
     forwards: Sequence[int | None]
     virtual: bool
+    clock: LiveClock | None
     @property
     def ended(self) -> bool: ...
     def fileno(self) -> int: ...

@@ -4,10 +4,8 @@ A transport owns descriptors and knows nothing of flows; the runtime waits on it
 gives it frames to send. It is also all that another kind of wire has to be: `Transport` says how.
 """
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
-
-import time
 
 cdef enum:
     LINKTYPE_ETHERNET = 1
@@ -23,11 +21,18 @@ cdef class Transport(FrameSource):
         forwards: For each interface the one by which its frames go on, in line; empty for one that only watches.
         virtual: Whether its time is its own, as that of a simulation: nobody waits for it, `pass_time` moves it on.
         ended: Whether no frame will ever come again.
+        clock: The `LiveClock` of the run, to which the times of frames, those of the wall's clock, are brought. None
+            where they are those of a clock that `now` tells.
     """
 
     forwards = ()
     virtual = False
     ended = False
+
+    def __cinit__(self, *args, **kwargs):
+        self.heard_by_all = False                  # whoever gave us a frame has given it to nobody else
+        self.clock = None if self.virtual else LiveClock()
+        self.latest = {}
 
     def __dealloc__(self):
         free(self.room)
@@ -37,7 +42,11 @@ cdef class Transport(FrameSource):
         raise NotImplementedError(f"{type(self).__name__} has no fileno()")
 
     def receive(self):
-        """Return the frames that wait now, some thousand at most, as ``(time_ns, data, interface)``; never block."""
+        """Return the frames that wait now, some thousand at most, as ``(time_ns, data, interface)``; never block.
+
+        Times are those of `time.time_ns` when they came, in order for each interface: they are brought onto `clock`,
+        which is not set as the wall's is.
+        """
         raise NotImplementedError(f"{type(self).__name__} has neither receive() nor read_batch()")
 
     def send(self, frame, interface=0):
@@ -57,8 +66,10 @@ cdef class Transport(FrameSource):
         """
 
     def now(self):
-        """Return its time, in nanoseconds since the epoch."""
-        return time.time_ns()
+        """Return its time, in nanoseconds since the epoch; it never runs back, nor leaps as the wall's clock may."""
+        if self.clock is None:
+            raise NotImplementedError(f"{type(self).__name__} has no clock, and no now() of its own")
+        return self.clock.time()
 
     def pass_time(self, until):
         """Of a virtual transport: let time pass until the next frame arrives, yet not beyond *until*.
@@ -99,7 +110,19 @@ cdef class Transport(FrameSource):
             frame.interface = <uint16_t> interface
             frame.offload = NULL
             count += 1
+        if self.clock is not None:
+            self.bring(count)
         return self.deliver(self.room, count)
+
+    cdef int bring(self, size_t count) except -1:
+        cdef size_t i
+        cdef int64_t latest_ns
+        self.clock.look()
+        for i in range(count):
+            latest_ns = self.latest.get(self.room[i].interface, INT64_MIN)
+            self.clock.bring(&self.room[i], 1, &latest_ns)
+            self.latest[self.room[i].interface] = latest_ns
+        return 0
 
     cdef uint16_t linktype_of(self, size_t interface) except? 0:
         if interface < <size_t> len(self.interfaces):

@@ -36,9 +36,12 @@ from aiomos.tcp.wire cimport (
     Packet,
     Span,
     be16,
+    header_is_cut,
     packet_has_payload,
     packet_has_ports,
     packet_has_segment,
+    urgent_is_known,
+    window_is_known,
 )
 from aiomos.ude.instructions cimport (
     ACK_NUMBER,
@@ -224,9 +227,9 @@ cdef inline int load_of_segment(const Packet* packet, uint8_t field, uint8_t bit
     elif field == FLAG:
         return got(out, packet.flags >> bit & 1)
     elif field == SEGMENT_WINDOW:
-        return got(out, packet.window)
+        return got_if(window_is_known(packet), out, packet.window)
     elif field == URGENT:
-        return got(out, packet.urgent)
+        return got_if(urgent_is_known(packet), out, packet.urgent)
     elif field == HEADER_LEN:
         return got(out, packet.header_len)
     elif field == OPTION_MSS:
@@ -234,7 +237,8 @@ cdef inline int load_of_segment(const Packet* packet, uint8_t field, uint8_t bit
     elif field == OPTION_WINDOW_SCALE:
         return got_if(packet.options & OPT_WSCALE, out, packet.wscale)
     elif field == OPTION_SACK_PERMITTED:
-        return got(out, (packet.options & OPT_SACK_OK) != 0)
+        return got_if(packet.options & OPT_SACK_OK or not header_is_cut(packet), out,
+                      (packet.options & OPT_SACK_OK) != 0)
     elif field == TSVAL:
         return got_if(packet.options & OPT_TIMESTAMP, out, packet.tsval)
     else:

@@ -62,6 +62,7 @@ class Task:
         cpu: The processor it is to run on.
         control: Path of its own control socket.
         sockets: Descriptors of its sockets.
+        clock_base_ns: That of the `LiveClock` of the run, by which all workers tell one time.
     """
 
     plan: Plan
@@ -69,3 +70,4 @@ class Task:
     cpu: int
     control: Path
     sockets: tuple[int, ...] = ()
+    clock_base_ns: int = 0

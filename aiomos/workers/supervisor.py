@@ -24,6 +24,7 @@ from aiomos.metrics import Exporter
 from aiomos.running import loop_factory
 from aiomos.runtime import Report
 from aiomos.snapshot import Snapshot, show
+from aiomos.transport.clock import LiveClock
 from aiomos.workers.commands import WorkersCommands, add_counters, ask
 from aiomos.workers.merging import Files, Merger
 from aiomos.workers.plan import AppPlan, Plan, Task
@@ -78,6 +79,7 @@ class Supervisor:
             )
             for number in range(plan.workers)
         ]
+        self._clock = LiveClock()
         self._files = Files(plan.workers)
         self._merger = Merger(plan.workers, self._files, ordered=bool(plan.captures))
         self._moved = asyncio.Event()  # set when records have been passed on
@@ -197,7 +199,15 @@ class Supervisor:
 
     async def _run_once(self, worker: WorkerProcess) -> int:
         plan = attrs.evolve(self._plan, apps=tuple(self.apps))
-        link = worker.start(Task(plan=plan, number=worker.number, cpu=worker.cpu, control=worker.control))
+        link = worker.start(
+            Task(
+                plan=plan,
+                number=worker.number,
+                cpu=worker.cpu,
+                control=worker.control,
+                clock_base_ns=self._clock.base_ns,
+            )
+        )
         worker.heard = asyncio.get_running_loop().time()
         return await worker.follow(link, partial(self._receive, worker))
 

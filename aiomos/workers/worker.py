@@ -23,6 +23,7 @@ from aiomos.errors import AiomosError, EngineBug
 from aiomos.loader import load_app
 from aiomos.running import loop_factory, patient_collector, serve
 from aiomos.runtime import Runtime
+from aiomos.transport.clock import LiveClock
 from aiomos.workers.plan import Task
 from aiomos.workers.records import Ending, What
 from aiomos.workers.shared import SharedOutputs
@@ -130,9 +131,9 @@ class Worker:
         if plan.captures:
             return {"pcap": plan.captures, "shard": (task.number, plan.workers)}
         assert plan.wire is not None
-        return {
-            "transport": plan.wire.open_transport([socket.socket(fileno=number) for number in task.sockets])
-        }
+        transport = plan.wire.open_transport([socket.socket(fileno=number) for number in task.sockets])
+        transport.clock = LiveClock(task.clock_base_ns)
+        return {"transport": transport, "shard": (task.number, plan.workers)}
 
     def _started(self, runtime: Runtime) -> None:
         """Apps are attached, and frames come next."""

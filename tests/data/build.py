@@ -1,6 +1,6 @@
 """Build the captures in hard/: the cases that real traffic seldom shows, a file each.
 
-    python tests/data/build.py
+    python -m tests.data.build
 
 The same bytes every time. Each function below is a case; its docstring says what is hard about it, its name
 is the file's. Ports, addresses and times are the same throughout: client 10.0.0.1, server 10.0.0.2 port 80, a
@@ -10,13 +10,18 @@ frame every millisecond from 2024-01-01 on.
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
 from aiomos.testing import packets
 from aiomos.testing.packets import fastopen, mss, sack, sack_ok, tcp_frame, timestamps, wscale
+from tests import tunnels as tunnelling
+from tests.wrappings import LINKS, TAGS, TSHARK_FAILS, TSHARK_READS_NOT
 
 HARD = Path(__file__).parent / "hard"
 START_NS = 1_704_067_200_000_000_000
@@ -658,6 +663,40 @@ def tunnels() -> Frames:
 
 
 @case()
+def encapsulations() -> Frames:
+    """The same connection in every tunnel that is read and that tshark reads by default, on different ports."""
+    names = [name for name in tunnelling.TUNNELS if name not in tunnelling.UNREAD_BY_TSHARK]
+    for number, name in enumerate(names):
+        ipv6 = number % 2 == 1 and "NSH" not in name and "WCCP" not in name
+        flow = Flow(41_000 + number, ipv6=ipv6)
+        for frame in flow.whole():
+            source = 54 if ipv6 else 34
+            yield tunnelling.TUNNELS[name](
+                frame, int.from_bytes(frame[source : source + 2]) == flow.client.port
+            )
+
+
+@case()
+def tags() -> Frames:
+    """The same connection behind each tag, label and header that may stand between Ethernet and IP."""
+    read = [wrapping for name, wrapping in TAGS.items() if name not in TSHARK_FAILS]
+    for port, wrapping in enumerate(read, start=40_000):
+        yield from (wrapping.wrap(ip_of(frame)) for frame in Flow(port).whole())
+
+
+@case()
+def unread() -> Frames:
+    """A connection among frames that hide some: MACsec with encryption, a piece of multilink PPP; and LLDP."""
+    flow = Flow().whole()
+    yield next(flow)
+    yield packets.ethernet(bytes.fromhex("2c0000000001") + bytes(60), ethertype=0x88E5)
+    yield packets.ethernet(b"LLDP", ethertype=0x88CC)
+    yield packets.ethernet(bytes.fromhex("110000090008 003d80000001 0021"), ethertype=0x8864)
+    yield packets.ethernet(b"LLDP", ethertype=0x88CC)
+    yield from flow
+
+
+@case()
 def padding() -> Frames:
     """Ethernet padding behind the IP packet, not all zero, must not become data."""
     for frame in Flow().whole():
@@ -787,12 +826,38 @@ def pcapng() -> bytes:
     return b"".join(parts)
 
 
+def links_pcapng() -> bytes:
+    """Write a pcapng file with an interface of every link type but Ethernet, as far as tshark reads it."""
+
+    def block(kind: int, body: bytes) -> bytes:
+        body += bytes(-len(body) % 4)
+        length = struct.pack("<I", 12 + len(body))
+        return struct.pack("<I", kind) + length + body + length
+
+    parts = [block(0x0A0D0D0A, struct.pack("<IHHq", 0x1A2B3C4D, 1, 0, -1))]
+    read = [
+        wrapping
+        for name, wrapping in LINKS.items()
+        if wrapping.linktype not in TSHARK_READS_NOT and name not in TSHARK_FAILS
+    ]
+    parts += [block(1, struct.pack("<HHI", wrapping.linktype, 0, 0)) for wrapping in read]
+    ticks = START_NS // 1000
+    for interface, wrapping in enumerate(read):
+        for frame in Flow(40_000 + interface).whole():
+            data = wrapping.wrap(ip_of(frame))
+            ticks += STEP_NS // 1000
+            fixed = (interface, ticks >> 32, ticks & 0xFFFF_FFFF, len(data), len(data))
+            parts.append(block(6, struct.pack("<IIIII", *fixed) + data))
+    return b"".join(parts)
+
+
 def build(directory: Path = HARD) -> None:
     """Write every case into *directory*."""
     directory.mkdir(exist_ok=True)
     for name, case in CASES.items():
         (directory / f"{name}.pcap").write_bytes(pcap(case))
     (directory / "sections.pcapng").write_bytes(pcapng())
+    (directory / "links.pcapng").write_bytes(links_pcapng())
 
 
 if __name__ == "__main__":

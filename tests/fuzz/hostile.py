@@ -87,6 +87,7 @@ class Choices:
 
     Attributes:
         decapsulate: Whether tunnels are looked into.
+        separate: Whether they separate flows.
         verify: Whether checksums are verified.
         tight: Whether budgets are so small that they are met all the time.
         midstream: Whether flows without a SYN are followed.
@@ -96,6 +97,7 @@ class Choices:
     """
 
     decapsulate: bool = True
+    separate: bool = False
     verify: bool = False
     tight: bool = False
     midstream: bool = True
@@ -109,6 +111,7 @@ class Choices:
             budgets=TIGHT if self.tight else Budgets(),
             checksums="verify" if self.verify else "ignore",
             decapsulate=self.decapsulate,
+            separate_tunnels=self.separate,
             on_error="raise",
         )
 

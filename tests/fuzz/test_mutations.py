@@ -52,6 +52,7 @@ def all_choices(seed: random.Random) -> Iterator[Choices]:
     while True:
         yield Choices(
             decapsulate=seed.random() < 0.7,
+            separate=seed.random() < 0.3,
             verify=seed.random() < 0.3,
             tight=seed.random() < 0.5,
             midstream=seed.random() < 0.7,

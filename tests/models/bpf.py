@@ -78,6 +78,8 @@ def run(program: Program, frame: Buffer) -> int:
                 if loaded is None:
                     return 0
                 x = 4 * (loaded & 0x0F)
+            elif mode == 0x80:
+                x = len(frame.data)
             else:
                 x = k if mode == 0 else memory[k]
         elif kind == 2:
@@ -87,7 +89,7 @@ def run(program: Program, frame: Buffer) -> int:
         elif kind == 4:
             a = _compute(code & 0xF0, a, x if code & 8 else k)
         elif kind == 5:
-            at += k if code & 0xF0 == 0 else (jt if _holds(code & 0xF0, a, k) else jf)
+            at += k if code & 0xF0 == 0 else (jt if _holds(code & 0xF0, a, x if code & 8 else k) else jf)
         elif kind == 6:
             return a if code & 0x18 == 0x10 else k
         elif code & 0x80:

@@ -27,6 +27,9 @@ cdef class Loan:
         cdef DecodeOptions options
         options.verify_checksums = verify
         options.decapsulate = decapsulate
+        options.separate_tunnels = False
+        memset(options.vxlan_ports, 0, sizeof(options.vxlan_ports))
+        options.vxlan_ports[0] = 4789
         self.size = frame.shape[0]
         self.bytes = <uint8_t*> malloc(self.size + 1)
         if self.size:

@@ -6,13 +6,13 @@ from libc.string cimport memset
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
 from aiomos.tcp.siphash cimport siphash13
 from aiomos.tcp.wire cimport (
-    WIRE_FRAGMENT, WIRE_KINDS, WIRE_TCP, Address, DecodeOptions, Packet, checksum_add, checksum_fold, decode_frame,
-    decode_ip)
+    WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UNKNOWN_LINK, Address, Cursor, DecodeOptions,
+    Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
 from aiomos.transport.frame cimport Frame
 
 KIND_NAMES = (
-    "tcp", "udp", "icmp", "ip_other", "fragment", "non_ip", "unknown_link", "bad_link", "bad_ip", "ip_cut",
-    "bad_extension", "bad_tcp", "tcp_cut", "bad_checksum", "bad_tunnel")
+    "tcp", "udp", "icmp", "ip_other", "fragment", "non_ip", "unknown_link", "aggregate", "bad_link", "bad_ip",
+    "ip_cut", "bad_extension", "bad_tcp", "tcp_cut", "bad_checksum", "bad_tunnel")
 assert len(KIND_NAMES) == WIRE_KINDS
 
 OUTCOMES = (
@@ -28,12 +28,15 @@ cdef bytes address_bytes(Address address, int version):
 cdef dict packet_fields(int kind, const Packet* packet):
     """The fields that this kind promises."""
     fields = {"kind": KIND_NAMES[kind]}
+    if kind == WIRE_NON_IP or kind == WIRE_UNKNOWN_LINK:
+        fields["unread"] = (packet.unread_layer, packet.unread_number)
     if kind > WIRE_FRAGMENT:
         return fields
     fields |= {
         "time_ns": packet.time_ns,
         "vlan": packet.vlan,
         "link_layers": packet.link_layers,
+        "tunnel": packet.tunnel,
         "transient": packet.transient,
         "ip_version": packet.ip_version,
         "src": address_bytes(packet.src, packet.ip_version),
@@ -72,6 +75,7 @@ cdef dict packet_fields(int kind, const Packet* packet):
             "tsecr": packet.tsecr,
             "sack": [(packet.sack[2 * i], packet.sack[2 * i + 1]) for i in range(packet.sack_count)],
             "header_len": packet.header_len,
+            "header_cap": packet.header_cap,
         }
     return fields
 
@@ -88,16 +92,39 @@ cdef Frame make_frame(const uint8_t[::1] data, int linktype, object wirelen, int
 
 
 def decode(const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, bint verify=False,
-           bint decapsulate=False, int64_t time_ns=0):
+           bint decapsulate=False, int64_t time_ns=0, bint separate=False, vxlan_ports=(4789, 8472)):
     """Decode one frame into a dict of the fields its kind promises."""
     cdef DecodeOptions options
     cdef Packet packet
+    cdef int i
     cdef Frame native = make_frame(frame, linktype, wirelen, time_ns)
     memset(&packet, 0xA5, sizeof(Packet))              # what is not set must show
+    memset(&options, 0, sizeof(DecodeOptions))
     options.verify_checksums = verify
     options.decapsulate = decapsulate
+    options.separate_tunnels = separate
+    for i, port in enumerate(vxlan_ports):
+        options.vxlan_ports[i] = port
     kind = decode_frame(&native, &options, &packet)
     return packet_fields(kind, &packet)
+
+
+def decode_aggregate(const uint8_t[::1] frame not None, int linktype=105, *, wirelen=None):
+    """Decode the frames within one."""
+    cdef DecodeOptions options
+    cdef Packet packet
+    cdef Cursor rest
+    cdef Frame native = make_frame(frame, linktype, wirelen, 0)
+    memset(&packet, 0xA5, sizeof(Packet))
+    options.verify_checksums = options.decapsulate = False
+    assert decode_frame(&native, &options, &packet) == WIRE_AGGREGATE
+    rest.data, rest.captured, rest.wire_len = packet.payload, packet.payload_cap, packet.payload_len
+    rest.ethertype, rest.depth = 0, 0
+    found = []
+    while rest.captured:
+        kind = decode_subframe(&rest, &options, &packet)
+        found.append(packet_fields(kind, &packet))
+    return found
 
 
 def repeat(const uint8_t[::1] frame not None, Py_ssize_t times, bint verify=False):

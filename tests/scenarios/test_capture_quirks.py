@@ -4,7 +4,7 @@ import pytest
 
 from aiomos.settings import Settings
 from aiomos.tcp.levels import Level
-from aiomos.testing.packets import fragment_ipv4, mss
+from aiomos.testing.packets import fragment_ipv4, mss, sack_ok, timestamps, wscale
 from aiomos.testing.scenario import Conversation, merge
 from aiomos.testing.scenario import watch_in_batches as watch
 
@@ -99,10 +99,102 @@ def test_snap_length_on_a_segment_behind_a_hole() -> None:
 
 
 def test_frame_cut_within_the_tcp_header_is_counted() -> None:
-    """There is nothing to follow in it; it is counted by its reason."""
-    c = Conversation().handshake().client("A", b"data", snaplen=50).server("A", ack=5)
+    """Without its flags there is nothing to follow in it; it is counted by its reason."""
+    c = Conversation().handshake().client("A", b"data", snaplen=47).server("A", ack=5)
     seen = watch(c.frames)
     assert (seen.statistics["malformed.tcp_cut"], seen.record["client_packets"]) == (1, 2)
+
+
+LINUX = mss(1460) + sack_ok() + timestamps(5)[2:] + b"\x01" + wscale(7)
+
+
+@pytest.mark.parametrize("snaplen", [48, 50, 54, 58, 64, 68, 73, 74, 80])
+def test_connection_whose_headers_are_cut(snaplen: int) -> None:
+    """Ports, numbers, flags and data offset are enough to follow it; options of the SYNs count as far as captured."""
+    c = (
+        Conversation()
+        .client("S", options=LINUX, snaplen=snaplen)
+        .server("SA", options=LINUX, snaplen=snaplen)
+    )
+    c.client("A", options=timestamps(6, 5), snaplen=snaplen)
+    c.client("PA", b"question", options=timestamps(6, 5), snaplen=snaplen)
+    c.server("PA", b"the answer" * 5000, options=timestamps(6, 6), snaplen=snaplen)
+    c.client("A", options=timestamps(7, 6), snaplen=snaplen)
+    seen = watch(c.close().frames, level=Level.STREAM)
+    record = seen.record
+    assert len(seen.records) == 1
+    assert (record["client_stream_bytes"], record["server_stream_bytes"]) == (8, 50_000)
+    assert (record["client_lost"], record["server_lost"], record["reason"]) == (0, 0, "fin")
+    assert record["client_mss"] == (1460 if snaplen >= 58 else None)
+    assert record["client_window_scale"] == (7 if snaplen >= 74 else None)
+    assert {n for name, n in seen.statistics.items() if name.startswith(("anomaly.", "malformed."))} == {0}
+    client, server = seen.streams[0]
+    assert client.gaps == (
+        ((max(snaplen - 66, 0), 8 - max(snaplen - 66, 0), "snaplen"),) if snaplen < 74 else ()
+    )
+    assert server.gaps[-1][2] == "snaplen"
+
+
+def test_windows_are_not_judged_by_a_scale_that_was_cut_off() -> None:
+    """Unscaled, a window of 229 would take 229 bytes; the shift of 7 was not captured."""
+    c = Conversation()
+    c.client("S", options=LINUX, window=64240, snaplen=62)
+    c.server("SA", options=LINUX, window=65160, snaplen=62)
+    c.client("A", window=229)
+    c.server("PA", b"s" * 20_000, window=229)
+    c.client("A", window=229)
+    c.server("PA", b"t" * 20_000, window=229)
+    seen = watch(c.client("A", window=229).close().frames)
+    assert (seen.record["server_stream_bytes"], seen.statistics["anomaly.out_of_window"]) == (40_000, 0)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_timestamps_are_not_judged_by_a_syn_whose_options_were_cut_off(who: str) -> None:
+    """PAWS holds where both ends have agreed on timestamps, which one of the SYNs does not tell."""
+    c = Conversation()
+    c.client("S", options=timestamps(500), snaplen=54 if who == "client" else None)
+    c.server("SA", options=timestamps(500, 500), snaplen=54 if who == "server" else None)
+    c.client("A", options=timestamps(501, 500)).client("PA", b"old", options=timestamps(3, 500)).server("A")
+    seen = watch(c.close().frames)
+    assert (seen.record["client_stream_bytes"], seen.statistics["anomaly.paws"]) == (3, 0)
+
+
+MD5 = b"\x13\x12" + bytes(16)
+
+
+@pytest.mark.parametrize("who", ["client", "server", "segment"])
+def test_signatures_are_not_judged_by_what_was_cut_off(who: str) -> None:
+    c = Conversation()
+    c.client("S", options=MD5, snaplen=60 if who == "client" else None)
+    c.server("SA", options=MD5, snaplen=60 if who == "server" else None)
+    c.client("A", options=MD5)
+    c.client("PA", b"signed", options=MD5, snaplen=60 if who == "segment" else None)
+    c.server("A", options=MD5)
+    seen = watch(c.frames)
+    assert (seen.record["client_stream_bytes"], seen.statistics["anomaly.unsigned"]) == (6, 0)
+
+
+def test_a_new_connection_after_a_cut_syn_in_the_old_one() -> None:
+    """A doubted SYN is kept as far as it was captured."""
+    old, new = Conversation().handshake(), Conversation(client_isn=77, server_isn=99, start=1_700_000_009.0)
+    new.client("S", options=LINUX, snaplen=60).server("SA", options=LINUX).client("A").client(
+        "PA", b"new"
+    ).server("A")
+    seen = watch(old.frames + new.close().frames)
+    assert [(r["client_mss"], r["client_bytes"]) for r in seen.records] == [(None, 0), (1460, 3)]
+
+
+def test_length_on_the_wire_of_4_gib_is_no_stream() -> None:
+    """The capture states it; the IP length is 0, as offload leaves it."""
+    c = Conversation().handshake().client("PA", b"real").server("A")
+    frames = c.frames
+    for _ in range(50):
+        _time, data, link, _length = Conversation().client("PA", b"0123456789", seq=5).frames[0]
+        frames.append((frames[-1][0] + 1000, without_ip_length(data), link, 0xFFFFFFFF))
+    seen = watch(frames, level=Level.STREAM)
+    assert seen.statistics["malformed.ip"] == 50
+    assert (seen.streams[0][0].data, seen.streams[0][0].gaps) == (b"real", ())
+    assert seen.record["client_bytes"] == 4
 
 
 @pytest.mark.parametrize("change", [in_fragments, reversed_fragments])

@@ -227,6 +227,25 @@ def test_errors_about_flows_and_sessions_are_known() -> None:
     assert known == [True, False]
 
 
+def test_errors_that_quote_too_little_pass() -> None:
+    """With sessions and flows to compare with, over IPv4 and IPv6; the shortest quotes a bare IP header."""
+    translator = Translator(sport=9000)
+    translator.app.on(CONN_SETUP)(lambda: None)
+    opening, opening6 = tcp_frame(INSIDE, OUTSIDE), tcp_frame("2001:db8::1", "2001:db8::2")
+    errors = []
+    for whole, headers in ((opening[14:], 20), (opening6[14:], 40)):
+        for length in range(headers + 8):
+            body = struct.pack("!BBHI", 3 if headers == 20 else 1, 1, 0, 0) + whole[:length]
+            six = headers == 40
+            src, dst = ("2001:db8::2", "2001:db8::1") if six else (OUTSIDE, PUBLIC)
+            errors.append(ethernet(ip(body, src=src, dst=dst, proto=58 if six else 1)))
+    first = udp_frame(INSIDE, OUTSIDE, sport=4000, dport=7, payload=b"question")
+    crossing = cross([first, opening, *map(Back, errors)], translator.app)
+    assert len(translator.sessions) == 2
+    assert crossing.back == errors
+    assert crossing.report.counters["icmp"] == len(errors) == 76
+
+
 # --- the end ------------------------------------------------------------------------------------------
 
 
@@ -366,7 +385,7 @@ def test_wrong_addresses_leave_a_session_as_it_is(wrong: dict[str, Any]) -> None
     assert sessions[0].packets == (2, 0)
 
 
-def test_conflicts_are_refused_and_what_was_laid_over_ends() -> None:
+def test_conflicts_are_refused_and_what_was_there_stays() -> None:
     app: App[None] = App("conflict")
     ended: list[Session] = []
     sessions: list[Session] = []
@@ -383,13 +402,18 @@ def test_conflicts_are_refused_and_what_was_laid_over_ends() -> None:
         sessions.append(pkt.session(idle=50, on_end=ended.append))
         with pytest.raises(SessionError, match="another port"):
             pkt.session(idle=50, src=PUBLIC, sport=9000)
-        assert not sessions[-1].open
-        sessions.append(pkt.session(idle=50))  # and another may be made at once
+        assert sessions[-1].open
+        assert ended == []
+        assert pkt.session(idle=50) is sessions[0]
+        pkt.session(idle=50, src=PUBLIC, sport=9001)
 
     crossing = cross([udp_frame(sport=1), udp_frame(sport=2), udp_frame(sport=2)], app)
     assert len(crossing.there) == 3
-    assert ended == sessions[:1]
-    assert sessions[1].packets == (2, 0)
+    assert len(sessions) == 1
+    assert ended == []
+    assert sessions[0].open
+    assert sessions[0].packets == (2, 0)
+    assert crossing.there[2] == udp_frame(PUBLIC, sport=9001)
 
 
 def test_the_budget_of_sessions() -> None:

@@ -28,6 +28,15 @@ def test_without_permission_a_connection_in_mid_stream_is_an_orphan() -> None:
     frames = whole().frames[3:]
     seen = watch(frames)
     assert (seen.records, seen.statistics["orphans"]) == ([], len(frames))
+    assert seen.statistics["without_syn"] == len(frames)
+
+
+def test_an_orphan_whose_syn_no_filter_picked_is_told_from_one_without_a_syn() -> None:
+    """Its segments are none of anybody's, and no shortfall."""
+    frames = whole().frames
+    seen = watch(frames, filter="port 81")
+    assert (seen.statistics["unwatched"], seen.statistics["orphans"]) == (1, len(frames) - 1)
+    assert seen.statistics["without_syn"] == 0
 
 
 @pytest.mark.parametrize("skip", range(3, 11))

@@ -1,5 +1,6 @@
 """The command line, with the runtime replaced by one that records how it was called."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -240,10 +241,24 @@ def test_a_traceback_can_be_asked_for(invoke: Invoke, runtime: Runtime) -> None:
 
 
 def test_the_summary_is_for_terminals_or_on_request(invoke: Invoke, runtime: Runtime) -> None:
-    runtime.counters = {"flows": 3, "malformed.bad_tcp": 2, "malformed.bad_ip": 0}
+    runtime.counters = {"flows": 3, "ended.fin": 2, "ended.end_of_capture": 1, "ended.rst": 0}
     assert invoke("run", "cli_apps:bare", "--pcap", "a.pcap").stderr == ""
     summary = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "-v").stderr
-    assert summary == "12,345 frames, 3 TCP connections, 2 malformed (bad_tcp 2) in 0.50 s\n"
+    assert summary == "12,345 frames, 3 TCP connections (ended 2 by fin, 1 by end of capture) in 0.50 s\n"
+
+
+def test_what_was_not_followed_is_told_in_any_case(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.counters = {"flows": 3, "malformed.bad_tcp": 2, "malformed.bad_ip": 0, "without_syn": 1}
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "--log-format", "json")
+    warning = json.loads(result.stderr)
+    assert (result.exit_code, warning["event"], warning["level"]) == (0, "incomplete", "warning")
+    assert warning["malformed"] == "2 malformed packets (bad_tcp 2)"
+    assert warning["without_syn"] == "1 segment of connections whose SYN was not captured"
+    assert invoke("run", "cli_apps:bare", "--pcap", "a.pcap").stderr.splitlines() == [
+        "incomplete: 2 malformed packets (bad_tcp 2)",
+        "incomplete: 1 segment of connections whose SYN was not captured: "
+        "apps that ask for them with midstream=True follow those, too",
+    ]
 
 
 # --- progress -------------------------------------------------------------------------------------

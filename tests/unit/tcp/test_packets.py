@@ -525,7 +525,7 @@ def test_a_packet_with_a_wrong_checksum_is_read_all_the_same(probe: Any) -> None
 NESTED_EXTENSIONS = ethernet(ipv6(ipv6_extension(b"", proto=0), proto=0))
 MALFORMED = {
     "bad TCP": (ethernet(ipv4(tcp(DATA)[:12] + b"\x10" + tcp(DATA)[13:])), None, "tcp", IP | V4 | PORTS),
-    "cut TCP": (tcp_frame()[:50], 54, "tcp_cut", IP | V4 | PORTS),
+    "cut TCP": (tcp_frame()[:47], 54, "tcp_cut", IP | V4 | PORTS),
     "cut in the ports": (tcp_frame()[:36], 54, "tcp_cut", IP | V4),
     "IP checksum": (tcp_frame()[:24] + b"??" + tcp_frame()[26:], None, "checksum", IP | V4),
     "IPv6 extension": (NESTED_EXTENSIONS, None, "extension", IP - {"dpkt"}),
@@ -649,9 +649,44 @@ def test_a_packet_is_shown_in_a_line(frame: bytes, linktype: int, line: str) -> 
 
 def test_a_malformed_packet_is_shown_by_its_kind(probe: Any) -> None:
     assert repr(probe.Loan(b"").packet) == "<Packet malformed.link>"
-    assert repr(probe.Loan(tcp_frame()[:50], wirelen=54).packet) == (
+    assert repr(probe.Loan(tcp_frame()[:47], wirelen=54).packet) == (
         "<Packet 10.0.0.1 > 10.0.0.2: malformed.tcp_cut, protocol 6>"
     )
+
+
+@pytest.mark.parametrize("captured", range(48, 66))
+def test_a_cut_tcp_header_has_what_was_captured(probe: Any, captured: int) -> None:
+    """Fixed fields one by one, then options one by one; what was cut off is None, not zero."""
+    frame = tcp_frame(seq=7, flags="S", window=512, urgent=3, options=mss(1400) + sack_ok() + wscale(5))
+    loan = probe.Loan(frame[:captured], wirelen=len(frame))
+    packet = loan.packet
+    copy = packet.copy()
+    for one in (packet, copy, pickle.loads(pickle.dumps(copy))):
+        assert (one.seq, one.syn, one.header_len) == (7, True, 32)
+        assert (one.payload, one.payload_len) == (b"", 0)
+        assert one.window == (512 if captured >= 50 else None)
+        assert one.urgent == (3 if captured >= 54 else None)
+        assert one.mss == (1400 if captured >= 58 else None)
+        assert one.sack_permitted == (True if captured >= 60 else None)
+        assert one.window_scale == (5 if captured >= 63 else None)
+        whole = [(2, b"\x05x"), (4, b""), (3, b"\x05"), (0, b"")]
+        ends = [58, 60, 63, 64]
+        assert one.options == tuple(
+            option for option, end in zip(whole, ends, strict=True) if captured >= end
+        )
+    assert ("win 512" in repr(packet)) is (captured >= 50)
+
+
+@pytest.mark.parametrize(
+    ("captured", "has_ports"), [(34, False), (37, False), (38, True), (39, True), (41, True)]
+)
+def test_a_cut_udp_header_has_its_ports(probe: Any, captured: int, has_ports: bool) -> None:
+    frame = udp_frame(sport=5, dport=6, payload=b"query")
+    loan = probe.Loan(frame[:captured], wirelen=len(frame))
+    packet = loan.packet
+    assert (packet.sport, packet.dport) == ((5, 6) if has_ports else (None, None))
+    assert packet.payload == (b"" if has_ports else frame[34:captured])
+    assert packet.payload_len == (5 if has_ports else 13)
 
 
 words = st.sampled_from([0, 0, 0, 1, 0xDB8, 0x2001, 0xFFFF, 0x7F00])

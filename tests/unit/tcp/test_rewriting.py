@@ -10,6 +10,7 @@ from aiomos.testing.packets import (
     fragment_ipv4,
     ipv4,
     ipv6,
+    ipv6_extension,
     ipv6_fragment,
     mss,
     pseudo_header,
@@ -125,6 +126,48 @@ def test_icmp_errors_quote(kind: int) -> None:
 def test_what_cannot_be_told_is_no_quote(quoted: bytes) -> None:
     body = struct.pack("!BBHI", 3, 0, 0, 0) + quoted
     assert probe.Writable(ethernet(ipv4(body, proto=1))).quote() is None
+
+
+V6 = {"src": "2001:db8::1", "dst": "2001:db8::2"}
+ECHO6 = struct.pack("!BBHHH", 128, 0, 0, 7, 1)
+V4_ENDS, V6_ENDS = ("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2")
+QUOTABLE = {
+    "TCP": (ipv4(tcp(b"payload")), 20, (*V4_ENDS, 1234, 80, 6)),
+    "TCP with IP options": (ipv4(tcp(), options=b"\x94\x04\0\0"), 24, (*V4_ENDS, 1234, 80, 6)),
+    "UDP": (ipv4(udp(b"payload"), proto=17), 20, (*V4_ENDS, 1234, 53, 17)),
+    "echo": (ipv4(ECHO, proto=1), 20, (*V4_ENDS, 7, 7, 1)),
+    "first fragment": (fragment_ipv4(ipv4(tcp(bytes(99))), 48)[0], 20, (*V4_ENDS, 1234, 80, 6)),
+    "TCP over IPv6": (ipv6(tcp(b"payload", **V6), **V6), 40, (*V6_ENDS, 1234, 80, 6)),
+    "TCP behind an extension": (
+        ipv6(ipv6_extension(tcp(**V6)), proto=60, **V6),
+        48,
+        (*V6_ENDS, 1234, 80, 6),
+    ),
+    "UDP over IPv6": (ipv6(udp(b"payload", **V6), proto=17, **V6), 40, (*V6_ENDS, 1234, 53, 17)),
+    "echo over IPv6": (ipv6(ECHO6, proto=58, **V6), 40, (*V6_ENDS, 7, 7, 58)),
+    "first IPv6 fragment": (
+        ipv6(ipv6_fragment(tcp(bytes(99), **V6)[:48], more_fragments=True), proto=44, **V6),
+        48,
+        (*V6_ENDS, 1234, 80, 6),
+    ),
+    "GRE": (ipv4(bytes(40), proto=47), 60, None),
+}
+
+
+@pytest.mark.parametrize("case", sorted(QUOTABLE))
+def test_a_quote_is_told_from_eight_bytes_of_transport_on(case: str) -> None:
+    """RFC 792; of TCP, even the ports may be missing, or the header behind them."""
+    whole, headers, told = QUOTABLE[case]
+    six = whole[0] >> 4 == 6
+    for length in range(len(whole) + 1):
+        body = struct.pack("!BBHI", 1 if six else 3, 0, 0, 0) + whole[:length]
+        error = ipv6(body, proto=58, **V6) if six else ipv4(body, proto=1)
+        packet = probe.Writable(ethernet(error))
+        quote = packet.quote()
+        assert quote == (told if length >= headers + 8 else None), length
+        if quote:
+            packet.set_quote(*told[:4])  # the same again: nothing changes, and nothing beyond is touched
+            assert packet.frame == ethernet(error), length
 
 
 def test_a_quoted_first_fragment_is_told() -> None:

@@ -26,10 +26,11 @@ from aiomos.testing.packets import (
     udp,
     vlan,
 )
+from aiomos.transport.bpf import Instruction, Program
 from aiomos.transport.captures import open_captures
-from aiomos.transport.fanout import fanout_program
+from aiomos.transport.fanout import fanout_program, fragments_only, without_fragments
 from aiomos.transport.sharding import shard_of, shard_of_ends
-from tests.models.bpf import received_by_fanout, run, sent_by_fanout
+from tests.models.bpf import received_by_fanout, received_by_socket, run, sent_by_fanout
 
 PROGRAM = fanout_program()
 ALL = 0xFFFFFFFF
@@ -109,6 +110,133 @@ def test_fragments_go_by_addresses(ends: dict[str, Any], proto: int) -> None:
     for fragment in (fragment_ipv4 if "." in ends["src"] else fragment_ipv6)(whole, 8):
         frame = ethernet(fragment)
         assert shard == shard_of(frame, ALL) == by_the_kernel(frame)
+
+
+V4_ERRORS, V6_ERRORS = st.sampled_from([3, 4, 5, 11, 12]), st.sampled_from([1, 2, 3, 4, 100, 127])
+
+
+def icmp(kind: int, quote: bytes, *, router: str, sender: str) -> bytes:
+    """Build an ICMP message behind whose header these bytes are."""
+    body = bytes([kind, 0, 0, 0, 0, 0, 5, 0]) + quote
+    return (ipv4 if "." in sender else ipv6)(body, src=router, dst=sender, proto=1 if "." in sender else 58)
+
+
+def by_addresses(ends: dict[str, Any]) -> int:
+    return shard_of_ends((ends["src"], 0), (ends["dst"], 0), ALL)
+
+
+@given(st.data(), ends(), st.sampled_from([6, 17]), EXTENSIONS, st.integers(0, 10), st.integers(0, 60))
+def test_icmp_errors_go_where_the_flow_is_that_they_quote(
+    data: st.DataObject, ends: dict[str, Any], proto: int, extensions: list[int], options: int, padding: int
+) -> None:
+    is_v4 = "." in ends["src"]
+    kind = data.draw(V4_ERRORS if is_v4 else V6_ERRORS)
+    router = data.draw(V4 if is_v4 else V6)
+    whole = packet(ends, proto, extensions=extensions, options=options)
+    port_end = len(whole) - len(segment(ends, proto)) + 4
+    quote = whole[: data.draw(st.integers(port_end, len(whole)))]
+    frame = ethernet(icmp(kind, quote, router=router, sender=ends["src"])) + bytes(padding)
+    there, back_again = ethernet(whole), ethernet(packet(back(ends), proto, extensions=[]))
+    assert shard_of(frame, ALL) == shard_of(there, ALL) == shard_of(back_again, ALL) == by_the_kernel(frame)
+    tagged = vlan(vlan(frame, 7), 8, ethertype=0x88A8)
+    assert shard_of(tagged, ALL) == shard_of(frame, ALL) == by_the_kernel(tagged)
+
+
+@given(st.data(), ends(), st.sampled_from([6, 17, 1, 58, 132]), EXTENSIONS, st.integers(0, 10))
+def test_quotes_cut_anywhere_go_by_what_is_left(
+    data: st.DataObject, ends: dict[str, Any], proto: int, extensions: list[int], options: int
+) -> None:
+    is_v4 = "." in ends["src"]
+    router = data.draw(V4 if is_v4 else V6)
+    whole = packet(ends, proto, extensions=extensions, options=options)
+    cut = data.draw(st.integers(0, len(whole)))
+    padding = data.draw(st.sampled_from([0, 60]))  # that of a short frame is no part of the quote
+    frame = ethernet(icmp(3, whole[:cut], router=router, sender=ends["src"])) + bytes(padding)
+    if cut < (20 if is_v4 else 40):
+        expected = by_addresses({"src": router, "dst": ends["src"]})
+    elif proto not in (6, 17) or cut < len(whole) - len(segment(ends, proto)) + 4:
+        expected = by_addresses(ends)
+    else:
+        expected = shard_of(ethernet(whole), ALL)
+    assert shard_of(frame, ALL) == expected == by_the_kernel(frame)
+
+
+@given(ends(), st.integers(0, 255), st.sampled_from([6, 17]))
+def test_other_messages_of_icmp_go_by_addresses(ends: dict[str, Any], kind: int, proto: int) -> None:
+    is_v4 = "." in ends["src"]
+    whole = packet(ends, proto, extensions=[])
+    frame = ethernet(icmp(kind, whole, router=ends["dst"], sender=ends["src"]))
+    is_error = kind in (3, 4, 5, 11, 12) if is_v4 else kind < 128
+    expected = shard_of(ethernet(whole), ALL) if is_error else by_addresses(ends)
+    assert shard_of(frame, ALL) == expected == by_the_kernel(frame)
+
+
+@given(ends(), st.sampled_from([6, 17]))
+def test_errors_about_fragments_go_by_ports_where_those_are(ends: dict[str, Any], proto: int) -> None:
+    is_v4 = "." in ends["src"]
+    whole = packet(ends, proto, extensions=[])
+    first, *others = (fragment_ipv4 if is_v4 else fragment_ipv6)(whole, 8)
+    for fragment, expected in ((first, shard_of(ethernet(whole), ALL)), (others[0], by_addresses(ends))):
+        frame = ethernet(icmp(3, fragment, router=ends["dst"], sender=ends["src"]))
+        assert shard_of(frame, ALL) == expected == by_the_kernel(frame)
+
+
+@given(st.data(), ends(), EXTENSIONS)
+def test_what_a_quote_holds_is_read_alike(
+    data: st.DataObject, ends: dict[str, Any], extensions: list[int]
+) -> None:
+    """Whatever bytes it has."""
+    whole = bytearray(packet(ends, 6, extensions=extensions))
+    for _ in range(data.draw(st.integers(1, 4))):
+        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    quote = bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    frame = ethernet(icmp(3, quote, router=ends["dst"], sender=ends["src"]))
+    assert shard_of(frame, ALL) == by_the_kernel(frame)
+
+
+# --- fragments ----------------------------------------------------------------------------------------
+
+
+def is_heard_by_all(frame: bytes) -> bool:
+    """Run the filters of both kinds of sockets: one of them keeps a frame."""
+    kept = [
+        bool(run(program, received_by_socket(frame))) for program in (fragments_only(), without_fragments())
+    ]
+    assert sorted(kept) == [False, True]
+    return kept[0]
+
+
+@given(
+    ends(), st.sampled_from([6, 17, 132]), EXTENSIONS, st.lists(st.sampled_from([0x8100, 0x88A8]), max_size=4)
+)
+def test_all_workers_hear_fragments_and_nothing_else(
+    ends: dict[str, Any], proto: int, extensions: list[int], tags: list[int]
+) -> None:
+    def tagged(frame: bytes) -> bytes:
+        for tag in tags:
+            frame = vlan(frame, 5, ethertype=tag)
+        return frame
+
+    whole = packet(ends, proto, extensions=extensions)
+    assert not is_heard_by_all(tagged(ethernet(whole)))
+    for fragment in (fragment_ipv4 if "." in ends["src"] else fragment_ipv6)(
+        packet(ends, proto, extensions=[]), 8
+    ):
+        assert is_heard_by_all(tagged(ethernet(fragment)))
+        session = b"\x11\0\0\1" + len(fragment).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+        assert is_heard_by_all(tagged(ethernet(session + fragment, ethertype=0x8864)))
+
+
+@given(st.binary(max_size=80), st.sampled_from([0x0800, 0x86DD, 0x8100, 0x8864, 0x0806, 0x88A8]))
+def test_no_frame_is_lost_between_the_filters(data: bytes, ethertype: int) -> None:
+    is_heard_by_all(ethernet(data, ethertype=ethertype)[: 14 + len(data)])
+
+
+def test_what_is_no_fragment_can_be_filtered_further() -> None:
+    nothing: Program = (Instruction(0x06, 0, 0, 0),)
+    frame = tcp_frame()
+    assert run(without_fragments(), received_by_socket(frame))
+    assert not run(without_fragments(nothing), received_by_socket(frame))
 
 
 @given(ends(), st.lists(st.sampled_from([0x8100, 0x88A8, 0x9100]), max_size=4), st.booleans(), PORTS)

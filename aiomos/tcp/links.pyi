@@ -1,0 +1,1 @@
+"""For other compiled modules only: the readers of link types have no Python face."""

@@ -1,0 +1,1 @@
+"""For other compiled modules only: the readers of tunnels have no Python face."""

@@ -1,0 +1,1 @@
+"""For other compiled modules only: the counts of what is not read have no Python face."""
