@@ -55,7 +55,7 @@ ctypedef struct Half:
     uint32_t max_wnd           # largest of those
     # Of an end not heard of yet, TSval of its peer's first SYN.
     uint32_t ts_recent         # TS.Recent of the peer for this half (RFC 7323 section 4.3)
-    uint32_t fin               # sequence number of its FIN; before, an acknowledgement of what was not captured
+    uint32_t fin               # sequence number of its FIN; before, the end of something that was not captured
     uint32_t track             # byte context in the reassembly's pool (levels BYTES and STREAM)
     uint16_t mss               # of its SYN; 0 when none was seen
     uint16_t flags             # HalfFlag

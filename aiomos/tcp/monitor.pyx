@@ -350,8 +350,11 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         snd.ts_recent = packet.tsval               # RFC 7323 section 4.3, of acceptable segments only
     if end == snd.nxt and end == seq:
         return outcome                             # a plain acknowledgement
-    if length <= 1 and not packet.flags & FIN and is_probe(snd, rcv, seq, length, anomalies):
-        return outcome & ~PAYLOAD_OK | KEEP_ALIVE
+    if length <= 1 and not packet.flags & FIN:
+        if is_probe(snd, rcv, seq, length, anomalies):
+            return outcome & ~PAYLOAD_OK | KEEP_ALIVE
+        if length == 0 and seq_lt(snd.nxt, end) and not snd.flags & FIN_SEEN:
+            snd.fin = end                          # what lies before it may have been a FIN
     if packet.flags & URG and length:
         anomalies[A_URGENT] += 1
     if snd.flags & FIN_SEEN and seq_lt(snd.fin, seq + length):
@@ -546,7 +549,7 @@ cdef void receive_fin(Half* half) noexcept nogil:
 cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
     """A new FIN where something else was sent already is not its sender's.
 
-    What nothing but its acknowledgement has shown so far may have been it.
+    What nothing has shown so far but its acknowledgement, or one that its sender sent behind it, may have been it.
     """
     if seq_lt(snd.nxt, end):
         return True
@@ -599,7 +602,7 @@ cdef bint reset_acceptable(const Flow* flow, const Half* snd, const Half* rcv, c
     if not snd.flags & SEQ_KNOWN:
         return True
     if snd.una == packet.seq and not snd.facts & SYN_ACKED and snd.flags & ISS_KNOWN:
-        return False                               # where its SYN stood
+        return not rcv.flags & SEQ_KNOWN           # where its SYN stood: who has had that expects the next number
     if snd.flags & FIN_SEEN and packet.seq == snd.fin:
         return True                                # as macOS numbers it after its FIN, and Linux has it
     if snd.flags & ACK_SEEN:

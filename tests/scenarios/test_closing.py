@@ -233,3 +233,40 @@ def test_two_acknowledged_numbers_are_lost_bytes() -> None:
     c = Conversation().handshake().client("PA", b"all").server("A").client("FA", b"?", captured=False)
     seen = watch(c.server("A").frames, level=Level.STREAM)
     assert (seen.record["client_lost"], seen.streams[0][0].gaps) == (2, ((3, 2, "lost"),))
+
+
+@pytest.mark.parametrize("numbers", [{}, {"client_isn": 0xFFFFFFF8, "server_isn": 0xFFFFFFFE}])
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_fin_captured_behind_what_follows_it(first: str, numbers: dict[str, int]) -> None:
+    """Its acknowledgement, and one that its sender sent after it, have shown by then that something was there."""
+    other = "server" if first == "client" else "client"
+    c = Conversation(**numbers).handshake().send(first, "PA", b"all").send(other, "A").close(first)
+    for at in (-3, -2, -1):
+        frames = c.frames[:-4] + c.frames[-3:]
+        frames.insert(len(frames) + at + 1, (frames[at][0], *c.frames[-4][1:]))
+        seen = watch(frames, level=Level.STREAM)
+        assert (seen.record["reason"], seen.record[f"{first}_lost"]) == ("fin", 0)
+        assert seen.streams[0][first == "server"].data == b"all"
+
+
+@pytest.mark.parametrize("back", [1, 2, 3])
+def test_a_fin_where_data_has_been_ends_nothing(back: int) -> None:
+    """Its number was that of a byte; the receiver is past it."""
+    c = Conversation().handshake().client("PA", b"all").server("A").client("FA", seq=4 - back, forged=True)
+    seen = watch(c.client("PA", b"more").server("A").close().frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.anomalies) == (b"allmore", {"after_fin": 1})
+
+
+def test_data_with_a_fin_in_front_of_other_data_is_data() -> None:
+    """Its receiver takes it in any case."""
+    c = Conversation().handshake().client("PA", b"more", seq=4).client("FPA", b"all", seq=1, forged=True)
+    seen = watch(c.server("A", ack=8).client("FA", seq=8).server("A").frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.streams[0][0].gaps) == (b"allmore", ())
+    assert seen.anomalies == {"after_fin": 1}
+
+
+def test_nothing_acknowledges_what_lies_behind_a_fin() -> None:
+    """Such a segment is dropped by its receiver, payload and all."""
+    c = Conversation().handshake().client("FA").server("PA", b"EVIL", ack=3, forged=True).server("A")
+    seen = watch(c.server("PA", b"true").client("A").server("FA").client("A").frames, level=Level.STREAM)
+    assert (seen.streams[0][1].data, seen.anomalies) == (b"true", {"bad_ack": 1})

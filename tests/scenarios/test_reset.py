@@ -69,6 +69,27 @@ def test_rst_before_the_syn_ack_must_acknowledge_the_syn(flags: str, ack: int | 
     assert (seen.record["reason"], seen.anomalies) == ("fin", {"bad_reset": 1})
 
 
+def test_client_whose_address_goes_away() -> None:
+    """Android resets at the number of its unanswered SYN."""
+    c = Conversation().client("S").wait(1).client("S", seq=0).wait(9).client("RA", seq=0, ack=0)
+    assert watch(c.frames).record["reason"] == "rst"
+
+
+@pytest.mark.parametrize(("seq", "reason"), [(1, "fin"), (4, "fin"), (6, "rst"), (11, "rst")])
+def test_rst_among_data_in_flight(seq: int, reason: str) -> None:
+    """With a hole behind what was acknowledged, RCV.NXT is there; without one, behind all that was sent."""
+    c = talking().client("PA", b"world").client("R", seq=seq, forged=True)
+    assert watch(c.server("A").close().frames).record["reason"] == reason
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+def test_rst_at_the_fin(side: str) -> None:
+    """macOS does so, and Linux takes it (tcp_reset_check())."""
+    other = "server" if side == "client" else "client"
+    c = talking().send(side, "FA").send(other, "A").send(side, "R", seq=6 if side == "client" else 7)
+    assert watch(c.frames).record["reason"] == "rst"
+
+
 def test_client_gives_its_own_syn_up() -> None:
     """RFC 9293 section 3.10.5: an abort in SYN-SENT or SYN-RECEIVED stands right after the SYN."""
     c = Conversation().client("S").server("SA").client("R", seq=1)
