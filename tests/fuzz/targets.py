@@ -9,6 +9,7 @@ import random
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
+from aiomos.transport.sharding import shard_of
 from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
 from tests.wrappings import LINKS
 
@@ -58,6 +59,7 @@ def frames(data: bytes) -> None:
         now += ((1 << step % STEPS) - 1) * (-1 if step >= 128 else 1)
         wirelen = len(frame) + EXTRA_LENGTHS[extra % len(EXTRA_LENGTHS)]
         taken.append((now, frame, LINKTYPES[link % len(LINKTYPES)], wirelen))
+        shard_of(frame, 3, linktype=LINKTYPES[link % len(LINKTYPES)])
     check_frames(taken, choices_of(data[0] if data else 0))
 
 
