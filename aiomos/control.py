@@ -37,6 +37,9 @@ from aiomos.ude.filters import Filter
 LONGEST_REQUEST = 1 << 16
 """Bytes of a request's line."""
 
+MOST_CLIENTS = 64
+"""That are connected at once. Beyond it the one that has been silent for longest is hung up on."""
+
 RETRY_SECONDS = 1.0
 """Until clients are accepted again after that has failed."""
 
@@ -314,6 +317,9 @@ class ControlServer:
         self._commands = commands
         self._changing = asyncio.Lock()  # of the list of apps: one attach or detach at a time
         self._clients: set[asyncio.Task[None]] = set()
+        self._silent: dict[
+            asyncio.Task[None], None
+        ] = {}  # those without a request, in the order of their last
         self._over = False
 
     def start(self) -> None:
@@ -342,9 +348,22 @@ class ControlServer:
             loop.remove_reader(self._listener)
             loop.call_later(RETRY_SECONDS, self.start)
             return
+        if len(self._clients) >= MOST_CLIENTS and not self._make_room():
+            connection.close()
+            return
         client = loop.create_task(self._serve(connection))
         self._clients.add(client)
         client.add_done_callback(self._clients.discard)
+
+    def _make_room(self) -> bool:
+        """Hang up on the client that has been silent for longest; false if all of them have requests."""
+        get_logger("aiomos.control").warning("control_crowded", clients=len(self._clients))
+        if not self._silent:
+            return False
+        longest = next(iter(self._silent))
+        del self._silent[longest]
+        longest.cancel()
+        return True
 
     async def _serve(self, connection: socket.socket) -> None:
         """Answer one client until it hangs up."""
@@ -361,7 +380,7 @@ class ControlServer:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             try:
-                line = await reader.readline()
+                line = await self._next_line(reader)
             except ConnectionError as error:
                 raise HungUp from error
             except ValueError:  # the rest of the line is lost, so what follows cannot be told apart
@@ -370,6 +389,15 @@ class ControlServer:
             if not line.endswith(b"\n"):  # the end, perhaps half-way through a request: that one is not meant
                 return
             await _send(writer, await self._answer(line, writer))
+
+    async def _next_line(self, reader: asyncio.StreamReader) -> bytes:
+        client = asyncio.current_task()
+        assert client is not None
+        self._silent[client] = None
+        try:
+            return await reader.readline()
+        finally:
+            self._silent.pop(client, None)
 
     async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> Answer:
         """Carry out a request and return the last line of its answer."""

@@ -9,16 +9,18 @@ import platform
 import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from aiomos.errors import OptionError
+from aiomos.wsgi_server import WsgiServer
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -288,18 +290,20 @@ class Exporter:
             MultiProcessCollector(self._registry, path=directory)  # type: ignore[no-untyped-call]
         self._read: Read | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._asked: set[Future[Sequence[Snapshot]]] = set()
         try:
-            self._server, self._thread = start_http_server(port, host, self._registry)
+            listener = listen(host, port)
         except OSError as error:
             reason = f"{error.strerror or error}; choose another --metrics address, or end what listens there"
             raise OSError(error.errno, reason, address) from error
-        self._server.set_app(_refusing(make_wsgi_app(self._registry)))
+        self._port = int(listener.getsockname()[1])
         self._registry.register(self)
+        self._server = WsgiServer(listener, _refusing(make_wsgi_app(self._registry)))
 
     @property
     def port(self) -> int:
         """The port it listens at, also where 0 was asked for."""
-        return int(self._server.server_port)
+        return self._port
 
     def read_from(self, read: Read) -> None:
         """Answer with what *read* gives, which is called in the running event loop, from now on."""
@@ -308,10 +312,10 @@ class Exporter:
     def close(self) -> None:
         """Let go of the port; scrapes that run are answered with an error."""
         self._read = self._loop = None
+        for future in [*self._asked]:
+            future.cancel()
+        self._server.close()
         self._registry.unregister(self)
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def __enter__(self) -> "Exporter":
         return self
@@ -324,7 +328,7 @@ class Exporter:
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        """Read the values; called by the library, in a thread of its own for each scrape.
+        """Read the values; called by the library, in a thread of the server.
 
         Raises:
             ScrapeError: the event loop does not answer.
@@ -333,13 +337,18 @@ class Exporter:
         if read is None or loop is None:
             raise ScrapeError("the run has not begun, or has ended")
         future = asyncio.run_coroutine_threadsafe(_awaited(read), loop)
+        self._asked.add(future)
         try:
             snapshots = future.result(SCRAPE_SECONDS)
+        except CancelledError:
+            raise ScrapeError("the run has ended") from None
         except TimeoutError:
             future.cancel()
             raise ScrapeError(
                 f"the event loop has not answered within {SCRAPE_SECONDS:g} s: a callback or handler holds it up"
             ) from None
+        finally:
+            self._asked.discard(future)
         yield from families(snapshots)
 
 
@@ -358,6 +367,14 @@ def _refusing(app: "WSGIApplication") -> "WSGIApplication":
             return [f"{error}\n".encode()]
 
     return answer
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Listen at an address of this host; at all of them, with ``::``, by either version of IP."""
+    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    return socket.create_server(
+        address[:2], family=family, dualstack_ipv6=family is socket.AF_INET6 and host == "::"
+    )
 
 
 def parse_address(address: str) -> tuple[str, int]:

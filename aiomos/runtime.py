@@ -694,7 +694,7 @@ class Runtime:
 
     @property
     def now(self) -> float:
-        """The time, in seconds since the epoch: that of the latest frame, or live the wall's; 0.0 before the first."""
+        """The time, seconds since the epoch: of the latest frame, or live of the transport; 0.0 before the first."""
         return self.engine.now
 
     async def sleep(self, seconds: float) -> None:

@@ -24,6 +24,7 @@ import attrs
 
 from aiomos import CONN_TEARDOWN, PKT_IN, REXMIT, TIMEOUT, App, CallbackRegistration, Level
 from aiomos.apps._output import Output, endpoint, ends_of, share
+from aiomos.logging import get_logger
 from aiomos.options import must
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Options:
         threshold: Bytes of a half that were sent again and differ, from which on there are alerts.
         evidence: Bytes of either version that an alert shows.
         alerts: Alerts that are written of one half; what is more is counted.
+        limit: Accounts of an interval at most; all subscribers beyond them have one, others.
         filter: Which connections; all without it.
         midstream: Whether connections whose SYN was not captured are counted too.
     """
@@ -71,6 +73,7 @@ class Options:
     threshold: int = attrs.field(default=64, validator=_at_least(1))
     evidence: int = attrs.field(default=2048, validator=_at_least(0))
     alerts: int = attrs.field(default=100, validator=_at_least(0))
+    limit: int = attrs.field(default=100_000, validator=_at_least(1))
     filter: str = ""
     midstream: bool = True
 
@@ -88,6 +91,9 @@ CHARGES: dict[str, Callable[[Figures], int]] = {
     "no-retransmissions": lambda figures: figures[1],
     "no-identical": lambda figures: figures[0] - figures[2],
 }
+
+OTHERS = "others"
+"""All subscribers for whom there is no room: senders of SYNs choose their addresses as they like."""
 
 app = App("abacus", options=Options)
 
@@ -200,6 +206,7 @@ class Abacus:
         self._interval = 0
         self._accounts: defaultdict[str, Account] = defaultdict(Account)
         self._table: dict[str, list[dict[str, Any]]] = {"usage": [], "suspect": []}
+        self._put_together = 0  # flows that were put on the account of others
 
     def register(self) -> list[CallbackRegistration]:
         """Have retransmissions compared, and put on account what a flow sent at its end and after each interval."""
@@ -254,6 +261,9 @@ class Abacus:
         if self._options.format == "table":
             self._output.summarise(self._table, partial(draw, self._options))
         self._output.close()
+        if self._put_together:
+            limit = self._options.limit
+            get_logger("abacus").warning("limit_reached", accounts=limit, put_together=self._put_together)
 
     # --- alerts ---------------------------------------------------------------------------------------
 
@@ -313,13 +323,22 @@ class Abacus:
         client, server = (tally_of(half, flow.ctx).take(half) for half in halves)
         if not any(client + server) and flow.reason is None:
             return
-        subscribers = [self._subscriber(half.address) for half in halves]
+        subscribers = [self._account_name(half.address) for half in halves]
         for subscriber, up, down in zip(subscribers, (client, server), (server, client), strict=True):
             if subscriber is not None:
                 self._accounts[subscriber].add(up, down)
         for subscriber in {*subscribers}:
             if subscriber is not None:
                 self._accounts[subscriber].flows += 1
+
+    def _account_name(self, address: str) -> str | None:
+        """Name the account of an address: a subscriber's, or that of others if there are too many."""
+        subscriber = self._subscriber(address)
+        accounts = self._accounts
+        if subscriber is None or subscriber in accounts or len(accounts) < self._options.limit:
+            return subscriber
+        self._put_together += 1
+        return OTHERS
 
     def _close_accounts(self) -> None:
         seconds = self._options.interval

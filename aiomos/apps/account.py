@@ -26,6 +26,7 @@ from aiomos import CONN_TEARDOWN, PKT_IN, TIMEOUT, App, CallbackRegistration, Le
 from aiomos.apps._output import Output, endpoint
 from aiomos.apps.flowlog import Csv, JsonLines, Writer
 from aiomos.errors import OptionError
+from aiomos.logging import get_logger
 from aiomos.options import must
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Options:
         count: All payload bytes, or those delivered: each byte of a stream once, however often it was sent.
         interval: Seconds after which accounts begin anew, on the clock: at full minutes with 60. 0 for one account of
             the whole run.
+        limit: Accounts of an interval at most, of the run with prometheus; all beyond them are one, others.
         filter: Which connections; all without it.
         midstream: Whether connections whose SYN was not captured are counted too.
     """
@@ -62,6 +64,7 @@ class Options:
     server: Literal["address", "port", "none"] = "address"
     count: Literal["all", "delivered"] = "all"
     interval: float = attrs.field(default=60.0, validator=must("0 or more", lambda value: value >= 0))
+    limit: int = attrs.field(default=100_000, validator=must("at least 1", lambda value: value >= 1))
     filter: str = ""
     midstream: bool = True
 
@@ -85,6 +88,9 @@ NOTHING: Figures = (0,) * len(FIGURES)
 
 Parties = tuple[str, str]
 """A subscriber and a server, as they are written down."""
+
+OTHERS: Parties = ("others", "others")
+"""All for whom there is no room: senders of SYNs choose their addresses as they like."""
 
 
 @attrs.define
@@ -135,6 +141,7 @@ class Accounting:
         self._count = attrgetter("packets", "bytes" if options.count == "all" else "stream_bytes")
         self._subscriber = lru_cache(CACHED_ADDRESSES)(self._find_subscriber)
         self._intervals: dict[int, defaultdict[Parties, Account]] = {}
+        self._put_together = 0  # connections that were put on the account of others
         self._closing: set[asyncio.Task[None]] = set()
 
     def register(self) -> list[CallbackRegistration]:
@@ -178,6 +185,9 @@ class Accounting:
             task.cancel()
         self._close_before(None)
         self._ledger.close()
+        if self._put_together:
+            limit = self._options.limit
+            get_logger("account").warning("limit_reached", accounts=limit, put_together=self._put_together)
 
     def _settle(self, flow: "Flow", number: int, time: float) -> None:
         """Put what is new of a connection on the accounts of an interval."""
@@ -191,6 +201,9 @@ class Accounting:
         if accounts is None:
             accounts = self._open(number, time)
         for parties, usage in self._sides(flow, figures):
+            if parties not in accounts and len(accounts) >= self._options.limit:
+                parties = OTHERS
+                self._put_together += 1
             accounts[parties].add(usage)
 
     def _sides(self, flow: "Flow", figures: Figures) -> Iterator[tuple[Parties, Figures]]:
@@ -290,9 +303,11 @@ class Records:
 class Metrics:
     """Counters of Prometheus, which grow when an interval is over."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
         from prometheus_client import Counter
 
+        self._limit = limit
+        self._named: set[Parties] = set()
         labels = ("subscriber", "server")
         ways = (*labels, "direction")
         self._connections = Counter("aiomos_account_connections", "Connections that have begun.", labels)
@@ -303,6 +318,7 @@ class Metrics:
 
     def enter(self, start: float | None, parties: Parties, account: Account) -> None:  # noqa: ARG002
         """Add an account to the counters."""
+        parties = self._with_name(parties)
         up_packets, up_bytes, down_packets, down_bytes = account.figures
         self._packets.labels(*parties, "up").inc(up_packets)
         self._packets.labels(*parties, "down").inc(down_packets)
@@ -311,7 +327,15 @@ class Metrics:
 
     def begun(self, parties: Parties) -> None:
         """Count a connection, once however many intervals it lasts."""
-        self._connections.labels(*parties).inc()
+        self._connections.labels(*self._with_name(parties)).inc()
+
+    def _with_name(self, parties: Parties) -> Parties:
+        """Return who is counted by name: labels stay for the run, so no more than so many are."""
+        if parties not in self._named:
+            if len(self._named) >= self._limit:
+                return OTHERS
+            self._named.add(parties)
+        return parties
 
     def flush(self) -> None:
         """Counters are seen at once."""
@@ -334,7 +358,7 @@ def open_ledger(options: Options) -> Ledger:
         return Records(options)
     if not options.interval:
         raise OptionError("format=prometheus needs an interval: the counters grow when one is over")
-    return Metrics()
+    return Metrics(options.limit)
 
 
 _running: list[tuple[Accounting, list[CallbackRegistration]]] = []

@@ -10,6 +10,7 @@ import random
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
+from aiomos.transport.sharding import shard_of
 from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
 from tests.fuzz.in_line import Choices as InLineChoices
 from tests.fuzz.in_line import check_in_line
@@ -62,6 +63,7 @@ def read_frames_of(data: bytes) -> list[Frame]:
         now += ((1 << step % STEPS) - 1) * (-1 if step >= 128 else 1)
         wirelen = len(frame) + EXTRA_LENGTHS[extra % len(EXTRA_LENGTHS)]
         taken.append((now, frame, LINKTYPES[link % len(LINKTYPES)], wirelen))
+        shard_of(frame, 3, linktype=LINKTYPES[link % len(LINKTYPES)])
     return taken
 
 

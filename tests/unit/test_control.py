@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
@@ -785,3 +785,45 @@ def test_an_app_joins_and_leaves_a_real_run(path: Path, tmp_path: Path, loop: st
         assert next(output) == b"early 1003\n"
         feed.end()
         assert list(output) == []
+
+
+# --- clients without end ------------------------------------------------------------------------------
+
+
+def test_silent_clients_make_room_for_others(
+    path: Path, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MOST_CLIENTS", 4)
+    with serving(path, runtime), ExitStack() as stack:
+        clients = []
+        for _ in range(12):
+            clients.append(stack.enter_context(connected(path)))
+            assert ask(clients[-1], b'{"command": "apps"}\n')["ok"]
+        assert [client.recv(1) for client in clients[:8]] == [b""] * 8
+        assert ask(clients[8], b'{"command": "apps"}\n')[
+            "ok"
+        ]  # so it is not the one that is silent for longest
+        with connected(path) as another:
+            assert ask(another, b'{"command": "apps"}\n')["ok"]
+        assert clients[9].recv(1) == b""
+        assert ask(clients[8], b'{"command": "apps"}\n')["ok"]
+
+
+def until_attaching(runtime: FakeRuntime) -> None:
+    never = threading.Event()
+    while not runtime.log:
+        never.wait(0.001)
+
+
+def test_clients_whose_requests_are_carried_out_are_not_hung_up_on(
+    path: Path, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "MOST_CLIENTS", 1)
+    with serving(path, runtime) as loop, connected(path) as first:
+        runtime.gate = asyncio.Event()
+        first.sendall(b'{"command": "attach", "app": "control_apps:other"}\n')
+        until_attaching(runtime)
+        with connected(path) as second:
+            assert second.recv(1) == b""
+        loop.call_soon_threadsafe(runtime.gate.set)
+        assert answer(first)["ok"]

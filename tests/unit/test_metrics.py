@@ -9,18 +9,22 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 import pytest
 from prometheus_client import REGISTRY, Counter
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from aiomos import App, Budgets, Settings
+from aiomos import App, Budgets, Settings, wsgi_server
 from aiomos import metrics as module
 from aiomos.engine import Engine
 from aiomos.errors import OptionError
 from aiomos.metrics import Exporter, families, parse_address
 from aiomos.snapshot import Snapshot, take
+
+pass_time = threading.Event()
+"""Never set."""
 
 COUNTERS = {
     **Engine(Settings(), bytes(16), print).statistics(),
@@ -198,3 +202,94 @@ def test_a_snapshot_names_apps_as_the_control_socket_does() -> None:
 
     taken = take(Two(), Budgets())  # type: ignore[arg-type]
     assert taken.apps == {"watch": {"callbacks": 0}, "watch#2": {"callbacks": 1}}
+
+
+# --- clients that mean no good ------------------------------------------------------------------------
+
+
+def connect(exporter: Exporter, said: bytes = b"") -> socket.socket:
+    client = socket.create_connection(("127.0.0.1", exporter.port), timeout=20)
+    client.sendall(said)
+    return client
+
+
+def is_hung_up(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+async def test_idle_connections_make_room_and_hold_no_threads(
+    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wsgi_server, "MOST_CONNECTIONS", 8)
+    before = threading.active_count()
+    with ExitStack() as idle:
+        clients = [idle.enter_context(connect(exporter, b"GET /metr")) for _ in range(40)]
+        got = await scraped(exporter, ONE)  # the newest is served, however many there are
+        assert got["aiomos_worker_up", "0"] == 1
+        assert all(is_hung_up(client) for client in clients[:33])
+        clients[-1].sendall(b"ics HTTP/1.1\r\n\r\n")
+        assert await asyncio.to_thread(clients[-1].recv, 15) == b"HTTP/1.0 200 OK"
+        assert threading.active_count() <= before + wsgi_server.THREADS + 1  # and that of to_thread()
+    assert exporter._server.hung_up == 33
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nA"])
+def test_who_does_not_come_to_an_end_is_hung_up_on(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
+    """By a time for the whole request: a byte now and then does not help."""
+    monkeypatch.setattr(wsgi_server, "REQUEST_SECONDS", 0.05)
+    with Exporter("127.0.0.1:0") as exporter, connect(exporter, said) as client:
+        assert is_hung_up(client)
+
+
+def test_who_does_not_take_the_answer_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wsgi_server, "REQUEST_SECONDS", 0.2)
+    counter = Counter("watch_much", "Much.", ["label"])
+    try:
+        for number in range(20_000):
+            counter.labels(f"{number:0500}")
+        with Exporter("127.0.0.1:0") as exporter:
+            server = exporter._server
+            REGISTRY.unregister(exporter)
+            with socket.socket() as client:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                client.settimeout(20)
+                client.connect(("127.0.0.1", exporter.port))
+                client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                assert client.recv(15) == b"HTTP/1.0 200 OK"
+                while server._answered:
+                    pass_time.wait(0.01)
+            REGISTRY.register(exporter)
+    finally:
+        REGISTRY.unregister(counter)
+
+
+@pytest.mark.parametrize(
+    "said", [b"\r\n\r\n", b"GET\r\n\r\n", b"GET metrics HTTP/1.1\r\n\r\n", b"\xff\0 / X\r\n\r\n"]
+)
+def test_what_is_no_request_is_refused(exporter: Exporter, said: bytes) -> None:
+    with connect(exporter, said) as client:
+        assert client.recv(100).startswith(b"HTTP/1.0 400 ")
+
+
+def test_a_request_that_never_ends_is_hung_up_on(exporter: Exporter) -> None:
+    with connect(exporter) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * wsgi_server.LONGEST_REQUEST)
+        assert is_hung_up(client)
+
+
+async def test_the_end_does_not_wait_for_a_scrape() -> None:
+    exporter = Exporter("127.0.0.1:0")
+    begun = asyncio.Event()
+
+    async def read() -> Sequence[Snapshot]:
+        begun.set()
+        await asyncio.Event().wait()
+        return ()
+
+    exporter.read_from(read)
+    with connect(exporter, b"GET / HTTP/1.0\r\n\r\n"):
+        await begun.wait()
+        await asyncio.wait_for(asyncio.to_thread(exporter.close), 2)

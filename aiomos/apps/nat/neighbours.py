@@ -13,6 +13,9 @@ NOBODY = bytes(4)
 
 ASK_AGAIN_SECONDS = 1.0
 
+MOST_NEIGHBOURS = 65_536
+"""That are remembered: whoever sends ARP chooses what it says."""
+
 Send = Callable[[bytes, str], None]
 """Sends a frame by the interface of a name."""
 
@@ -37,7 +40,10 @@ class Neighbours:
         self._asked: dict[tuple[str, str], float] = {}
 
     def learn(self, interface: str, address: str, mac: str) -> None:
-        """Note where an address is."""
+        """Note where an address is; who was not heard of for longest makes room, and is asked again if needed."""
+        self._known.pop((interface, address), None)
+        if len(self._known) >= MOST_NEIGHBOURS:
+            del self._known[next(iter(self._known))]
         self._known[interface, address] = mac
 
     def find(self, interface: str, address: str, time: float, *, own: str | None = None) -> str | None:
@@ -54,6 +60,8 @@ class Neighbours:
             known is None
             and time - self._asked.get((interface, address), -ASK_AGAIN_SECONDS) >= ASK_AGAIN_SECONDS
         ):
+            if len(self._asked) >= MOST_NEIGHBOURS:
+                self._asked.clear()
             self._asked[interface, address] = time
             self.ask(interface, address, own=own)
         return known

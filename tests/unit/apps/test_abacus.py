@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 import aiomos
 from aiomos import Budgets, OptionError, Settings
@@ -383,3 +384,19 @@ def test_the_table_of_intervals_says_when(write: Callable[..., str]) -> None:
 def test_a_bad_option_is_refused(pair: str) -> None:
     with pytest.raises(OptionError):
         abacus.app.configure([pair])
+
+
+def test_accounts_beyond_the_limit_are_one(run: Run) -> None:
+    traffic = Traffic()
+    for number in range(6):
+        conn = traffic.connection(1000 + number, client=f"10.0.0.{number + 1}", server="192.0.2.1")
+        conn.client(b"question")
+        conn.close()
+    with capture_logs() as log:
+        usage = of_kind(run(traffic, limit=4), "usage")
+    assert [(record["subscriber"], record["flows"], record["up_bytes"]) for record in usage] == [
+        *((f"10.0.0.{number}", 1, 8) for number in range(1, 5)),
+        ("others", 2, 16),
+    ]
+    (told,) = log
+    assert (told["event"], told["accounts"], told["put_together"]) == ("limit_reached", 4, 2)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 import aiomos
 from aiomos import OptionError, Settings
@@ -219,3 +220,48 @@ def test_counters_need_an_interval(tmp_path: Path) -> None:
 def test_options_out_of_range(option: str) -> None:
     with pytest.raises(OptionError, match=option.partition("=")[0]):
         account.app.configure([option])
+
+
+# --- bounds -------------------------------------------------------------------------------------------
+
+
+def scan(hosts: int) -> Traffic:
+    """Connections of so many clients."""
+    traffic = Traffic()
+    for number in range(hosts):
+        talk(traffic, 1000 + number, client=f"10.0.0.{number + 1}")
+    return traffic
+
+
+def test_accounts_beyond_the_limit_are_one(run: Run) -> None:
+    with capture_logs() as log:
+        records = run(scan(6), limit=4, interval=0)
+    assert [(record["subscriber"], record["connections"]) for record in records] == [
+        *((f"10.0.0.{number}", 1) for number in range(1, 5)),
+        ("others", 2),
+    ]
+    assert len({record["up_bytes"] / record["connections"] for record in records}) == 1
+    (told,) = log
+    assert (told["event"], told["accounts"], told["put_together"]) == ("limit_reached", 4, 2)
+
+
+def test_counters_beyond_the_limit_are_one(tmp_path: Path) -> None:
+    counted: list[tuple[float | None, float | None]] = []
+    configure(tmp_path / "unused", format="prometheus", interval=1, limit=4)
+    watch: aiomos.App[None] = aiomos.App("watch")
+
+    @watch.shutdown
+    def look() -> None:
+        for subscriber in ("10.0.0.4", "10.0.0.5", "others"):
+            server = "others" if subscriber == "others" else "10.0.0.2"
+            labels = {"subscriber": subscriber, "server": server}
+            counted.append(
+                (
+                    REGISTRY.get_sample_value("aiomos_account_connections_total", labels),
+                    REGISTRY.get_sample_value("aiomos_account_bytes_total", {**labels, "direction": "up"}),
+                )
+            )
+
+    path = scan(6).write(tmp_path / "trace.pcapng")
+    aiomos.run(account.app, watch, pcap=[path], settings=Settings(on_error="raise"))
+    assert [connections for connections, _ in counted] == [1, None, 2]

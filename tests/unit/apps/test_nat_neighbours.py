@@ -8,6 +8,7 @@ from typing import Any
 import dpkt  # type: ignore[import-untyped]
 import pytest
 
+from aiomos.apps.nat import neighbours as neighbours_module
 from aiomos.apps.nat.neighbours import Neighbours, mac_of
 
 EXTERNAL, GATEWAY, HOST, ROUTER = "192.0.2.10", "10.0.0.1", "10.0.0.5", "192.0.2.1"
@@ -118,3 +119,18 @@ def test_made_up_addresses_are_of_one_host_and_local() -> None:
     macs = {mac_of(f"192.0.2.{number}") for number in range(256)}
     assert len(macs) == 256
     assert all(int(mac[:2], 16) & 3 == 2 for mac in macs)
+
+
+def test_neighbours_are_bounded(neighbours: Neighbours, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sends ARP chooses what it says; who was heard of lately stays."""
+    monkeypatch.setattr(neighbours_module, "MOST_NEIGHBOURS", 3)
+    for number in (1, 2, 3, 1, 4, 5):
+        neighbours.learn("inside", f"10.0.0.{number}", HOST_MAC)
+    assert [number for number in range(1, 6) if ("inside", f"10.0.0.{number}") in neighbours._known] == [
+        1,
+        4,
+        5,
+    ]
+    for number in range(10, 20):
+        neighbours.find("inside", f"10.0.0.{number}", 0.0, own=GATEWAY)
+    assert len(neighbours._asked) <= 3

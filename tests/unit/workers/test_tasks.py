@@ -1,0 +1,66 @@
+"""What workers are told that all of them have in common."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiomos.transport.transport import Transport
+from aiomos.workers.plan import Plan, Task
+from aiomos.workers.supervisor import Supervisor
+from aiomos.workers.worker import Worker
+from tests.traffic import in_loop
+
+WORKERS = 3
+
+
+class Wire:
+    """Live traffic of which there is none."""
+
+    def open(self) -> Transport:
+        """Open it."""
+        return Transport()
+
+    def open_sockets(self, workers: int) -> Sequence[Sequence[socket.socket]]:
+        """Open as many sockets as there are workers: none each."""
+        return [()] * workers
+
+    def open_transport(self, sockets: Sequence[socket.socket]) -> Transport:
+        """Open a worker's."""
+        assert not sockets
+        return Transport()
+
+
+def test_all_workers_tell_one_time_and_know_their_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that are started anew as well, however the wall's clock was set meanwhile."""
+    tasks: list[Task] = []
+
+    async def main() -> None:
+        supervisor = Supervisor(Plan(workers=WORKERS, wire=Wire()), tmp_path)
+        for worker in (*supervisor.workers, supervisor.workers[1]):
+
+            def start(task: Task) -> Any:
+                tasks.append(task)
+
+            async def follow(*_: object) -> int:
+                return 0
+
+            monkeypatch.setattr(worker, "start", start)
+            monkeypatch.setattr(worker, "follow", follow)
+            await supervisor._run_once(worker)
+
+    in_loop(main(), "asyncio")
+    assert [task.number for task in tasks] == [0, 1, 2, 1]
+    assert len({task.clock_base_ns for task in tasks}) == 1
+    for task in tasks:
+        one, other = socket.socketpair()
+        with one, other:
+            frames = Worker(one, task)._frames()
+        assert frames["transport"].clock.base_ns == task.clock_base_ns != 0
+        assert frames["shard"] == (task.number, WORKERS)
