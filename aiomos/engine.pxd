@@ -1,6 +1,6 @@
 # The per-core flow engine: one frame's way through the house.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.admission cimport Admission
 from aiomos.hooks cimport Decoded
@@ -23,9 +23,19 @@ cdef class Engine(Admission):
     cdef uint16_t unread_told          # of its numbers, so many are known to Python
     cdef bint partial                  # whether only that share of the current batch is to be taken
     cdef uint64_t frames
+    cdef uint64_t wild_times           # frames whose time was not believed
+    cdef int64_t elsewhere_ns          # of transport/times: time of the last frame far from the clock that was believed
+    cdef uint64_t dated                # frames whose time was looked at
+    cdef Frame held                    # the last frame, if what comes next is to tell whether its time is right: a copy
+    cdef bint holds_frame
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil
+    cdef int run_held(self, const Frame* frames, size_t count) except -1 nogil
+    cdef int run_frames(self, const Frame* frames, size_t count, size_t ahead, bint last) except -1 nogil
+    cdef bint date(self, const Frame* frame, size_t at, size_t following, bint last, int64_t* time_ns) except -1 nogil
+    cdef int64_t ask_clock(self) except? -1 with gil
+    cdef bint hold(self, const Frame* frame) noexcept nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef void note_unread(self, const Decoded* decoded) noexcept nogil
     cdef int tell_unread(self) except -1

@@ -18,7 +18,9 @@ from aiomos.hooks cimport MERGE_EVENTS, NOTED_EVENTS, PACKET_EVENTS, START_EVENT
 from aiomos.lifetimes cimport in_table
 from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.copies cimport is_copy, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
+from aiomos.tcp.doubts cimport track_doubt, track_resume
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
@@ -44,17 +46,21 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.layers cimport LAYER_IP, LAYERS
 from aiomos.tcp.monitor cimport (
+    ACK_AHEAD,
     ACK_MOVED,
     ANOMALIES,
     CLOSED_NOW,
+    DOUBT,
     JOINED,
     PAYLOAD_OK,
     REBASED,
     REOPEN,
     RESTARTED,
+    RESYNC,
     SETUP,
     SYN_DOUBTED,
     monitor_segment,
+    reach,
 )
 from aiomos.tcp.reassembly cimport (
     BASED,
@@ -64,6 +70,7 @@ from aiomos.tcp.reassembly cimport (
     track_acked,
     track_at,
     track_base,
+    track_copied,
     track_deadline,
     track_payload,
     track_tick,
@@ -98,6 +105,7 @@ from aiomos.tcp.wire cimport (
 )
 from aiomos.transport.sharding cimport flow_hash
 from aiomos.transport.source cimport FrameSource
+from aiomos.transport.times cimport FAR_SECONDS, is_far, is_pause, judge_time
 from aiomos.transport.transport cimport Transport
 from aiomos.ude.rules cimport ANY_SET, MAX_SETS, rules_interest, rules_watching
 from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_RAW, SLOT_SETUP
@@ -112,6 +120,8 @@ cdef extern from *:
     #define aiomos_prefetch(p) __builtin_prefetch((p), 1, 3)
     """
     void aiomos_prefetch(const void* p) noexcept nogil
+
+cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
@@ -151,6 +161,7 @@ cdef class Engine(Admission):
         self.shard, self.shards = shard
         self.outlet = Verdicts(settings, secret)
         self.fail_closed = settings.fail == "closed"
+        self.elsewhere_ns = INT64_MIN
         self.group = <Decoded*> malloc(GROUP * sizeof(Decoded))
         # Flows that ended keep their record until the batch is delivered.
         if (self.group == NULL
@@ -165,6 +176,8 @@ cdef class Engine(Admission):
 
     def __dealloc__(self):
         free(self.group)
+        if self.holds_frame:
+            free(<void*> self.held.data)
 
     # --- feeding --------------------------------------------------------------------------------------
 
@@ -188,6 +201,18 @@ cdef class Engine(Admission):
         finally:
             self.busy = False
         return self.raise_fatal()
+
+    def pass_time(self, int64_t now_ns):
+        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
+        if self.holds_frame:
+            self.run_batch(NULL, 0)
+        Admission.pass_time(self, now_ns)
+
+    def finish(self):
+        """End the next slice of flows for want of frames, oldest first; False when none is left."""
+        if self.holds_frame:
+            self.run_batch(NULL, 0)
+        return Admission.finish(self)
 
     # --- sending --------------------------------------------------------------------------------------
 
@@ -238,6 +263,24 @@ cdef class Engine(Admission):
             free(array)
 
     cdef int run(self, const Frame* frames, size_t count) except -1 nogil:
+        return self.run_frames(frames, count, count, False) if not self.holds_frame else self.run_held(frames, count)
+
+    cdef int run_held(self, const Frame* frames, size_t count) except -1 nogil:
+        """Process the frame that was held, and *frames* behind it; with none it is the last."""
+        cdef Frame[2] pair
+        cdef bint last = count == 0
+        pair[0] = self.held
+        if not last:
+            pair[1] = frames[0]
+        self.holds_frame = False
+        try:
+            self.run_frames(pair, 1, 1 if last else 2, last)
+        finally:
+            free(<void*> pair[0].data)
+        return self.run_frames(frames, count, count, False)
+
+    cdef int run_frames(self, const Frame* frames, size_t count, size_t ahead, bint last) except -1 nogil:
+        """Process *count* of *ahead* frames; the last may be held until it is known what follows it, if anything."""
         cdef size_t done = 0, size, i
         cdef Decoded* decoded
         cdef int64_t time_ns
@@ -252,6 +295,13 @@ cdef class Engine(Admission):
             for i in range(size):
                 decoded = &self.group[i]
                 time_ns = decoded.packet.time_ns
+                if <uint64_t> time_ns - <uint64_t> self.now_ns > FAR_NS and is_far(time_ns, self.now_ns):
+                    if not self.date(&frames[done + i], done + i, ahead - done - i - 1, last, &time_ns):
+                        if self.hold(&frames[done + i]):       # it is the last of them
+                            count -= 1
+                            break
+                        time_ns = self.now_ns
+                    decoded.packet.time_ns = time_ns
                 if time_ns > self.now_ns:
                     self.now_ns = time_ns
                     if time_ns >= self.next_tick_ns:
@@ -263,9 +313,43 @@ cdef class Engine(Admission):
                     self.take(&frames[done + i], decoded)
             done += size
         self.frames += count
+        self.dated += count
         if self.wired:
             self.outlet.pass_time(self.now_ns)
         return 0
+
+    cdef bint date(self, const Frame* frame, size_t at, size_t following, bint last,
+                   int64_t* time_ns) except -1 nogil:
+        """Judge the time of the frame *at* this place, far from the clock; false if what follows is to tell."""
+        if self.read_clock is not None:
+            time_ns[0] = self.ask_clock()
+            if not is_far(frame.time_ns, time_ns[0]):
+                time_ns[0] = frame.time_ns
+        elif not judge_time(frame, following, self.now_ns, &self.elsewhere_ns, time_ns):
+            if not last:
+                return False
+            time_ns[0] = self.now_ns
+        if time_ns[0] != frame.time_ns:
+            self.wild_times += 1
+        elif self.dated + at == 1 and not is_pause(self.now_ns, frame.time_ns):
+            self.wild_times += 1                   # the first frame it was
+            self.set_back(frame.time_ns)
+        return True
+
+    cdef int64_t ask_clock(self) except? -1 with gil:
+        return self.read_clock()
+
+    cdef bint hold(self, const Frame* frame) noexcept nogil:
+        """Keep the last frame of a batch until the next comes; false without memory."""
+        cdef uint8_t* data = <uint8_t*> malloc(frame.caplen + 1)
+        if data == NULL:
+            return False
+        memcpy(data, frame.data, frame.caplen)
+        self.held = frame[0]
+        self.held.data = data
+        self.held.offload = NULL
+        self.holds_frame = True
+        return True
 
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """Process a frame of any kind, in line or not."""
@@ -575,13 +659,24 @@ cdef class Engine(Admission):
             track_base(sent, snd)
         if not received.flags & BASED or outcome & REBASED:
             track_base(received, rcv)
+        if outcome & RESYNC:
+            track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
+            track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
+        elif outcome & DOUBT:
+            track_doubt(&self.streams, sent, snd, packet)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
-        elif is_pure_ack(packet) and rcv.una != rcv.nxt and packet.ack == rcv.una:
-            track_acked_again(received, rcv, packet)
+            if outcome & ACK_AHEAD:
+                received.nxt_ns = packet.time_ns
         if packet.payload_len or packet.flags & (SYN | FIN):
             track_payload(&self.streams, sent, snd, packet, flow.overlap,
                           (outcome & PAYLOAD_OK) != 0, before_nxt)
+        elif not outcome & ACK_MOVED:
+            if is_copy(sent, packet):
+                track_copied(&self.streams, sent, packet)
+            elif is_pure_ack(packet) and rcv.una != rcv.nxt and packet.ack == rcv.una:
+                track_acked_again(received, rcv, packet)
+        remember(sent, packet)
         if (sent.flags | received.flags) & HOLED:
             if 0 < track_deadline(&self.streams, sent, snd) <= packet.time_ns:
                 track_tick(&self.streams, sent, snd, packet.time_ns)
@@ -678,16 +773,16 @@ cdef class Engine(Admission):
         """Counters by name.
 
         Returns:
-            ``frames``; packets by kind (``tcp``, ``udp``, ..., ``malformed.*``); ``anomaly.*``, segments not
-            believed, by why; ``flows`` opened, ``midstream`` of them, ``open`` now, ``half_open`` and ``closed`` of
-            those, ``evicted``, ``released_early`` (closed flows that made room), ``orphans`` (segments of no flow),
-            ``without_syn`` (of these, of flows whose SYN was not seen),
-            ``unwatched`` (SYNs no filter picked),
-            ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``;
+            ``frames``; ``wild_times``, of them those whose time was not believed; packets by kind (``tcp``, ``udp``,
+            ..., ``malformed.*``); ``anomaly.*``, segments not believed, by why; ``flows`` opened, ``midstream`` of
+            them, ``open`` now, ``half_open`` and ``closed`` of those, ``evicted``, ``released_early`` (closed flows
+            that made room), ``orphans`` (segments of no flow), ``without_syn`` (of these, of flows whose SYN was not
+            seen), ``unwatched`` (SYNs no filter picked),
+            ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``copies``;
             ``unread.*.*``, frames by what of them is not read, ``unread_other``;
             ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """
-        counters = {"frames": self.frames}
+        counters = {"frames": self.frames, "wild_times": self.wild_times}
         counters.update({name: self.kinds[i] for i, name in enumerate(KIND_NAMES)})
         counters.update({
             "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count,
@@ -695,7 +790,7 @@ cdef class Engine(Admission):
             "released_early": self.released_early, "orphans": self.orphans, "without_syn": self.without_syn,
             "unwatched": self.unwatched,
             "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
-            "conflicts": self.streams.conflicts,
+            "conflicts": self.streams.conflicts, "copies": self.streams.copies,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
             "held.pieces": self.streams.store.count, "held.parts": self.streams.parts.in_use,
             "held.blocks": self.streams.store.blocks.blocks, "held.kept": self.streams.kept.blocks,

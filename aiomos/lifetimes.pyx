@@ -37,6 +37,7 @@ from aiomos.tcp.flows cimport (
     wheel_first,
     wheel_link,
     wheel_next,
+    wheel_unlink,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport CLOSED_NOW
@@ -104,6 +105,26 @@ cdef class Lifetimes(Hooks):
         if self.outlet.sessions.count:             # looked at once a second
             due = min(due, (self.now_ns // SECOND + 1) * SECOND)
         return due if due != INT64_MAX else None
+
+    cdef void set_back(self, int64_t now_ns) noexcept nogil:
+        """Set the clock to another time: that of the only frame so far was wild."""
+        cdef uint32_t index
+        cdef FlowRecord* flow
+        cdef int side
+        self.now_ns = now_ns
+        for index in range(1, self.flows.pool.high_water + 1):     # there is one flow at most
+            wheel_unlink(&self.flows, flow_at(&self.flows, index))
+        self.flows.tick = now_ns // SECOND
+        self.next_tick_ns = min((self.flows.tick + 1) * SECOND, self.timer_ns)
+        for index in range(1, self.flows.pool.high_water + 1):
+            flow = flow_at(&self.flows, index)
+            if in_table(flow):
+                flow.started_ns = flow.last_ns = now_ns
+                wheel_link(&self.flows, flow, self.deadline(flow))
+                if flow.halves[0].track:
+                    for side in range(2):
+                        track_at(&self.streams, flow.halves[side].track).rtt_ns = now_ns
+                        track_at(&self.streams, flow.halves[side].track).nxt_ns = now_ns
 
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil:
         """When the flow is to be forgotten if nothing more is seen of it."""

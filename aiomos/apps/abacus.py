@@ -129,7 +129,7 @@ class Tally:
 
     def take(self, half: "Half") -> Figures:
         """Charge what has come since this was last called."""
-        now = (half.bytes, half.stream_bytes, self.identical, self.differing)
+        now = (half.bytes - half.copied_bytes, half.stream_bytes, self.identical, self.differing)
         new, self.charged = tuple(map(sub, now, self.charged)), now
         return new
 

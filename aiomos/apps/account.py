@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from operator import add, attrgetter, sub
+from operator import add, sub
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -127,6 +127,16 @@ class Ledger(Protocol):
         """Write what is left."""
 
 
+def count_sent(half: "Half") -> tuple[int, int]:
+    """Packets and payload bytes that were carried: what was captured more than once counts once."""
+    return half.packets - half.copies, half.bytes - half.copied_bytes
+
+
+def count_delivered(half: "Half") -> tuple[int, int]:
+    """Packets, and each byte of the stream once."""
+    return half.packets - half.copies, half.stream_bytes
+
+
 class Accounting:
     """The accounts of one run, and the callbacks that feed them.
 
@@ -138,7 +148,7 @@ class Accounting:
     def __init__(self, options: Options, ledger: Ledger) -> None:
         self._options = options
         self._ledger = ledger
-        self._count = attrgetter("packets", "bytes" if options.count == "all" else "stream_bytes")
+        self._count = count_sent if options.count == "all" else count_delivered
         self._subscriber = lru_cache(CACHED_ADDRESSES)(self._find_subscriber)
         self._intervals: dict[int, defaultdict[Parties, Account]] = {}
         self._put_together = 0  # connections that were put on the account of others

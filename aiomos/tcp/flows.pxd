@@ -44,6 +44,9 @@ cdef enum HalfFlag:
     SINK = 1024                # somebody takes this half's bytes
     KEEP = 2048                # delivered bytes are kept to be looked at
     REFUSED = 4096             # its peer in SYN-SENT has refused a segment of it, whose ACK is Flow.resync
+    DOUBTED = 8192             # its numbers may have jumped to where `fin` tells
+    DOUBTED_ACK = 16384        # its peer said so, by an acknowledgement; else it did, by a segment
+    DOUBTED_FIN = 32768        # with a FIN
 
 # One direction: bytes from this end.
 ctypedef struct Half:
@@ -55,14 +58,15 @@ ctypedef struct Half:
     uint32_t max_wnd           # largest of those
     # Of an end not heard of yet, TSval of its peer's first SYN.
     uint32_t ts_recent         # TS.Recent of the peer for this half (RFC 7323 section 4.3)
-    uint32_t fin               # sequence number of its FIN; before, the end of something that was not captured
+    # Before, with DOUBTED, where its numbers may have jumped to; else the end of something that was not captured.
+    uint32_t fin               # sequence number of its FIN
     uint32_t track             # byte context in the reassembly's pool (levels BYTES and STREAM)
     uint16_t mss               # of its SYN; 0 when none was seen
     uint16_t flags             # HalfFlag
     uint8_t wscale
     uint8_t facts              # Fact
     uint8_t level
-    uint8_t doubts             # segments in a row beyond the window while the peer is silent
+    uint8_t doubts             # of how many segments in a row that jump is, with nothing else in between
 
 cdef enum FlowFlag:
     CLIENT_IS_LOW = 1
@@ -104,7 +108,7 @@ ctypedef struct Flow:
     uint32_t hash
     uint32_t hold              # index of the Python side's record of this flow, 0 when it has none
     uint32_t pending           # a SYN that may replace this flow (PendingSyn pool)
-    uint32_t resync            # end of a segment beyond the window, believed once acknowledged; or as flags say
+    uint32_t resync            # with OTHER_SYNACK, what acknowledges it; with a half's REFUSED, what was refused
     uint16_t watchers          # interned set of the registrations that want this flow
     uint16_t wheel_slot
     uint16_t flags             # FlowFlag

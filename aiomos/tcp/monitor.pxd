@@ -51,8 +51,12 @@ cdef enum Outcome:
     ACK_MOVED = 128            # the receiver's half (the peer's data) was acknowledged further
     KEEP_ALIVE = 256           # not a retransmission (RFC 9293 section 3.8.4)
     REBASED = 1024             # the receiver's half begins elsewhere than was thought: its stream positions start anew
-    RESYNC = 512               # the sender jumped ahead and its peer has confirmed it
+    RESYNC = 512               # a jump of either end turned out true: what was held of it belongs to its stream
+    DOUBT = 2048               # whether the payload belongs to the stream, what follows will tell
+    ACK_AHEAD = 4096           # with ACK_MOVED: as far as nothing was captured yet
 
 cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil
 
 cdef uint8_t state_of(uint8_t facts) noexcept nogil
+
+cdef int64_t reach(const Half* rcv) noexcept nogil

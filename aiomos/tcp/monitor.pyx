@@ -14,6 +14,9 @@ from libc.stdint cimport int32_t, uint16_t
 from aiomos.tcp.flows cimport (
     ACK_SEEN,
     CLOSED,
+    DOUBTED,
+    DOUBTED_ACK,
+    DOUBTED_FIN,
     FIN_ACKED,
     FIN_RECEIVED,
     FIN_SEEN,
@@ -59,8 +62,11 @@ from aiomos.tcp.wire cimport (
 
 cdef enum:
     SYNCHRONISED = SYN_SENT | SYN_ACKED | SYN_RECEIVED
+    JUMP = DOUBTED | DOUBTED_ACK | DOUBTED_FIN
     MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3: no window is larger
-    BELIEVED_DOUBTS = 8        # segments in a row, unanswered, before a jump beyond the window is believed
+    BELIEVED_DOUBTS = 8        # segments in a row, with nothing else in between, before a jump is believed
+    MOST_REACH = 1 << 24       # how far from each other what tells of the same jump may be; few windows are larger
+    UNMEASURED = 1 << 22       # how far a sender may run ahead of itself where the capture tells no window
     PAWS_IDLE_DAYS = 24        # RFC 7323 section 5.5: then TS.Recent is too old to judge by
 
     LATE_SYN_WINDOW = 65535    # bytes of a connection that a SYN may be captured behind: a window that is not scaled
@@ -107,7 +113,6 @@ cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* a
     cdef Half* rcv = &flow.halves[1 - side]
     cdef int outcome
     snd.packets += 1
-    rcv.doubts = 0
     if packet.options & (OPT_BAD | OPT_MD5) or snd.flags & MD5_SIGNED:
         if options_refused(snd, rcv, packet, anomalies):
             return 0
@@ -333,14 +338,15 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         anomalies[A_PAWS] += 1
         return 0
     if not in_window(snd, rcv, end):
-        if not believe_jump(flow, snd, seq, end):
+        if not believe_jump(snd, rcv, packet):
             anomalies[A_OUT_OF_WINDOW] += 1
-            return 0
+            return DOUBT
         outcome |= RESYNC
     moved = on_ack(flow, snd, rcv, packet, anomalies)
     if moved < 0:
         anomalies[A_BAD_ACK] += 1
-        return 0
+        return DOUBT
+    snd.doubts = rcv.doubts = 0
     outcome |= moved
     una = snd.una
     if opening:
@@ -353,8 +359,8 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     if length <= 1 and not packet.flags & FIN:
         if is_probe(snd, rcv, seq, length, anomalies):
             return outcome & ~PAYLOAD_OK | KEEP_ALIVE
-        if length == 0 and seq_lt(snd.nxt, end) and not snd.flags & FIN_SEEN:
-            snd.fin = end                          # what lies before it may have been a FIN
+        if length == 0 and seq_lt(snd.nxt, end) and not snd.flags & (DOUBTED | FIN_SEEN):
+            snd.fin = end                          # the same
     if packet.flags & URG and length:
         anomalies[A_URGENT] += 1
     if snd.flags & FIN_SEEN and seq_lt(snd.fin, seq + length):
@@ -415,34 +421,79 @@ cdef int64_t allowance(const Half* rcv) noexcept nogil:
     cdef uint64_t window = rcv.max_wnd
     if not rcv.flags & SCALE_KNOWN:
         window <<= 14
-    return 2 * <int64_t> (window if window < MOST_WINDOW else MOST_WINDOW)
+    return <int64_t> (2 * window if 2 * window < MOST_WINDOW else MOST_WINDOW)
 
 
 cdef bint in_window(const Half* snd, const Half* rcv, uint32_t end) noexcept nogil:
-    """RFC 9293 section 3.10.7.4, first check; true when the capture does not tell the window.
+    """RFC 9293 section 3.10.7.4, first check; where the capture does not tell the window, a guess.
 
     A segment far below it is refused as well: no retransmission is that old, so its FIN, timestamp or
     acknowledgement would be a stranger's.
     """
     cdef int64_t ahead = seq_diff(end, snd.una)
     if not (rcv.flags & WINDOW_KNOWN and snd.flags & ACK_SEEN):
-        return True
+        return -MOST_WINDOW <= seq_diff(end, snd.nxt) <= UNMEASURED
     return -allowance(rcv) <= ahead <= allowance(rcv)
 
 
-cdef bint believe_jump(Flow* flow, Half* snd, uint32_t seq, uint32_t end) noexcept nogil:
+cdef int64_t reach(const Half* rcv) noexcept nogil:
+    """How far from each other segments of the same jump, and their acknowledgements, may be."""
+    if not rcv.flags & WINDOW_KNOWN:
+        return UNMEASURED
+    return max(65535, min(allowance(rcv), <int64_t> MOST_REACH))
+
+
+cdef bint believe_jump(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """Judge a segment beyond the window.
 
-    Much of a connection may be missing from a capture. A jump is believed when its receiver acknowledges it
-    (on_ack) or, with no receiver in sight, when the sender keeps going on from there.
+    Much of a connection may be missing from a capture. A jump is believed when both ends tell of it: the segment,
+    and an acknowledgement near it, whichever was captured first. If nothing else is seen in between, it is believed as
+    well when segments keep going on from there. No jump is wider than a window can be: beyond it there is no order.
     """
-    snd.doubts = snd.doubts + 1 if snd.doubts and seq == flow.resync else 1
-    flow.resync = end
-    if snd.doubts < BELIEVED_DOUBTS:
+    cdef uint32_t end = packet.seq + packet.payload_len + (packet.flags & FIN)
+    if snd.flags & FIN_SEEN or not 0 < seq_diff(end, snd.nxt) <= MOST_WINDOW:
         return False
-    snd.doubts = 0
-    snd.flags &= ~<uint16_t> ACK_SEEN              # the acknowledgements seen are no measure any more
-    return True
+    if not doubted_near(snd, rcv, packet.seq):
+        snd.doubts = 0
+    elif snd.flags & DOUBTED_ACK:
+        snd.una = snd.fin
+        snd.nxt = seq_max(snd.nxt, snd.una)
+        snd.flags &= ~<uint16_t> JUMP
+        return True
+    snd.doubts += 1
+    if snd.doubts >= BELIEVED_DOUBTS:
+        snd.flags &= ~<uint16_t> (JUMP | ACK_SEEN)     # the acknowledgements seen are no measure any more
+        return True
+    snd.fin = end
+    snd.flags = snd.flags & ~<uint16_t> JUMP | DOUBTED | (DOUBTED_FIN if packet.flags & FIN else 0)
+    return False
+
+
+cdef bint believe_ack(Half* snd, Half* rcv, uint32_t ack) noexcept nogil:
+    """Judge an acknowledgement beyond what its sender's window allows: has *rcv*, whose bytes it is about, jumped?"""
+    if rcv.flags & FIN_SEEN or not 0 < seq_diff(ack, rcv.nxt) <= MOST_WINDOW:
+        return False
+    if not doubted_near(rcv, snd, ack):
+        rcv.doubts = 0
+    elif not rcv.flags & DOUBTED_ACK:
+        if rcv.flags & DOUBTED_FIN and ack == rcv.fin:
+            rcv.fin = ack - 1
+            rcv.flags |= FIN_SEEN
+        rcv.flags &= ~<uint16_t> JUMP
+        return True
+    rcv.doubts += 1
+    if rcv.doubts >= BELIEVED_DOUBTS:
+        rcv.flags &= ~<uint16_t> JUMP
+        return True
+    rcv.fin = ack
+    rcv.flags = rcv.flags & ~<uint16_t> JUMP | DOUBTED | DOUBTED_ACK
+    return False
+
+
+cdef bint doubted_near(const Half* half, const Half* peer, uint32_t seq) noexcept nogil:
+    """Is a number near where the half is doubted to have jumped to?"""
+    cdef int64_t apart = seq_diff(seq, half.fin)
+    return half.flags & DOUBTED and -reach(peer) <= apart <= reach(peer)
 
 
 cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
@@ -470,16 +521,19 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         if seq_lt(rcv.nxt, ack):
             if rcv.flags & FIN_SEEN:
                 return -1                          # nothing lies behind a FIN
-            if not (snd.flags & WINDOW_KNOWN) or seq_diff(ack, rcv.nxt) <= allowance(snd):
+            if seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
                 anomalies[A_ACK_UNSEEN] += 1
-            elif ack == flow.resync:
-                outcome |= RESYNC
             elif not (rcv.packets or rcv.flags & ISS_KNOWN):
                 adopt(rcv, ack)                    # as above
                 outcome |= REBASED
+            elif believe_ack(snd, rcv, ack):
+                outcome |= RESYNC
             else:
                 return -1
-            rcv.nxt = rcv.fin = ack
+            rcv.nxt = ack
+            outcome |= ACK_AHEAD
+            if not rcv.flags & (DOUBTED | FIN_SEEN):
+                rcv.fin = ack                      # what lies before it may have been a FIN
         rcv.una = ack
         rcv.flags |= ACK_SEEN
         outcome |= ACK_MOVED
@@ -553,14 +607,14 @@ cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
     """
     if seq_lt(snd.nxt, end):
         return True
-    return end == snd.fin + 1 if snd.flags & FIN_SEEN else end == snd.nxt and end == snd.fin
+    return end == snd.fin + 1 if snd.flags & FIN_SEEN else end == snd.nxt and end == snd.fin and not snd.flags & DOUBTED
 
 
 cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
     if not snd.flags & FIN_SEEN:
         snd.fin = packet.seq + packet.payload_len
-        snd.flags |= FIN_SEEN
+        snd.flags = snd.flags & ~<uint16_t> JUMP | FIN_SEEN
         snd.facts |= FIN_SENT
         if snd.facts & PASSIVE_CLOSE and rcv.flags & FIN_SEEN and seq_leq(packet.ack, rcv.fin):
             # It closed before it had its peer's FIN: both closed at once (RFC 9293 section 3.6, case 3).

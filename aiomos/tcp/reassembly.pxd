@@ -3,7 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Half
-from aiomos.tcp.pieces cimport Pieces, Store
+from aiomos.tcp.pieces cimport Piece, Pieces, Store
 from aiomos.tcp.pool cimport Pool, pool_at
 from aiomos.tcp.seq cimport seq_diff
 from aiomos.tcp.slabs cimport Slabs
@@ -19,6 +19,8 @@ cdef enum TrackFlag:
     SYN_REFUSED = 128          # the server did not take the SYN's data: it is to come again
     ACKED_HOLE = 64            # the hole was acknowledged at acked_ns
     DISTURBED = 256            # in the list of halves that gave up a hole for the room that another needed
+    FIN_TAKEN = 512            # a segment with the FIN was seen
+    URGENT = 1024              # `urgent` is where the urgent byte lies, delivered or not
 
 cdef enum PartKind:
     PART_DATA = 0
@@ -72,7 +74,7 @@ ctypedef struct Track:
     uint64_t missed_end        # end of the last gap
     uint64_t acked_to          # holes below it were acknowledged at acked_ns
     int64_t acked_ns
-    int64_t nxt_ns             # when the highest sequence number advanced
+    int64_t nxt_ns             # when the highest sequence number known advanced
     int64_t rtt_ns             # when the timed segment passed
     int64_t handshake_ns       # round trip of the handshake, both ways; 0 when it was not seen
     int64_t srtt               # RFC 6298, nanoseconds
@@ -89,6 +91,12 @@ ctypedef struct Track:
     uint64_t kept_from         # delivered bytes before it are not kept; those up to kept_to are
     uint64_t kept_to
     Pieces held                # beyond a hole
+    Pieces doubted             # of segments that are not believed yet (tcp/doubts)
+    uint64_t copies            # segments captured more than once: the second time, and further ones (tcp/copies)
+    uint64_t copied_bytes      # their payload
+    uint64_t urgent            # stream offset
+    uint64_t recent[8]         # marks of the latest segments (tcp/copies)
+    uint32_t recent_at
     uint32_t edge_seq          # sequence number of `edge`
     uint32_t rtt_seq
     uint32_t dup_acks          # duplicate acknowledgements since half.una moved
@@ -138,6 +146,9 @@ ctypedef struct Streams:
     uint64_t gaps[6]           # by GapReason
     uint64_t gap_bytes[6]
     uint64_t conflicts
+    uint64_t copies
+    uint64_t doubted_memory    # of pieces of doubted segments
+    uint64_t doubted_budget
     Incident* incidents        # MAX_INCIDENTS of them
     uint32_t incident_count    # the engine takes them out and sets it to 0
     bint log_incidents         # the engine sets it while somebody wants to know
@@ -155,7 +166,11 @@ cdef void track_close(Streams* s, uint32_t index) noexcept nogil
 cdef void track_base(Track* t, const Half* half) noexcept nogil
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil
+cdef void track_copied(Streams* s, Track* t, const Packet* packet) noexcept nogil
 cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
+cdef void track_settle(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
+cdef uint64_t hold_piece(Streams* s, Track* t, const Half* half, Piece* new, int policy, int64_t now_ns,
+                         bint* differs) noexcept nogil
 cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil
 cdef void tracks_set_up(Track* client, Track* server) noexcept nogil

@@ -11,6 +11,8 @@ from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from aiomos.tcp.copies cimport is_copy
+from aiomos.tcp.doubts cimport drop_doubted
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.pieces cimport (
@@ -35,11 +37,13 @@ from aiomos.tcp.retention cimport track_forget
 from aiomos.tcp.retransmissions cimport comes_late, overtaken
 from aiomos.tcp.seq cimport seq_leq, seq_lt
 from aiomos.tcp.slabs cimport SLAB_BYTES, UNIT, block_at, block_give, block_take, slabs_close, slabs_open
+from aiomos.tcp.wire cimport FIN
 
 cdef enum:
     MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again
     MOST_GIVEN_UP = 1024       # halves that give up a hole for the room of one segment
     LEVEL_STREAM = 3
+    DOUBTED_SHARE = 8          # of the budget of held bytes, one part
     TAKEN = SINK | KEEP        # somebody takes the bytes, or they are kept
 
 
@@ -51,6 +55,7 @@ cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_
     """
     memset(s, 0, sizeof(Streams))
     s.kept_budget = kept_bytes
+    s.doubted_budget = held_bytes // DOUBTED_SHARE
     s.kept_half_budget = min(kept_bytes_half, <size_t> 1 << 31)
     s.incidents = <Incident*> malloc(MAX_INCIDENTS * sizeof(Incident))
     cdef size_t parts = 4 * batch_frames + 2 * (held_bytes // UNIT) + 4 * flows
@@ -88,6 +93,7 @@ cdef void track_close(Streams* s, uint32_t index) noexcept nogil:
     cdef Track* t = track_at(s, index)
     cdef uint32_t at, after
     track_lower(s, t)
+    drop_doubted(s, t)
     drop_pieces(&s.store, &t.held)
     at = t.missed
     while at:
@@ -102,6 +108,7 @@ cdef void track_lower(Streams* s, Track* t) noexcept nogil:
     track_drop_parts(s, t)
     track_forget(s, t)
     drop_blocks(&s.store, &t.held)
+    drop_doubted(s, t)
     t.past = NULL
 
 
@@ -255,7 +262,7 @@ cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil:
     """Take in a segment of this half; *before_nxt* is half.nxt as it was before the segment."""
-    cdef uint64_t fresh = 0
+    cdef uint64_t fresh = 0, conflicts = t.conflicts
     t.bytes += packet.payload_len
     if not payload_ok or not t.flags & BASED:
         return
@@ -263,15 +270,27 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
         fresh = take_bytes(s, t, half, packet, policy)
         t.stream_bytes += fresh
     if comes_late(half, packet, before_nxt):
-        count_late(t, packet, fresh)
+        if fresh == 0 and t.conflicts == conflicts and is_copy(t, packet):
+            track_copied(s, t, packet)
+        else:
+            count_late(t, packet, fresh)
     if seq_lt(before_nxt, half.nxt):
         t.nxt_ns = packet.time_ns
         if not t.flags & TIMING:                   # RFC 6298 section 3: one segment timed at a time, none sent twice
             t.flags |= TIMING
             t.rtt_seq = half.nxt
             t.rtt_ns = packet.time_ns
+    if packet.flags & FIN:
+        t.flags |= FIN_TAKEN
     if half.flags & FIN_SEEN and not t.flags & FINISHED:
         tell_end(s, t, half, packet.time_ns)
+
+
+cdef void track_copied(Streams* s, Track* t, const Packet* packet) noexcept nogil:
+    """Count a segment that was captured once more."""
+    t.copies += 1
+    t.copied_bytes += packet.payload_len
+    s.copies += 1
 
 
 cdef void count_late(Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
@@ -402,9 +421,12 @@ cdef void make_room(Streams* s, const Track* own, const Room* room, int64_t now_
 
 
 cdef void give_up_oldest(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
-    """Have a half go on without what is missing before the piece that it has held for longest."""
+    """Have a half go on without what is missing before the piece that it has held for longest, a doubted one first."""
     cdef uint64_t end = piece_at(&s.store, s.store.oldest).end
     s.held_dropped += 1
+    if t.doubted.count:
+        drop_doubted(s, t)
+        return
     if t.flags & SYN_DATA:                         # not taken by the server yet: as if they had not come
         t.flags &= ~<uint32_t> SYN_DATA
         t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
@@ -429,6 +451,24 @@ cdef const Half* take_disturbed(Streams* s) noexcept nogil:
     s.disturbed = t.disturbed
     t.flags &= ~<uint32_t> DISTURBED
     return t.half
+
+
+cdef uint64_t hold_piece(Streams* s, Track* t, const Half* half, Piece* new, int policy, int64_t now_ns,
+                         bint* differs) noexcept nogil:
+    """Hold bytes that were held elsewhere, and deliver what has become contiguous; returns how many are new."""
+    cdef uint64_t fresh = 0
+    cdef Room room
+    find_room(s, t, half, new, new.data != NULL, &room)
+    if t.edge >= new.end:
+        return 0
+    if t.edge > new.start:
+        if new.data != NULL:
+            new.data += t.edge - new.start
+        new.start = t.edge
+    if store_has(&s.store, &room):
+        fresh = hold_segment(&s.store, &t.held, new, policy, differs)
+        drain(s, t, half, now_ns)
+    return fresh
 
 
 cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Packet* packet,
@@ -519,6 +559,13 @@ cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) no
         drain(s, t, half, now_ns)
     if t.flags & BASED:
         settle_hole(t, half, now_ns)
+
+
+cdef void track_settle(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """The half's numbers have jumped: what is missing before them is a hole from now on."""
+    t.dup_acks = 0
+    t.flags &= ~<uint32_t> TIMING
+    settle_hole(t, half, now_ns)
 
 
 cdef void add_rtt(Track* t, int64_t sample) noexcept nogil:

@@ -7,8 +7,9 @@ since any acknowledgement, the time since the last duplicate one is asked here.
 from libc.stdint cimport int64_t
 
 from aiomos.tcp.flows cimport ACK_SEEN
-from aiomos.tcp.holdings cimport track_unseen
-from aiomos.tcp.reassembly cimport BASED, SYN_REFUSED, offset_of
+from aiomos.tcp.copies cimport is_copy
+from aiomos.tcp.holdings cimport track_conflict, track_unseen
+from aiomos.tcp.reassembly cimport BASED, FIN_TAKEN, SYN_REFUSED, offset_of
 from aiomos.tcp.seq cimport seq_leq, seq_max
 
 cdef enum:
@@ -25,7 +26,7 @@ cdef int track_judge(const Streams* s, const Track* t, const Half* half, const P
     Exactly what track_payload() counts as a retransmission is one. *half* is as after the segment, *before_nxt* its
     nxt as it was before; *payload_ok* is false of keep-alives and probes.
     """
-    cdef uint64_t fresh = 0
+    cdef uint64_t fresh = 0, at = 0, length = 0
     cdef int64_t start, end
     if not payload_ok or not t.flags & BASED or not comes_late(half, packet, before_nxt):
         return REXMIT_NONE
@@ -35,14 +36,17 @@ cdef int track_judge(const Streams* s, const Track* t, const Half* half, const P
         fresh = track_unseen(s, t, <uint64_t> max(start, 0), <uint64_t> end)
     if overtaken(t, packet, fresh):
         return REXMIT_NONE
+    if fresh == 0 and is_copy(t, packet) and not track_conflict(s, t, packet, &at, &length):
+        return REXMIT_NONE
     return kind_of(t, half, packet)
 
 
 cdef bint overtaken(const Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
     """Has a late segment, *fresh* bytes of which are new, been overtaken on its way, and was sent but once?"""
     cdef int64_t limit = t.handshake_ns if t.handshake_ns else REORDER_NS
-    return (packet.payload_len and fresh == packet.payload_len and packet.time_ns - t.nxt_ns < limit
-            and not t.flags & SYN_REFUSED)
+    if not packet.payload_len and (packet.flags & SYN or t.flags & FIN_TAKEN):
+        return False
+    return fresh == packet.payload_len and packet.time_ns - t.nxt_ns < limit and not t.flags & SYN_REFUSED
 
 
 cdef int kind_of(const Track* t, const Half* half, const Packet* packet) noexcept nogil:

@@ -72,7 +72,8 @@ cdef tuple FACTS = tuple([
 cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture", "dropped")
 cdef tuple STATE_NAMES = (None, *(state.name for state in State))
 cdef tuple HALF_FIELDS = (
-    "packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "lost", "rtt", "mss", "window_scale")
+    "packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "copies", "lost", "rtt", "mss",
+    "window_scale")
 cdef tuple CLIENT_NAMES = tuple(f"client_{name}" for name in HALF_FIELDS)
 cdef tuple SERVER_NAMES = tuple(f"server_{name}" for name in HALF_FIELDS)
 cdef enum:
@@ -287,8 +288,8 @@ cdef class Flow:
         Returns:
             ``client``, ``client_port``, ``server``, ``server_port``, ``ip_version``, ``vlan``, ``start``, ``end``
             (epoch seconds), ``reason``, ``client_state``, ``server_state``, ``midstream``; then for ``client_`` and
-            ``server_`` each: ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``, ``out_of_order``, ``lost``,
-            ``rtt``, ``mss``, ``window_scale``.
+            ``server_`` each: ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``, ``out_of_order``, ``copies``,
+            ``lost``, ``rtt``, ``mss``, ``window_scale``.
         """
         cdef const FlowRecord* r = self.r
         cdef tuple key = self.key
@@ -354,10 +355,11 @@ cdef class Half:
         fields[names[2]] = t.stream_bytes
         fields[names[3]] = t.retransmits
         fields[names[4]] = t.out_of_order
-        fields[names[5]] = self.lost
-        fields[names[6]] = seconds(t.srtt) if t.flags & HAS_RTT else None
-        fields[names[7]] = r.mss or None
-        fields[names[8]] = r.wscale if r.flags & OFFERS_SCALE else None
+        fields[names[5]] = t.copies
+        fields[names[6]] = self.lost
+        fields[names[7]] = seconds(t.srtt) if t.flags & HAS_RTT else None
+        fields[names[8]] = r.mss or None
+        fields[names[9]] = r.wscale if r.flags & OFFERS_SCALE else None
 
     @property
     def name(self):
@@ -474,6 +476,16 @@ cdef class Half:
     def out_of_order(self):
         """Segments that filled a hole so soon that they were overtaken, not sent again."""
         return self.track().out_of_order
+
+    @property
+    def copies(self):
+        """Segments that were captured once more, by a mirror port or on another interface."""
+        return self.track().copies
+
+    @property
+    def copied_bytes(self):
+        """Payload bytes of these copies, which `bytes` counts as well."""
+        return self.track().copied_bytes
 
     @property
     def lost(self):

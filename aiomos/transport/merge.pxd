@@ -1,5 +1,5 @@
 # Several captures merged by time.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.source cimport FrameSource
@@ -9,6 +9,8 @@ ctypedef struct Cursor:
     const Frame* next
     const Frame* end
     uint32_t order                 # place of the source among those merged
+    int64_t next_ns                # time of the next frame as far as it is believed
+    int64_t elsewhere_ns           # of transport/times
 
 # Invariant: heap[:size] is a binary heap, its root the cursor whose next frame comes first.
 ctypedef struct Merge:
@@ -20,6 +22,7 @@ ctypedef struct Merge:
 
 cdef class MergedSource(FrameSource):
     cdef Merge merge
+    cdef Cursor* clocks            # by place: a cursor with the times of the source's last frame
     cdef list sources
     cdef list drained              # places of the sources whose next batch is due
     cdef list errors               # of the sources that could not be read to their end

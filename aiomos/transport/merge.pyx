@@ -4,7 +4,7 @@ A frame is passed on by its pointer, so the source it came from must not read on
 looked at: a merged batch ends with the first source's batch that is used up.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -12,6 +12,7 @@ from aiomos.errors import CaptureError
 
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.source cimport FrameSource
+from aiomos.transport.times cimport is_far, judge_first, judge_time
 
 cdef enum:
     # Bounds how long the engine works between two looks at anything else.
@@ -20,9 +21,21 @@ cdef enum:
 
 cdef inline bint precedes(const Cursor* a, const Cursor* b) noexcept nogil:
     """By time; at the same time, as the sources were given."""
-    if a.next.time_ns != b.next.time_ns:
-        return a.next.time_ns < b.next.time_ns
+    if a.next_ns != b.next_ns:
+        return a.next_ns < b.next_ns
     return a.order < b.order
+
+
+cdef inline void read_time(Cursor* cursor) noexcept nogil:
+    """Take the time of the next frame; one that is far from those around it does not hold its source back."""
+    cdef int64_t time_ns = cursor.next.time_ns
+    cdef size_t following = cursor.end - cursor.next - 1
+    if cursor.next_ns == INT64_MIN:
+        time_ns = judge_first(cursor.next, following)
+    elif is_far(time_ns, cursor.next_ns) and not judge_time(
+            cursor.next, following, cursor.next_ns, &cursor.elsewhere_ns, &time_ns):
+        time_ns = cursor.next_ns
+    cursor.next_ns = time_ns
 
 
 cdef size_t first_child(const Merge* merge, size_t parent) noexcept nogil:
@@ -59,14 +72,14 @@ cdef void push(Merge* merge, Cursor cursor) noexcept nogil:
     merge.heap[hole] = cursor
 
 
-cdef uint32_t pop(Merge* merge) noexcept nogil:
-    """Take the root out, whose batch is used up; return its place."""
-    cdef uint32_t order = merge.heap.order
+cdef Cursor pop(Merge* merge) noexcept nogil:
+    """Take the root out, whose batch is used up."""
+    cdef Cursor root = merge.heap[0]
     merge.size -= 1
     if merge.size > 0:
         merge.heap[0] = merge.heap[merge.size]
         sift_down(merge)
-    return order
+    return root
 
 
 cdef bint merge_frames(Merge* merge) noexcept nogil:
@@ -82,6 +95,7 @@ cdef bint merge_frames(Merge* merge) noexcept nogil:
             root.next += 1
             if root.next == root.end:
                 return True
+            read_time(root)
             if runner_up != NULL and precedes(runner_up, root):
                 sift_down(merge)
                 break
@@ -114,15 +128,21 @@ cdef class MergedSource(FrameSource):
         self.merge.capacity = MAX_BATCH
         self.merge.heap = <Cursor*> malloc(len(self.sources) * sizeof(Cursor))
         self.merge.frames = <Frame*> malloc(MAX_BATCH * sizeof(Frame))
-        if self.merge.heap == NULL or self.merge.frames == NULL:
+        self.clocks = <Cursor*> malloc(len(self.sources) * sizeof(Cursor))
+        if self.merge.heap == NULL or self.merge.frames == NULL or self.clocks == NULL:
             raise MemoryError(f"no memory to merge {len(self.sources)} sources")
+        for place in self.drained:
+            self.clocks[place].order = place
+            self.clocks[place].next_ns = self.clocks[place].elsewhere_ns = INT64_MIN
 
     def __dealloc__(self):
         free(self.merge.heap)
+        free(self.clocks)
         free(self.merge.frames)
 
     cpdef bint read_batch(self) except -1:
         cdef bint used_up
+        cdef Cursor root
         self.count = 0
         self._refill()
         if self.merge.size == 0:
@@ -131,7 +151,9 @@ cdef class MergedSource(FrameSource):
         with nogil:
             used_up = merge_frames(&self.merge)
         if used_up:
-            self.drained.append(pop(&self.merge))
+            root = pop(&self.merge)
+            self.clocks[root.order] = root
+            self.drained.append(root.order)
         return self.deliver(self.merge.frames, self.merge.count)
 
     cdef int _refill(self) except -1:
@@ -139,7 +161,7 @@ cdef class MergedSource(FrameSource):
         cdef FrameSource source
         cdef Cursor cursor
         while self.drained:
-            cursor.order = self.drained.pop()
+            cursor = self.clocks[<uint32_t> self.drained.pop()]
             source = <FrameSource?> self.sources[cursor.order]
             try:
                 if not source.read_batch():
@@ -149,6 +171,7 @@ cdef class MergedSource(FrameSource):
                 continue
             cursor.next = source.frames
             cursor.end = source.frames + source.count
+            read_time(&cursor)
             push(&self.merge, cursor)
 
     def _end(self):

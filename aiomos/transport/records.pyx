@@ -13,6 +13,7 @@ cdef extern from *:
 cdef enum:
     NS_PER_SECOND = 1_000_000_000
     BYTE_ORDER_MAGIC = 0x1A2B3C4D
+    MOST_CARRIED = 10          # seconds in a fraction of a second, left by a writer that did not carry
     # Lengths of blocks without their variable part, trailing length included.
     BLOCK_MIN = 12
     SECTION_MIN = 28
@@ -64,7 +65,7 @@ cdef inline void advance(RecordParser* parser, size_t n) noexcept nogil:
 # --- pcap -----------------------------------------------------------------------------------------
 cdef Stop parse_pcap(RecordParser* parser) noexcept nogil:
     cdef uint32_t caplen, wirelen
-    cdef int64_t time_ns
+    cdef int64_t time_ns, fraction_ns
     while parser.count < parser.capacity:
         if parser.left < parser.header_len:
             return STOP_PARTIAL
@@ -77,7 +78,12 @@ cdef Stop parse_pcap(RecordParser* parser) noexcept nogil:
         if caplen > parser.left - parser.header_len:
             return STOP_PARTIAL
         # Two 32-bit numbers: at most 2**32 seconds and as many microseconds, which 2**62 nanoseconds hold.
-        time_ns = <int64_t> load32(parser, 0) * NS_PER_SECOND + <int64_t> load32(parser, 4) * parser.fraction_ns
+        time_ns = <int64_t> load32(parser, 0) * NS_PER_SECOND
+        fraction_ns = <int64_t> load32(parser, 4) * parser.fraction_ns
+        if fraction_ns < MOST_CARRIED * <int64_t> NS_PER_SECOND:
+            time_ns += fraction_ns
+        elif time_ns <= parser.last_ns < time_ns + NS_PER_SECOND:
+            time_ns = parser.last_ns               # that is no fraction: of the time its second is all that counts
         emit(parser, parser.interfaces, parser.header_len, caplen, wirelen, time_ns)
         advance(parser, parser.header_len + caplen)
     return STOP_FULL

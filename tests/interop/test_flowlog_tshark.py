@@ -55,7 +55,9 @@ def of_record(record: Record, connection: Connection) -> dict[str, object]:
         fields |= {
             f"{role}_packets": record[f"{side}_packets"],
             f"{role}_bytes": record[f"{side}_bytes"],
-            f"{role}_repeats": record[f"{side}_retransmits"] + record[f"{side}_out_of_order"],
+            f"{role}_repeats": record[f"{side}_retransmits"]
+            + record[f"{side}_out_of_order"]
+            + record[f"{side}_copies"],
             f"{role}_retransmits": record[f"{side}_retransmits"],
             f"{role}_mss": record[f"{side}_mss"] or None,
             f"{role}_window_scale": record[f"{side}_window_scale"] or 0,

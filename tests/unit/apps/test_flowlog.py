@@ -25,8 +25,8 @@ FIELDS = [
         f"{side}_{name}"
         for side in ("client", "server")
         for name in (
-            *("packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "lost", "rtt", "mss"),
-            "window_scale",
+            *("packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "copies", "lost", "rtt"),
+            *("mss", "window_scale"),
         )
     ),
 ]
@@ -88,6 +88,7 @@ def test_a_connection_in_full(write: Write, tmp_path: Path) -> None:
         "client_stream_bytes": 8,
         "client_retransmits": 1,
         "client_out_of_order": 0,
+        "client_copies": 0,
         "client_lost": 0,
         "client_mss": None,
         "client_window_scale": None,
@@ -96,6 +97,7 @@ def test_a_connection_in_full(write: Write, tmp_path: Path) -> None:
         "server_stream_bytes": 6,
         "server_retransmits": 0,
         "server_out_of_order": 0,
+        "server_copies": 0,
         "server_lost": 0,
         "server_mss": None,
         "server_window_scale": None,

@@ -37,6 +37,8 @@ COUNTERS = (
     "stream_bytes",
     "retransmits",
     "out_of_order",
+    "copies",
+    "copied_bytes",
     "lost",
     "gaps",
     "gap_bytes",
@@ -257,7 +259,7 @@ def test_without_byte_context_its_numbers_are_0_and_times_none(traffic: Traffic,
     flow = next(batches([traffic.frames], Level.STATE))
     half = flow.client
     assert half.level is Level.STATE
-    assert [getattr(half, name) for name in (*COUNTERS, "acked", "stream_offset", "dup_acks")] == [0] * 12
+    assert [getattr(half, name) for name in (*COUNTERS, "acked", "stream_offset", "dup_acks")] == [0] * 14
     assert (half.rtt, half.min_rtt, half.rttvar, half.last_data, flow.handshake_rtt) == (None,) * 5
     assert (half.peek(0, 5), half.held) == (b"", ())
     assert (half.packets, half.iss, half.in_flight, half.window) == (3, ISN["client"], 0, 65535)

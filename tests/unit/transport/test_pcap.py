@@ -102,8 +102,8 @@ def test_lengths_in_either_order_before_version_2_4(minor: int) -> None:
 
 
 def test_largest_pcap_time_is_exact() -> None:
-    frame = Sample(0xFFFF_FFFF, 0xFFFF_FFFF, b"x", 1)
-    assert read(pcap([frame]))[0][0] == 0xFFFF_FFFF * SECOND + 0xFFFF_FFFF * 1000
+    frame = Sample(0xFFFF_FFFF, 999_999, b"x", 1)
+    assert read(pcap([frame]))[0][0] == 0xFFFF_FFFF * SECOND + 999_999 * 1000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Copies: the same frame captured more than once is no retransmission.
+
+A mirror port that shows a frame as it comes in and as it goes out, `-i any` on a router, and merged captures have every
+frame twice. A copy has the IP identification, the numbers and the checksum of a segment just seen. Where the sender
+gives no identification, only time tells it from a retransmission, which takes a round trip at least.
+"""
+
+from aiomos.tcp.wire cimport FIN, SYN
+
+cdef int64_t COPY_NS = 50_000_000      # two paths to one mirror differ by less; a time-out is longer (RFC 6298)
+cdef int64_t UNMARKED_NS = 3_000_000   # the same without identification, where no round trip was measured
+
+
+cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil:
+    """Is a segment that says nothing new one of those just seen?"""
+    cdef uint64_t mark = mark_of(packet)
+    cdef int64_t limit = COPY_NS
+    cdef uint32_t i
+    if not identification(packet):
+        if not packet.payload_len and not packet.flags & (SYN | FIN):
+            return False                           # duplicate acknowledgements are alike
+        limit = min(t.handshake_ns // 2, UNMARKED_NS) if t.handshake_ns else UNMARKED_NS
+    for i in range(RECENT):
+        if t.recent[i] >> 32 == mark >> 32 and <uint32_t> (mark - t.recent[i]) <= limit >> TICK_BITS:
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""For other compiled modules only: doubted segments have no Python face."""

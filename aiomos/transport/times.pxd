@@ -1,0 +1,19 @@
+# Which frames' times are to be believed.
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint64_t
+
+from aiomos.transport.frame cimport Frame
+
+cdef enum:
+    FAR_SECONDS = 3600         # a time this far from that of the frame before is looked into
+    MOST_PAUSE_SECONDS = 2592000       # 30 days: how long nothing may have been captured
+
+cdef inline bint is_far(int64_t time_ns, int64_t now_ns) noexcept nogil:
+    """Is a time so far from another that it is to be judged? INT64_MIN, which is no time, is far from all."""
+    return (<uint64_t> time_ns - <uint64_t> now_ns + FAR_SECONDS * <uint64_t> 1_000_000_000
+            > 2 * FAR_SECONDS * <uint64_t> 1_000_000_000)
+
+cdef bint is_pause(int64_t before_ns, int64_t after_ns) noexcept nogil
+cdef int64_t judge_first(const Frame* frame, size_t following) noexcept nogil
+cdef bint judge_time(const Frame* frame, size_t following, int64_t now_ns, int64_t* elsewhere_ns,
+                     int64_t* time_ns) noexcept nogil

@@ -1,0 +1,1 @@
+"""For other compiled modules only: the judgement of times has no Python face."""

@@ -1,0 +1,167 @@
+"""Wild times: one frame whose time is years off ends nothing; the clock follows when what comes next agrees."""
+
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from aiomos.testing.scenario import Conversation, Frame, watch, watch_in_batches
+from aiomos.transport.captures import open_captures
+from aiomos.transport.writer import CaptureWriter
+
+YEAR = 365 * 86_400
+DAY = 86_400
+SECOND = 1_000_000_000
+OFF = [48 * YEAR, 14 * YEAR, YEAR, 40 * DAY, 2 * DAY, 2 * 3600, -2 * 3600, -DAY, -YEAR, -50 * YEAR]
+
+
+def connections(count: int = 3, every: float = 60.0) -> list[Frame]:
+    """Connections of eight frames, one after the other."""
+    frames: list[Frame] = []
+    for n in range(count):
+        c = Conversation(f"10.0.0.1:{40_000 + n}", start=1_700_000_000.0 + n * every)
+        c.handshake().client("PA", b"request").server("PA", b"answer").client("A").close()
+        frames += c.frames
+    return frames
+
+
+def moved(frames: Sequence[Frame], which: Sequence[int], seconds: float) -> list[Frame]:
+    """The same frames, the time of some off by *seconds*."""
+    return [
+        (frame[0] + round(seconds * SECOND), *frame[1:]) if n in which else frame
+        for n, frame in enumerate(frames)
+    ]
+
+
+def outcome(records: Sequence[dict[str, object]]) -> set[tuple[object, ...]]:
+    return {
+        (r["client_port"], r["reason"], r["client_stream_bytes"], r["server_stream_bytes"]) for r in records
+    }
+
+
+WHOLE = {(40_000 + n, "fin", 7, 6) for n in range(3)}
+
+
+@pytest.mark.parametrize("off", OFF)
+@pytest.mark.parametrize("which", [*range(8), 11, 19, 28, 29])
+def test_one_wild_frame_ends_nothing(which: int, off: float) -> None:
+    """Wherever it stands: the first frame, a SYN-ACK, the last of a connection, the last of all."""
+    frames = connections()
+    assert len(frames) == 30
+    wild = moved(frames, [which], off)
+    # At the end of a batch nothing follows that could speak against a pause, if it is one that there may be.
+    seen = watch_in_batches(wild) if abs(off) > 30 * DAY else watch(wild)
+    assert seen.statistics["frames"] == 30
+    if (abs(off) <= 30 * DAY and which == 29) or (-30 * DAY <= off < 0 and which == 0):
+        return  # nothing tells it from a pause
+    first, last = frames[0][0] / 1e9 - 1e-6, frames[-1][0] / 1e9 + 1e-6
+    assert outcome(seen.records) == WHOLE
+    assert seen.statistics["wild_times"] == 1
+    for record in seen.records:
+        assert first <= record["start"] <= record["end"] <= last
+
+
+def test_several_wild_frames_that_do_not_agree() -> None:
+    """A record now and then, each off by something else."""
+    frames = connections()
+    for n, which in enumerate((2, 5, 12, 21)):
+        frames = moved(frames, [which], (n + 1) * 3 * YEAR * (-1) ** n)
+    seen = watch_in_batches(frames)
+    assert (outcome(seen.records), seen.statistics["wild_times"]) == (WHOLE, 4)
+
+
+@pytest.mark.parametrize("pause", [3 * 3600, DAY, 20 * DAY, 3 * YEAR])
+def test_a_pause_is_a_pause(pause: float) -> None:
+    """The frames after it agree: time-outs happen, and the first of them has its own time."""
+    open_ones = Conversation("10.0.0.1:50000").handshake()
+    later = moved(connections(1), range(10), pause)
+    seen = watch_in_batches([*open_ones.frames, *later])
+    assert [record["reason"] for record in seen.records] == ["timeout", "fin"]
+    assert seen.records[1]["start"] == pytest.approx(1_700_000_000.0 + pause)
+    assert seen.statistics["wild_times"] == 0
+
+
+def test_sparse_frames_are_believed_each() -> None:
+    """Hours between any two frames: each is judged by the one after it."""
+    frames = connections()
+    sparse = [(frames[0][0] + n * 5 * 3600 * SECOND, *frame[1:]) for n, frame in enumerate(frames)]
+    seen = watch_in_batches(sparse)
+    assert seen.statistics["wild_times"] == 0
+    assert max(record["end"] for record in seen.records) == pytest.approx(1_700_000_000.0 + 20 * 5 * 3600)
+
+
+def test_last_frame_after_a_pause_has_its_own_time() -> None:
+    """Nothing comes behind it that could speak against it."""
+    later = Conversation("10.0.0.1:50000", start=1_700_000_000.0 + 3 * DAY).client("S")
+    seen = watch_in_batches([*Conversation().handshake().frames, *later.frames])
+    assert [record["reason"] for record in seen.records] == ["timeout", "end_of_capture"]
+    assert seen.records[1]["start"] == pytest.approx(1_700_000_000.0 + 3 * DAY)
+
+
+def test_a_capture_may_go_on_with_an_earlier_one() -> None:
+    """Files put behind each other: the frames of the earlier one agree, and keep their times."""
+    later, earlier = connections(1), moved(connections(2), range(20), -3 * YEAR)[10:]
+    seen = watch_in_batches([*later, *earlier])
+    assert outcome(seen.records) == {(40_000, "fin", 7, 6), (40_001, "fin", 7, 6)}
+    starts = sorted(record["start"] for record in seen.records)
+    assert starts == pytest.approx([1_700_000_060.0 - 3 * YEAR, 1_700_000_000.0])
+    assert seen.statistics["wild_times"] == 0
+
+
+def test_single_frame_of_any_time_is_processed() -> None:
+    """The very last frame is also the first."""
+    for time_ns in (0, 1, 2**62):
+        (frame,) = Conversation().client("S").frames
+        assert watch([(time_ns, *frame[1:])]).record["client_packets"] == 1
+
+
+# --- merged captures, and records -------------------------------------------------------------------
+
+
+def write(path: Path, frames: Sequence[Frame]) -> Path:
+    with CaptureWriter(path, linktype=1) as writer:
+        for time_ns, data, _, wirelen in frames:
+            writer.write(time_ns, data, wirelen)
+    return path
+
+
+def merged(*paths: Path) -> list[Frame]:
+    with open_captures(list(paths)) as source:
+        return list(source)
+
+
+@pytest.mark.parametrize("which", range(10))
+def test_merging_puts_nothing_behind_a_wild_frame(tmp_path: Path, which: int) -> None:
+    """The frames of the same file that follow it are not held back, itself goes with the one before it."""
+    client = [frame for n, frame in enumerate(connections()) if n % 2 == 0]
+    server = [frame for n, frame in enumerate(connections()) if n % 2]
+    one = write(tmp_path / "one.pcap", moved(client, [which], 14 * YEAR))
+    other = write(tmp_path / "other.pcap", server)
+    order = [frame[1] for frame in connections()]
+    assert len(set(order)) == 30
+    places = [order.index(frame[1]) for frame in merged(one, other)]
+    assert sorted(places) == list(range(30))
+    assert all(abs(place - n) <= 1 for n, place in enumerate(places))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "expected"), [(999_999, 0.999999), (1_000_000, 1.0), (10_000_000, 0.5), (2**32 - 1, 0.5)]
+)
+def test_impossible_fraction_of_a_second(tmp_path: Path, fraction: int, expected: float) -> None:
+    """Of such a record the second counts; it is no earlier than the one before it within that second."""
+    (frame,) = Conversation().client("S").frames
+    header = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)
+    records = [(1_700_000_000, 500_000), (1_700_000_000, fraction), (1_700_000_001, fraction)]
+    body = b"".join(struct.pack("<IIII", *at, len(frame[1]), len(frame[1])) + frame[1] for at in records)
+    path = tmp_path / "fraction.pcap"
+    path.write_bytes(header + body)
+    times = [(time_ns - 1_700_000_000 * SECOND) / SECOND for time_ns, *_ in merged(path)]
+    assert times == pytest.approx([0.5, expected, 1 + (expected if fraction < 10_000_000 else 0)])
+
+
+def test_merging_files_of_different_days(tmp_path: Path) -> None:
+    """One follows the other, though it is given first."""
+    early, late = connections(1), moved(connections(1), range(10), 3 * DAY)
+    one, other = write(tmp_path / "one.pcap", late), write(tmp_path / "other.pcap", early)
+    assert [frame[0] for frame in merged(one, other)] == [frame[0] for frame in [*early, *late]]
