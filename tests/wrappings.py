@@ -15,7 +15,9 @@ CONTROL_WORD = b"\0\x2a\xf3\x01"
 SNAP = b"\xaa\xaa\x03\0\0\0"
 TSHARK_READS_NOT = frozenset((166, 205, 206, 219, 281, 282, 284, 285))
 """Link types that tshark 4.0 refuses."""
-TSHARK_FAILS = frozenset(("NFLOG big-endian", "pseudowire to an address like IPv4", "ISL with a VLAN"))
+TSHARK_FAILS = frozenset(
+    ("NFLOG big-endian", "pseudowire to an address like IPv4", "ISL with a VLAN", "old QinQ")
+)
 """What it takes for something else; the VLAN of ISL is no `vlan.id`."""
 
 
@@ -181,6 +183,12 @@ TAGS: dict[str, Wrapping] = {
     "VLAN": Wrapping(1, lambda packet: vlan(ethernet(packet), 7), VLANS, 7),
     "QinQ": Wrapping(1, lambda packet: vlan(vlan(ethernet(packet), 8), 7, ethertype=0x9100), VLANS, 7),
     "802.1ad": Wrapping(1, lambda packet: vlan(vlan(ethernet(packet), 8), 7, ethertype=0x88A8), VLANS, 7),
+    "old QinQ": Wrapping(
+        1,
+        lambda packet: vlan(vlan(ethernet(packet), 8, ethertype=0x9300), 7, ethertype=0x9200),
+        "0x9200, 0x9300",
+        7,
+    ),
     "ten VLANs": Wrapping(1, lambda packet: ethernet(packet, vlan=range(1, 11)), VLANS, 1),
     "VN-Tag": Wrapping(1, typed(0x8926, b"\0\0\0\x01"), "0x8926"),
     "E-Tag": Wrapping(1, typed(0x893F, b"\0\0\0\x01\0\0"), "0x893F"),

@@ -153,6 +153,7 @@ READ: tuple[Protocol, ...] = (
         ("0x892F", "HSR; a PRP trailer does not matter", "IEC 62439-3"),
         ("0x893F", "E-Tag", "IEEE 802.1BR"),
         ("0x894F", "network service header (NSH)", "RFC 8300"),
+        ("0x9200, 0x9300", "VLAN tags of old switches", "DPDK, `rte_ether.h`"),
         ("0xD28B", "Arista's time stamps", "tshark, `packet-arista.c`"),
         ("0xF1C1", "redundancy tag (R-TAG, FRER)", "IEEE 802.1CB"),
     ),

@@ -54,6 +54,8 @@ cdef enum:
     ETHERTYPE_HSR = 0x892F
     ETHERTYPE_E_TAG = 0x893F
     ETHERTYPE_NSH = 0x894F
+    ETHERTYPE_OLD_QINQ = 0x9200
+    ETHERTYPE_OLDER_QINQ = 0x9300
     ETHERTYPE_ARISTA = 0xD28B
     ETHERTYPE_R_TAG = 0xF1C1
 
@@ -109,7 +111,7 @@ cdef int read_isl(Cursor* at, Packet* out) noexcept nogil:
 
 cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil:
     cdef uint16_t ethertype = at.ethertype
-    if is_vlan(ethertype):
+    if is_vlan(ethertype) or ethertype == ETHERTYPE_OLD_QINQ or ethertype == ETHERTYPE_OLDER_QINQ:
         return read_vlan(at, out)
     if ethertype <= MAX_LENGTH:
         return read_length(at, out)

@@ -20,12 +20,17 @@ ARPHRD_LOOPBACK = 772  # has an Ethernet header, too
 ETHERNET_HEADER = 14
 IPV4 = 0x0800
 IPV6 = 0x86DD
-VLANS = (0x8100, 0x88A8, 0x9100)
+TAGS = {
+    4: (0x8100, 0x88A8, 0x9100, 0x9200, 0x9300),  # VLAN
+    6: (0x8926, 0x892F, 0xF1C1),  # VN-Tag, HSR, R-TAG
+    8: (0x893F,),  # E-Tag
+}
+"""EtherTypes of tags by their size, at whose end is the type of what follows."""
 PPPOE = 0x8864
 PPPOE_SESSION = 0x1100  # version 1, type 1, code 0
 PPP_IPV4 = 0x0021
 PPP_IPV6 = 0x0057
-MAX_TAGS = 4  # VLAN tags beside the one that the kernel takes out
+MAX_TAGS = 4  # beside the VLAN tag that the kernel takes out
 MAX_EXTENSIONS = 8  # as in aiomos.tcp.wire
 ICMP = 1
 TCP = 6
@@ -155,12 +160,16 @@ def find_ip(code: Assembler, ipv4: Label, ipv6: Label, cut: Label | None = None)
     for _ in range(MAX_TAGS):
         code.jump_if(Jump.EQUAL, IPV4, yes=ipv4)
         code.jump_if(Jump.EQUAL, IPV6, yes=ipv6)
-        tag = Label()
-        for kind in VLANS:
-            code.jump_if(Jump.EQUAL, kind, yes=tag)
+        tags, passed = {size: Label() for size in TAGS}, Label()
+        for size, kinds in TAGS.items():
+            for kind in kinds:
+                code.jump_if(Jump.EQUAL, kind, yes=tags[size])
         code.jump_if(Jump.EQUAL, PPPOE, yes=pppoe, no=other)
-        code.bind(tag)
-        step_over(code, 4, cut)
+        for size, tag in tags.items():
+            code.bind(tag)
+            step_over(code, size, cut)
+            code.jump(passed)
+        code.bind(passed)
     code.jump_if(Jump.EQUAL, IPV4, yes=ipv4)
     code.jump_if(Jump.EQUAL, IPV6, yes=ipv6)
     code.jump_if(Jump.EQUAL, PPPOE, no=other)

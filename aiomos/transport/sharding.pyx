@@ -120,8 +120,9 @@ cdef void read_ports(const Span* quote, uint8_t proto, Quoted* out) noexcept nog
 def shard_of(const uint8_t[::1] frame not None, uint32_t count, *, uint16_t linktype=1):
     """Tell which of *count* shards a frame belongs to.
 
-    The kernel's program (`aiomos.transport.fanout`) says the same of Ethernet with IP in it, behind up to five VLAN
-    tags or PPPoE. It does not look into MPLS, SNAP and other tags, which all have hash 0 there.
+    The kernel's program (`aiomos.transport.fanout`) says the same of Ethernet with IP in it, behind PPPoE
+    and up to five tags (VLAN, VN-Tag, E-Tag, HSR, R-TAG). It does not look into MPLS, SNAP and the rest, which all have
+    hash 0 there.
 
     Args:
         frame: Bytes from the link layer on.

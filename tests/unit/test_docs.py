@@ -6,12 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 import aiomos
 from aiomos.runtime import PATH_ERRORS, Runtime
+from aiomos.tcp.protocols import READ, Layer
 from aiomos.tcp.streams import Stream
 from aiomos.transport import packet, ports
 
@@ -91,6 +92,12 @@ async def test_the_page_of_counters_has_every_counter() -> None:
     assert set(re.findall(r"^\| `([\w.]+)`", page, re.MULTILINE)) == names
 
 
+def test_the_page_of_counters_has_every_layer_of_what_is_not_read() -> None:
+    page = (DOCS / "reference" / "counters.md").read_text()
+    layers = {layer.name.lower() for layer in Layer}
+    assert set(re.findall(r"^\| `unread\.(\w+)\.\*` ", page, re.MULTILINE)) == layers
+
+
 def test_the_page_of_transports_has_every_counter() -> None:
     page = (DOCS / "reference" / "transports.md").read_text()
     names = {*packet.COUNTERS, *ports.TOTALS, *(f"unsent_{cause}" for cause in ports.CAUSES), "clock_steps"}
@@ -158,3 +165,16 @@ def test_python_sessions_of_pages_hold(page: Path) -> None:
     sessions = "".join(body for language, body in BLOCK.findall(page.read_text()) if ">>>" in body)
     test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(test).failed == 0
+
+
+def test_the_page_of_what_is_read_has_every_group() -> None:
+    """Each is a table made of `aiomos.tcp.protocols.READ`, whose rows the tests of the readers hold true."""
+    page = (DOCS / "reference" / "wire.md").read_text()
+    groups = list(dict.fromkeys(row.group for row in READ))
+    assert api.PROTOCOLS.findall(page) == groups
+    filled = api.on_page_markdown(
+        page, page=SimpleNamespace(file=SimpleNamespace(src_uri="reference/wire.md"))
+    )
+    assert ":::" not in filled
+    for row in READ:
+        assert f"| {row.number} | {row.name} | {row.when} | {row.source} |" in filled

@@ -223,7 +223,9 @@ def test_all_workers_hear_fragments_and_nothing_else(
         packet(ends, proto, extensions=[]), 8
     ):
         assert is_heard_by_all(tagged(ethernet(fragment)))
-        session = b"\x11\0\0\1" + len(fragment).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+        session = (
+            b"\x11\0\0\1" + (len(fragment) + 2).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+        )
         assert is_heard_by_all(tagged(ethernet(session + fragment, ethertype=0x8864)))
 
 
@@ -244,11 +246,30 @@ def test_tags_and_pppoe_change_nothing(
     ends: dict[str, Any], tags: list[int], pppoe: bool, number: int
 ) -> None:
     inner = packet(ends, 6, extensions=[])
-    session = b"\x11\0\0\1" + len(inner).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+    session = b"\x11\0\0\1" + (len(inner) + 2).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
     frame = ethernet(session + inner, ethertype=0x8864) if pppoe else ethernet(inner)
     for tag in tags:
         frame = vlan(frame, number % 4096, ethertype=tag)
     assert shard_of(frame, ALL) == shard_of(ethernet(inner), ALL) == by_the_kernel(frame)
+
+
+FIXED = {0x8100: 2, 0x9200: 2, 0x9300: 2, 0x8926: 4, 0x892F: 4, 0xF1C1: 4, 0x893F: 6}
+"""Tags by their EtherTypes: bytes before the type of what follows."""
+
+
+@given(ends(), st.lists(st.sampled_from(list(FIXED)), max_size=4), st.binary(min_size=6, max_size=6))
+def test_tags_of_other_sizes_change_nothing_either(
+    ends: dict[str, Any], tags: list[int], some: bytes
+) -> None:
+    inner = packet(ends, 6, extensions=[])
+    plain = frame = ethernet(inner)
+    fragment = ethernet((fragment_ipv4 if "." in ends["src"] else fragment_ipv6)(inner, 8)[0])
+    for tag in tags:
+        frame = frame[:12] + tag.to_bytes(2) + some[: FIXED[tag]] + frame[12:]
+        fragment = fragment[:12] + tag.to_bytes(2) + some[: FIXED[tag]] + fragment[12:]
+    assert shard_of(frame, ALL) == shard_of(plain, ALL) == by_the_kernel(frame)
+    assert not is_heard_by_all(frame)
+    assert is_heard_by_all(fragment)
 
 
 @pytest.mark.parametrize(
