@@ -223,7 +223,9 @@ def test_all_workers_hear_fragments_and_nothing_else(
         packet(ends, proto, extensions=[]), 8
     ):
         assert is_heard_by_all(tagged(ethernet(fragment)))
-        session = b"\x11\0\0\1" + len(fragment).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+        session = (
+            b"\x11\0\0\1" + (len(fragment) + 2).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+        )
         assert is_heard_by_all(tagged(ethernet(session + fragment, ethertype=0x8864)))
 
 
@@ -244,7 +246,7 @@ def test_tags_and_pppoe_change_nothing(
     ends: dict[str, Any], tags: list[int], pppoe: bool, number: int
 ) -> None:
     inner = packet(ends, 6, extensions=[])
-    session = b"\x11\0\0\1" + len(inner).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
+    session = b"\x11\0\0\1" + (len(inner) + 2).to_bytes(2) + (b"\0\x21" if "." in ends["src"] else b"\0\x57")
     frame = ethernet(session + inner, ethertype=0x8864) if pppoe else ethernet(inner)
     for tag in tags:
         frame = vlan(frame, number % 4096, ethertype=tag)
