@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from aiomos.transport.transport import Transport
 from aiomos.workers.plan import Plan, Task
+from aiomos.workers.process import WorkerProcess
 from aiomos.workers.supervisor import Supervisor
 from aiomos.workers.worker import Worker
 from tests.traffic import in_loop
@@ -44,17 +44,16 @@ def test_all_workers_tell_one_time_and_know_their_share(
     async def main() -> None:
         supervisor = Supervisor(Plan(workers=WORKERS, wire=Wire()), tmp_path)
         for worker in (*supervisor.workers, supervisor.workers[1]):
-
-            def start(task: Task) -> Any:
-                tasks.append(task)
-
-            async def follow(*_: object) -> int:
-                return 0
-
-            monkeypatch.setattr(worker, "start", start)
-            monkeypatch.setattr(worker, "follow", follow)
             await supervisor._run_once(worker)
 
+    def start(_: WorkerProcess, task: Task) -> None:
+        tasks.append(task)
+
+    async def follow(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(WorkerProcess, "start", start)
+    monkeypatch.setattr(WorkerProcess, "follow", follow)
     in_loop(main(), "asyncio")
     assert [task.number for task in tasks] == [0, 1, 2, 1]
     assert len({task.clock_base_ns for task in tasks}) == 1
