@@ -57,7 +57,7 @@ fuzz: $(VENV)/fuzz  ## fuzz frames and capture files for FUZZ_SECONDS each, led 
 	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang"; exit 1; }
 	$(call copy_to,build/fuzz)
 	cd build/fuzz && AIOMOS_BUILD=fuzz CC=clang python setup.py --quiet build_ext --inplace
-	cd build/fuzz && for target in frames captures; do \
+	cd build/fuzz && for target in frames captures in_line; do \
 	    $(SANITIZED) LD_PRELOAD="$$(python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done

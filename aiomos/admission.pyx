@@ -32,6 +32,7 @@ from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
 
 cdef enum:
     STATE_LEVEL = 1
+    STREAM_LEVEL = 3
 
 
 cdef class Admission(Lifetimes):
@@ -120,12 +121,13 @@ cdef class Admission(Lifetimes):
     cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil:
         """Run the flow at the highest level the rules of *mask* need, and open what that takes.
 
-        Those of them that were *told* of the flow get its bytes.
+        Those of them that were *told* of the flow get its bytes; for the others, who may yet be, they are kept.
         """
         cdef Need need = rules_need(&self.rules, mask, told)
+        cdef bint keep = need.keep or (need.level == STREAM_LEVEL and mask & ~told)
         flow.overlap = need.overlap
         flow.halves[0].level = flow.halves[1].level = need.level
-        cdef uint16_t flags = (SINK if need.sink else 0) | (KEEP if need.keep else 0)
+        cdef uint16_t flags = (SINK if need.sink else 0) | (KEEP if keep else 0)
         flow.halves[0].flags |= flags
         flow.halves[1].flags |= flags
         if need.level > STATE_LEVEL and not flow.halves[0].track:

@@ -83,6 +83,7 @@ class CallbackRegistration:
         filter: Picks the flows, on the first packet of each.
         level: How much of each flow the callback needs followed.
         midstream: Whether flows whose handshake was not seen count too.
+        edits: Whether the callback replaces payload; None to tell by its code.
         active: False once it is cancelled.
         on_cancel: Called when it is cancelled, by the runtime that it is attached to.
     """
@@ -95,6 +96,7 @@ class CallbackRegistration:
     filter: Filter
     level: Level
     midstream: bool
+    edits: bool | None = None
     active: bool = True
     on_cancel: "dict[Runtime, Callable[[], None]]" = attrs.field(factory=dict, repr=False)
 
@@ -283,6 +285,7 @@ class App(Generic[OptionsT]):
         hook: Hook = Hook.RECEIVER,
         level: Level | None = None,
         midstream: bool = False,
+        edits: bool | None = None,
     ) -> "Callable[[Callback | CallbackRegistration], CallbackRegistration]":
         """Register a plain function to be called inside TCP processing, at the moment of an event.
 
@@ -298,6 +301,9 @@ class App(Generic[OptionsT]):
             level: How much of each flow the callback needs followed; by default the least at which the event exists.
                 Counters of bytes need `Level.BYTES`.
             midstream: Whether flows whose handshake was not seen count too; their client is a guess.
+            edits: Whether the function may call `Packet.replace` on these flows, which are then kept in order from
+                their start, and have no options that would not bear it. By default that is told by its code, and that
+                of functions which it names: whether ``replace`` is mentioned there.
 
         Returns:
             A decorator that gives a registration in the function's place; calling it calls the function.
@@ -311,6 +317,8 @@ class App(Generic[OptionsT]):
         _check_argument("hook", hook, tuple(Hook))
         if level is not None:
             _check_argument("level", level, tuple(Level))
+        if edits is not None:
+            _check_argument("edits", edits, (True, False))
         if hook not in event.hooks:
             choices = ", ".join(f"Hook.{choice.name}" for choice in event.hooks)
             raise RegistrationError(f"hook=Hook.{hook.name}: {event.name} is raised at {choices}")
@@ -329,6 +337,7 @@ class App(Generic[OptionsT]):
                 filter=chosen,
                 level=max(event.level, level or Level.STATE),
                 midstream=midstream,
+                edits=edits,
             )
             self.callbacks.append(registration)
             for runtime in self.runtimes:

@@ -16,10 +16,10 @@ from aiomos.ude.rules cimport Interest, rules_interest
 from aiomos.ude.scene cimport Scene
 
 cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
-    WHAT_GAP = 16              # and its reason
-    WHAT_CONFLICT = 22
-    WHAT_EVICTED = 23
-    WHAT_MALFORMED = 24        # and the kind of tcp/wire
+    WHAT_GAP = 17              # and its reason
+    WHAT_CONFLICT = 23
+    WHAT_EVICTED = 24
+    WHAT_MALFORMED = 25        # and the kind of tcp/wire
 
 # The moment of TCP processing at which an event is raised.
 cdef struct Moment:

@@ -60,7 +60,7 @@ cdef enum:
 cdef tuple SIDES = ("client", "server")
 # In the order of the anomalies of tcp/monitor; those that are no error have no name here.
 cdef tuple ERROR_KINDS = (
-    *list(ErrorKind)[:12], None, None, None, None, *list(ErrorKind)[12:20], None, None, None, None, None, None, None,
+    *list(ErrorKind)[:13], None, None, None, None, *list(ErrorKind)[13:21], None, None, None, None, None, None, None,
     None, None, None, None, ErrorKind.MALFORMED_TCP, ErrorKind.MALFORMED_TCP_CUT, ErrorKind.MALFORMED_CHECKSUM, None)
 cdef tuple REXMIT_KINDS = (None, *RexmitKind)
 assert ERROR_KINDS[WHAT_GAP] is ErrorKind.GAP_LOST and ERROR_KINDS[WHAT_EVICTED] is ErrorKind.EVICTED
@@ -254,6 +254,9 @@ cdef class Callbacks(Registry):
             self.apply(call.function, call.codes, call.count, call.event, account, m)
         except Exception as error:
             self.failed(call, call.function, account, m, error)
+        if self.outlet.unprepared:
+            self.outlet.unprepared = False
+            self.note_edits(call)
         if begun:
             account.sampled_ns += clock_ns() - begun
         return 0

@@ -26,6 +26,7 @@ cdef class Delivery(Callbacks):
     cdef void free_tracks(self, FlowRecord* flow) noexcept nogil
     cdef void release(self, FlowRecord* flow) noexcept nogil
     cdef int signal_data(self, FlowRecord* flow) except -1 nogil
+    cdef int signal_disturbed(self) except -1 nogil
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil
     cdef uint32_t find_run(self, uint32_t index, Moment* m) noexcept nogil
     cdef int watch(self, FlowRecord* flow, uint64_t mask) except -1 nogil

@@ -26,6 +26,7 @@ from aiomos.tcp.flows cimport (
     Half,
     flow_at,
     flow_index,
+    flow_of,
     flows_release,
 )
 from aiomos.tcp.holdings cimport track_ranges, track_read
@@ -40,6 +41,7 @@ from aiomos.tcp.reassembly cimport (
     Part,
     part_at,
     part_release,
+    take_disturbed,
     track_at,
     track_close,
     track_drop_parts,
@@ -96,7 +98,7 @@ cdef class Delivery:
         cdef int side
         for side in range(2):                      # the pool holds two tracks for every flow record there can be
             half = &flow.halves[side]
-            half.track = track_open(&self.streams)
+            half.track = track_open(&self.streams, half)
             if half.packets and half.flags & SEQ_KNOWN:
                 track = track_at(&self.streams, half.track)
                 track.edge_seq = half.fin if half.flags & FIN_SEEN else half.nxt
@@ -120,6 +122,14 @@ cdef class Delivery:
         if (track_at(&self.streams, flow.halves[0].track).out_head
                 or track_at(&self.streams, flow.halves[1].track).out_head):
             return self.signal(flow)
+        return 0
+
+    cdef int signal_disturbed(self) except -1 nogil:
+        """Have those told, too, whose halves gave up a hole for the room that the segment at hand needed."""
+        cdef const Half* half = take_disturbed(&self.streams)
+        while half != NULL:
+            self.signal_data(flow_of(&self.flows, half))
+            half = take_disturbed(&self.streams)
         return 0
 
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil:
@@ -232,6 +242,9 @@ cdef class Delivery:
         own.account, own.event, own.function, own.node = account, event, function, shared.node
         own.count = encode(parameters, own.codes)
         own.rule, own.rule_bit, own.starts, own.active = shared.rule, shared.rule_bit, -1, True
+        if not shared.edits and self.may_edit(self.slot_of(event, hook), function, parameters):
+            shared.edits = True
+            self.refresh()
         watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) | own.rule_bit)
         if watchers == ANY_SET:
             raise RegistrationError("too many different sets of registrations watch the flows of this engine")
@@ -421,11 +434,13 @@ cdef class Delivery:
         cdef Track* track = track_at(&self.streams, index)
         cdef uint64_t starts[MOST_RANGES]
         cdef uint64_t ends[MOST_RANGES]
-        cdef uint64_t due = part_at(&self.streams, track.out_head).offset if track.out_head else track.edge
-        cdef uint64_t at = 0, end
+        cdef uint64_t at = 0, due, end
         cdef size_t count, i
         cdef uint8_t* target = NULL
-        if not index or due == 0 or not stream.wanted:
+        if not index or not stream.wanted:
+            return 0
+        due = part_at(&self.streams, track.out_head).offset if track.out_head else track.edge
+        if due == 0:
             return 0
         count = track_ranges(&self.streams, track, starts, ends, MOST_RANGES)
         for i in range(count):
@@ -488,6 +503,7 @@ cdef class Delivery:
         cdef uint8_t kind
         while track.out_head:
             index = track.out_head
+            track.out_linked = 0
             part = part_at(&self.streams, index)
             kind = part.kind
             order = part.serial

@@ -21,6 +21,7 @@ cdef class Engine(Admission):
     cdef uint64_t kinds[WIRE_KINDS]
     cdef UnreadTable unread_table
     cdef uint16_t unread_told          # of its numbers, so many are known to Python
+    cdef bint partial                  # whether only that share of the current batch is to be taken
     cdef uint64_t frames
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
@@ -30,9 +31,11 @@ cdef class Engine(Admission):
     cdef int tell_unread(self) except -1
     cdef int on_aggregate(self, Decoded* decoded) except -1 nogil
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
+    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
+    cdef void found_whole(self, Decoded* decoded) noexcept nogil
     cdef void look_up(self, Decoded* decoded) noexcept nogil
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
     cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil

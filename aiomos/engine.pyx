@@ -56,7 +56,6 @@ from aiomos.tcp.monitor cimport (
     SYN_DOUBTED,
     monitor_segment,
 )
-from aiomos.tcp.pieces cimport LARGE_BLOCK, SMALL_BLOCK
 from aiomos.tcp.reassembly cimport (
     BASED,
     HOLED,
@@ -91,6 +90,7 @@ from aiomos.tcp.wire cimport (
     WIRE_TCP_CUT,
     WIRE_UDP,
     WIRE_UNKNOWN_LINK,
+    DecodeOptions,
     decode_frame,
     decode_ip,
     decode_subframe,
@@ -121,8 +121,8 @@ cdef enum:
 
 cdef tuple ANOMALY_NAMES = (
     "no_ack", "bad_flags", "out_of_window", "bad_ack", "bad_reset", "syn_in_connection", "bad_synack", "paws",
-    "after_fin", "unsigned", "bad_options", "ack_unseen", "keep_alive", "zero_window_probe", "syn_retry",
-    "urgent")
+    "after_fin", "unsigned", "bad_options", "ack_unseen", "before_synack", "keep_alive", "zero_window_probe",
+    "syn_retry", "urgent")
 assert len(ANOMALY_NAMES) == ANOMALIES
 
 
@@ -134,7 +134,7 @@ cdef class Engine(Admission):
         key: 16 secret bytes that key the hash of the flow table.
         on_callback_error: Called with the function, the flow and the exception a callback raised; what
             it raises itself stops the run.
-        shard: Of how many shares of the flows it takes which, ``(index, count)``; all frames are to be fed.
+        shard: Of how many shares of the flows it takes which, ``(index, count)``, from batches that all workers get.
 
     Raises:
         MemoryError: the address space for the budgets cannot be had.
@@ -170,6 +170,7 @@ cdef class Engine(Admission):
 
     def feed(self, FrameSource source not None):
         """Process the current batch of a transport and hand over what came of it."""
+        self.partial = self.shards > 1 and source.heard_by_all
         self.run_batch(source.frames, source.count)
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1:
@@ -231,6 +232,7 @@ cdef class Engine(Admission):
                 array[count].interface = 0
                 array[count].offload = NULL
                 count += 1
+            self.partial = self.shards > 1
             self.run_batch(array, count)
         finally:
             free(array)
@@ -240,7 +242,7 @@ cdef class Engine(Admission):
         cdef Decoded* decoded
         cdef int64_t time_ns
         # The common case: traffic is only watched, all of it is this engine's, and by those who want flows.
-        cdef bint plain = (not self.outlet.in_line and self.shards == 1
+        cdef bint plain = (not self.outlet.in_line and not self.partial
                            and not self.rules.interests[MAX_SETS].events >> SLOT_RAW & 1)
         while done < count:
             size = count - done
@@ -269,14 +271,18 @@ cdef class Engine(Admission):
         """Process a frame of any kind, in line or not."""
         if decoded.kind == WIRE_AGGREGATE and not self.outlet.in_line:
             return self.on_aggregate(decoded)
-        if self.shards > 1 and not self.is_mine(&decoded.packet):
-            self.frames -= 1                       # another engine counts it
-            return self.on_fragment(decoded) if decoded.kind == WIRE_FRAGMENT else 0   # the whole packet may be ours
         if self.outlet.in_line and decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
             decoded.kind = WIRE_TCP_CUT            # an edit would have to reach beyond what is there
-        self.kinds[decoded.kind] += 1
-        if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
-            self.note_unread(decoded)
+        if self.partial and not self.is_mine(&decoded.packet):
+            self.frames -= 1                       # another engine counts it
+            if decoded.kind != WIRE_FRAGMENT:
+                return 0
+            if not self.outlet.in_line:
+                return self.on_fragment(decoded)   # the whole packet may be ours
+        else:
+            self.kinds[decoded.kind] += 1
+            if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
+                self.note_unread(decoded)
         if self.outlet.in_line:
             return self.cross(frame, decoded)
         return self.on_packet(decoded)
@@ -328,18 +334,43 @@ cdef class Engine(Admission):
         """Is a packet of the share of the flows that is this engine's?"""
         return flow_hash(packet) % self.shards == self.shard
 
+    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil:
+        """Is the packet in hand, put together of fragments that all workers hear, of our share of the rest?
+
+        Those were shared out by the kernel, which looks into no tunnel.
+        """
+        cdef DecodeOptions options
+        cdef Packet outermost
+        cdef const Frame* frame = &self.outlet.frame
+        cdef size_t length = frame.caplen - self.outlet.link_len
+        if not self.decode_options.decapsulate:
+            return self.is_mine(packet)
+        options.verify_checksums = options.decapsulate = False
+        outermost.link_layers = 0
+        decode_ip(frame.data + self.outlet.link_len, length, length, &options, &outermost, 0)
+        return self.is_mine(&outermost)
+
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """A frame's way through in line: in, past everybody, and out again."""
         self.outlet.take_in(frame, &decoded.packet, decoded.kind)
-        if decoded.kind == WIRE_FRAGMENT and not self.outlet.is_in_tunnel() and not self.collect(decoded):
-            self.outlet.hold()                     # it leaves with the others of its packet
-            return 0
+        if decoded.kind == WIRE_FRAGMENT and not self.outlet.is_in_tunnel():
+            if not self.collect(decoded):
+                self.outlet.hold()                 # it leaves with the others of its packet
+                return 0
+            if self.partial and not self.is_whole_mine(&decoded.packet):
+                self.outlet.let_go()               # another worker, which has put it together as well, sends it on
+                return 0
+            self.found_whole(decoded)
         if self.outlet.enter_session():
             self.look_up(decoded)
         elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
             decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.outlet.pass_on()
+        while self.outlet.due and self.outlet.take_waiting(&decoded.packet, &decoded.kind):
+            self.look_up(decoded)                  # what has waited for what has just passed
+            self.on_tcp(decoded)
+            self.outlet.pass_on()
         return 0
 
     cdef bint collect(self, Decoded* decoded) noexcept nogil:
@@ -349,10 +380,13 @@ cdef class Engine(Admission):
         if self.defragmenter.add(&decoded.packet, &data, &length) != DEFRAG_COMPLETE:
             return False
         decoded.kind = self.outlet.put_together(data, length, self.defragmenter.table.largest)
+        return True
+
+    cdef void found_whole(self, Decoded* decoded) noexcept nogil:
+        """A packet was put together that is ours."""
         if decoded.kind == WIRE_TCP:
             self.kinds[decoded.kind] += 1
             self.look_up(decoded)
-        return True
 
     cdef void look_up(self, Decoded* decoded) noexcept nogil:
         """Find out anew to which flow a packet belongs."""
@@ -425,9 +459,8 @@ cdef class Engine(Admission):
         decoded.kind = decode_ip(data, captured, captured, &self.decode_options, &decoded.packet, 0)
         decoded.packet.transient = True
         decoded.packet.link = NULL
-        if decoded.kind == WIRE_TCP and (self.shards <= 1 or self.is_mine(&decoded.packet)):
-            self.kinds[decoded.kind] += 1
-            self.look_up(decoded)
+        if decoded.kind == WIRE_TCP and (not self.partial or self.is_mine(&decoded.packet)):
+            self.found_whole(decoded)
             self.on_tcp(decoded)
         return 0
 
@@ -463,6 +496,12 @@ cdef class Engine(Admission):
             self.end_flow(flow, OPEN)              # a new connection on the same ports
             self.on_tcp(decoded)
             return True
+        if self.outlet.in_line and not flow.flags & (DROPPED | RESETTING):
+            if rules_interest(&self.rules, flow).edits:
+                self.outlet.prepare(flow, number, side)
+            if self.outlet.wait(flow, number, side):
+                flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
+                return True
         self.outlet.flow_met(flow, number, side, &decoded.packet)
         if not self.outlet.cut_off(flow, number, side, &decoded.packet):
             return False
@@ -549,6 +588,8 @@ cdef class Engine(Admission):
             if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
                 track_tick(&self.streams, received, rcv, packet.time_ns)
             wheel_link(&self.flows, flow, self.next_look(flow))
+            if self.streams.disturbed:
+                self.signal_disturbed()
         if self.streams.incident_count:
             self.raise_incidents(flow, packet)
             if not flow.halves[0].track:           # those who were told wanted no more
@@ -656,11 +697,9 @@ cdef class Engine(Admission):
             "no_memory": self.no_memory, "watch_sets_full": self.rules.sets_full,
             "conflicts": self.streams.conflicts,
             "held.flows": self.flows.pool.in_use, "held.tracks": self.streams.tracks.in_use,
-            "held.pieces": self.streams.store.pieces.in_use, "held.parts": self.streams.parts.in_use,
-            "held.blocks": self.streams.store.small.in_use + self.streams.store.large.in_use,
-            "held.kept": self.streams.kept_small.in_use + self.streams.kept_large.in_use,
-            "held_bytes": (self.streams.store.small.in_use * <uint64_t> SMALL_BLOCK
-                           + self.streams.store.large.in_use * <uint64_t> LARGE_BLOCK),
+            "held.pieces": self.streams.store.count, "held.parts": self.streams.parts.in_use,
+            "held.blocks": self.streams.store.blocks.blocks, "held.kept": self.streams.kept.blocks,
+            "held_bytes": self.streams.store.blocks.bytes, "held_dropped": self.streams.held_dropped,
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
         counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
                          for reason in range(REASON_FIN, REASON_DROPPED + 1)})

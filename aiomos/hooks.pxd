@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from aiomos.delivery cimport Delivery
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport FlowKey, Half
+from aiomos.tcp.monitor cimport ANOMALIES
 from aiomos.tcp.wire cimport Packet
 from aiomos.ude.slots cimport (
     SLOT_ERROR,
@@ -43,8 +44,8 @@ ctypedef struct Before:
     uint8_t states[2]          # by Side
 
 cdef class Hooks(Delivery):
-    cdef uint64_t anomalies[16]        # of tcp/monitor
-    cdef uint64_t noted[16]            # those of the segment at hand
+    cdef uint64_t anomalies[ANOMALIES]  # of tcp/monitor
+    cdef uint64_t noted[ANOMALIES]      # those of the segment at hand
 
     cdef int monitor_watched(self, FlowRecord* flow, int side, const Packet* packet, Before* before) noexcept nogil
     cdef int raise_sender(self, FlowRecord* flow, int side, const Packet* packet, const Before* before) except -1 nogil

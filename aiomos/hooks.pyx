@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.callbacks cimport WHAT_CONFLICT, WHAT_GAP, WHAT_MALFORMED, Moment, moment_begin
-from aiomos.tcp.flows cimport CLIENT, CLOSED, DROPPED, KEEP, MIDSTREAM, RESET_BY_SERVER, SINK, make_key
+from aiomos.tcp.flows cimport CLIENT, CLOSED, DROPPED, KEEP, MIDSTREAM, RESET_BY_SERVER, SINK, flow_of, make_key
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_conflict
 from aiomos.tcp.monitor cimport ANOMALIES, JOINED, PAYLOAD_OK, REBASED, RESTARTED, monitor_segment, state_of
@@ -29,7 +29,7 @@ from aiomos.ude.slots cimport (
 )
 
 cdef enum:
-    ERRORS = 12                # the first so many anomalies are errors, the others only peculiar
+    ERRORS = 13                # the first so many anomalies are errors, the others only peculiar
     # What a segment sets in a flow's flags; while its sender alone is up to date, they are as they were.
     VERDICTS = FLOW_ESTABLISHED | CLOSED | RESET_BY_SERVER
     SENDER_EVENTS = 1 << SLOT_PKT_SENDER | 1 << SLOT_START_SENDER | 1 << SLOT_STATE_SENDER
@@ -147,15 +147,16 @@ cdef class Hooks(Delivery):
         return self.happen(&m)
 
     cdef int raise_incidents(self, FlowRecord* flow, const Packet* packet) except -1 nogil:
-        """Tell of the gaps that the reassembly has just made in a flow's streams."""
+        """Tell of the gaps that the reassembly has just made in a flow's streams, or in others' for its sake."""
         cdef uint32_t count = self.streams.incident_count, i
         cdef Incident incident
-        cdef const Track* client = track_at(&self.streams, flow.halves[0].track)
+        cdef FlowRecord* owner
         self.streams.incident_count = 0
         for i in range(count):
             incident = self.streams.incidents[i]
-            self.raise_error(flow, 0 if incident.track == client else 1, packet, WHAT_GAP + incident.reason,
-                             incident.offset, incident.length)
+            owner = flow_of(&self.flows, incident.half)
+            self.raise_error(owner, 0 if incident.half == &owner.halves[0] else 1, packet if owner == flow else NULL,
+                             WHAT_GAP + incident.reason, incident.offset, incident.length)
         return 0
 
     cdef int raise_unbound(self, int slot, Decoded* decoded) except -1 nogil:

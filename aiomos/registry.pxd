@@ -39,6 +39,8 @@ cdef class Call:
     cdef uint8_t codes[8]              # what it asks for
     cdef int count
     cdef readonly bint active
+    cdef bint edits                    # it may replace payload: declared, read from its code, or seen
+    cdef bint declared                 # its app has said whether it does
 
 cdef class Node:
     cdef object event                  # UserEvent; None at the root
@@ -66,6 +68,8 @@ cdef class Registry:
     cdef dict nodes                    # by (UserEvent, slot)
     cdef bint chatty                   # callbacks are to be made for every packet
 
+    cdef bint may_edit(self, int slot, function, parameters) except -1
+    cdef int note_edits(self, Call call) except -1
     cdef Node node_of(self, object event, int slot)
     cdef int refresh(self) except -1
     cdef int prune(self) except -1

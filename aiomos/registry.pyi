@@ -63,6 +63,7 @@ class Registry:
         hook: Hook,
         function: Callable[..., object] | None,
         parameters: Sequence[str],
+        edits: bool | None = None,
     ) -> Call: ...
     def start_at(
         self, rule: int, event: Event | UserEvent, opener: Callable[[Flow], MonitorConnection]

@@ -34,6 +34,7 @@ from aiomos.ude.slots cimport (
 from aiomos.errors import RegistrationError
 from aiomos.ude.combining import combine
 from aiomos.ude.events import Event, Hook
+from aiomos.ude.mentions import mentions
 from aiomos.ude.parameters import CALLBACK_PARAMETERS
 
 cdef enum:
@@ -185,7 +186,7 @@ cdef class Registry:
                 self.rules.reading |= bit
         return number
 
-    def add_call(self, uint32_t rule, event, hook, function, parameters):
+    def add_call(self, uint32_t rule, event, hook, function, parameters, edits=None):
         """Have a function called at an event for the flows of a rule.
 
         Args:
@@ -194,6 +195,7 @@ cdef class Registry:
             hook: Where in the processing of a packet.
             function: The callback.
             parameters: What it asks for.
+            edits: Whether it may replace payload; None to read it from its code.
 
         Returns:
             The call, for remove_call().
@@ -211,10 +213,26 @@ cdef class Registry:
         call.rule_bit = <uint64_t> 1 << rule
         call.starts = -1
         call.active = True
+        call.declared = edits is not None
+        call.edits = edits if call.declared else self.may_edit(slot, function, parameters)
         call.node = self.node_of(event, slot)
         call.account.calls.append(call)
         self.refresh()
         return call
+
+    cdef bint may_edit(self, int slot, function, parameters) except -1:
+        """May a function replace payload, as far as its code tells? Before the flow is known, nobody can."""
+        return (function is not None and slot not in (SLOT_RAW, SLOT_ORPHAN, SLOT_FRAME) and "pkt" in parameters
+                and mentions(function, "replace"))
+
+    cdef int note_edits(self, Call call) except -1:
+        """A call has replaced payload though nothing had told that it would: count on it from now on."""
+        cdef Call other
+        if not call.declared:
+            for other in call.account.calls or ():
+                other.edits = other.edits or other.rule == call.rule   # it may be one of a single connection
+            self.refresh()
+        return 0
 
     def start_at(self, uint32_t rule, event, opener):
         """Have a rule's flows given to handlers only once an event has happened on them.
@@ -342,6 +360,7 @@ cdef class Registry:
                 node.account = account
                 rule = &self.rules.rules[call.rule]
                 rule.interest.events |= 1 << node.slot
+                rule.interest.edits = rule.interest.edits or call.edits
                 if node.slot <= SLOT_OUT and (node.parent is None or node.predicate is not None):
                     self.chatty = True
                 if node.parent is None:

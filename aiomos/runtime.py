@@ -348,7 +348,12 @@ class Runtime:
             unbound=registration.unbound,
         )
         call = self.engine.add_call(
-            rule, registration.event, registration.hook, registration.function, registration.parameters
+            rule,
+            registration.event,
+            registration.hook,
+            registration.function,
+            registration.parameters,
+            registration.edits,
         )
         registration.on_cancel[self] = partial(self._forget_callback, registration.app, call, rule)
 

@@ -37,8 +37,9 @@ class Budgets:
         flows: Flows tracked at once; beyond it a closed one that only waits for stragglers goes first, else the
             oldest half-open one is evicted, else the one idle longest.
         half_open: Flows tracked at once whose handshake is not complete; beyond it the oldest is evicted.
-        held_bytes: Bytes held behind holes, over all flows.
-        held_bytes_half: Bytes held behind holes in one half; beyond it the oldest hole becomes a gap.
+        held_bytes: Memory of what is held behind holes, over all flows; beyond it the half that has held something
+            for longest goes on without what is missing.
+        held_bytes_half: The same in one half; beyond it the oldest hole becomes a gap.
         kept_bytes: Delivered bytes kept to be looked back at, over all flows; beyond it the half goes
             without that has kept bytes for longest.
         kept_bytes_half: Delivered bytes kept of one half; beyond it the oldest go.

@@ -9,6 +9,7 @@ the same addresses and ports gets ``-2``, and so on. The colons of IPv6 addresse
 """
 
 import asyncio
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -30,7 +31,8 @@ class Options:
         directory: Where the files go; made if it is not there.
         filter: Which connections; all without it.
         midstream: Whether to write connections whose SYN was not captured.
-        gaps: skip leaves missing bytes out, zero fills them with zeros; both report them.
+        gaps: skip leaves missing bytes out, zero leaves a hole of zeros in the file, which takes no room; both
+            report them.
     """
 
     directory: Path = Path("streams")
@@ -38,8 +40,6 @@ class Options:
     midstream: bool = False
     gaps: Literal["skip", "zero"] = "skip"
 
-
-ZEROS = bytes(1 << 16)
 
 app = App("dump", options=Options)
 _names: Counter[str] = Counter()
@@ -63,9 +63,9 @@ async def write_half(stream: "Stream", path: Path, fill: bool) -> None:
             get_logger("dump").warning(
                 "gap", file=path.name, offset=item.offset, length=item.length, reason=item.reason
             )
-            left = item.length if fill else 0
-            while left > 0:
-                left -= file.write(ZEROS[:left])
+            if fill:
+                file.seek(item.length, os.SEEK_CUR)
+        file.truncate()  # as far as a gap at the end reaches
 
 
 async def dump(conn: MonitorConnection) -> None:

@@ -25,6 +25,7 @@ from aiomos.tcp.wire cimport Packet
 cdef enum:
     EDIT_BLOCK = 252           # bytes of a replacement in one block
     MAX_EDITS = 1024           # of a half at a time: bounds every walk
+    MAX_AHEAD = 1 << 28        # farther beyond what was seen than this, a segment is not of the stream
 
 ctypedef struct EditBlock:
     uint32_t next
@@ -55,6 +56,10 @@ ctypedef struct Edits:
     bint folded                # floor means something
     bint withhold              # of the segment in hand, only what was seen before is to be sent
     bint ordered               # segments beyond a hole are not forwarded (see edits_open)
+    uint32_t start             # old; nxt as it was at first
+    # Where the half begins is a guess, its SYN having not been seen: until a byte has come in order, an
+    # acknowledgement beyond nxt tells that bytes have passed before we were there.
+    bint guessed
 
 # One per engine.
 ctypedef struct EditStore:
@@ -120,6 +125,10 @@ ctypedef struct Acknowledgement:
 # Translate what the receiver acknowledges to the sender's numbers and let go of edits it has whole.
 cdef void edits_incoming_ack(EditStore* store, uint32_t index, const Packet* packet,
                              Acknowledgement* out) noexcept nogil
+
+cdef inline bint edits_unused(const Edits* e) noexcept nogil:
+    """Are the numbers on either side the same, and has none been told otherwise?"""
+    return e.head == 0 and e.shift == 0 and not e.folded
 
 cdef inline Edits* edits_at(const EditStore* store, uint32_t index) noexcept nogil:
     return <Edits*> (store.halves.base + index * sizeof(Edits))

@@ -23,7 +23,6 @@ from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt, seq_max
 from aiomos.tcp.wire cimport ACK, CWR, FIN, PSH, RST, SYN, URG, Span
 
 cdef enum:
-    MAX_AHEAD = 1 << 28        # farther beyond what was seen than this, a segment is not of the stream
     MAX_SPAN = 1 << 30         # from the first edit to the last: no window is larger (RFC 7323 section 2.3)
     MAX_LAG = 1 << 29          # how far the floor may stay behind what is acknowledged, to be comparable
 
@@ -63,7 +62,7 @@ cdef uint32_t edits_open(EditStore* store, uint32_t una, uint32_t nxt, uint16_t 
         e = edits_at(store, index)
         memset(e, 0, sizeof(Edits))
         e.una = una
-        e.nxt = nxt
+        e.nxt = e.start = nxt
         e.window = window
         e.wscale = wscale
         e.ordered = ordered
@@ -344,6 +343,7 @@ cdef int note_edit(EditStore* store, Edits* e, uint32_t start, uint32_t end, con
     e.held_bytes += cost(edit.new_len)
     e.shift += edit.new_len - edit.old_len
     e.nxt = end
+    e.guessed = False
     return EDITS_NOTED
 
 
@@ -384,6 +384,7 @@ cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet,
     # In order, a bare segment from beyond a hole says nothing about the bytes of the hole: they are still to come.
     if ahead > 0 and not plan.drop and (end != packet.seq or not e.ordered):
         e.nxt = end
+        e.guessed = False
 
 
 cdef void plan_seen(EditStore* store, uint32_t index, const Packet* packet, Plan* plan) noexcept nogil:
@@ -510,6 +511,8 @@ cdef void edits_incoming_ack(EditStore* store, uint32_t index, const Packet* pac
     memcpy(out.sack, packet.sack, 8 * <size_t> packet.sack_count)
     if not packet.flags & ACK or packet.flags & SYN:
         return
+    if e.guessed and 0 < seq_diff(packet.ack, e.nxt) <= MAX_AHEAD:
+        e.nxt = packet.ack
     if seq_lt(e.una, packet.ack) and seq_leq(packet.ack, e.nxt + e.shift):
         e.una = packet.ack
         fold(store, e)

@@ -43,17 +43,19 @@ cdef enum HalfFlag:
     OFFERS_SCALE = 512         # its SYN carried a window scale option
     SINK = 1024                # somebody takes this half's bytes
     KEEP = 2048                # delivered bytes are kept to be looked at
+    REFUSED = 4096             # its peer in SYN-SENT has refused a segment of it, whose ACK is Flow.resync
 
 # One direction: bytes from this end.
 ctypedef struct Half:
     uint64_t packets
-    uint32_t iss               # initial sequence number
+    uint32_t iss               # initial sequence number; while no SYN was seen, as it follows from the first segment
     uint32_t nxt               # SND.NXT as seen: one past the highest sequence number sent
     uint32_t una               # SND.UNA as seen: highest acknowledgement by the peer
     uint32_t wnd               # receive window this end advertises, scaled, bytes
     uint32_t max_wnd           # largest of those
+    # Of an end not heard of yet, TSval of its peer's first SYN.
     uint32_t ts_recent         # TS.Recent of the peer for this half (RFC 7323 section 4.3)
-    uint32_t fin               # sequence number of its FIN
+    uint32_t fin               # sequence number of its FIN; before, an acknowledgement of what was not captured
     uint32_t track             # byte context in the reassembly's pool (levels BYTES and STREAM)
     uint16_t mss               # of its SYN; 0 when none was seen
     uint16_t flags             # HalfFlag
@@ -102,7 +104,7 @@ ctypedef struct Flow:
     uint32_t hash
     uint32_t hold              # index of the Python side's record of this flow, 0 when it has none
     uint32_t pending           # a SYN that may replace this flow (PendingSyn pool)
-    uint32_t resync            # end of a segment beyond the window, believed once acknowledged
+    uint32_t resync            # end of a segment beyond the window, believed once acknowledged; or as flags say
     uint16_t watchers          # interned set of the registrations that want this flow
     uint16_t wheel_slot
     uint16_t flags             # FlowFlag
@@ -169,6 +171,10 @@ cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
 
 cdef inline uint32_t flow_index(const Flows* flows, const Flow* flow) noexcept nogil:
     return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(Flow))
+
+cdef inline Flow* flow_of(const Flows* flows, const Half* half) noexcept nogil:
+    """The flow that a half belongs to."""
+    return flow_at(flows, <uint32_t> ((<const uint8_t*> half - flows.pool.base) // sizeof(Flow)))
 
 cdef inline bint same_key(const FlowKey* a, const FlowKey* b, uint16_t vlan_mask) noexcept nogil:
     return (a.low.lo == b.low.lo and a.high.lo == b.high.lo and a.low_port == b.low_port

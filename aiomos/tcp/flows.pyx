@@ -12,6 +12,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+from aiomos.tcp.poison cimport unpoison
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.siphash cimport siphash13
 
@@ -163,6 +164,7 @@ cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil:
 
 cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil:
     pool_give(&flows.pool, flow_index(flows, flow))
+    unpoison(&flow.watchers, 8)                    # who walks through all records sees by its flags that it is free
 
 
 # --- timer wheel ----------------------------------------------------------------------------------

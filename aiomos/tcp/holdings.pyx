@@ -9,7 +9,18 @@ from libc.stdint cimport UINT32_MAX, UINT64_MAX, int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from aiomos.tcp.pieces cimport Piece, bytes_held, first_overlap, piece_at
-from aiomos.tcp.reassembly cimport BASED, PART_DATA, Part, data_seq, offset_of, part_at
+from aiomos.tcp.reassembly cimport (
+    BASED,
+    PART_DATA,
+    Missed,
+    Part,
+    PartLink,
+    data_seq,
+    link_at,
+    missed_at,
+    offset_of,
+    part_at,
+)
 from aiomos.tcp.retention cimport KeptBlock, kept_at, kept_bytes
 
 cdef enum:
@@ -30,15 +41,75 @@ ctypedef struct Cursor:
 
 cdef void cursor_begin(const Streams* s, const Track* t, uint64_t offset, uint32_t most_parts,
                        Cursor* cursor) noexcept nogil:
-    """Stand at *offset*; beyond the edge there are only pieces, and most who ask want the latest part."""
+    """Stand at *offset*; beyond the edge there are only pieces."""
     cursor.piece = first_overlap(&s.store, &t.held, offset) if t.held.head[0] else 0
     cursor.kept = cursor.part = 0
     cursor.parts_left = most_parts
     if offset < t.edge:
         cursor.kept = t.kept_head
-        cursor.part = t.out_head
-        if t.out_tail and part_at(s, t.out_tail).offset <= offset:
-            cursor.part = t.out_tail
+        if t.kept_tail and kept_at(s, t.kept_tail).start <= offset:
+            cursor.kept = t.kept_tail
+        cursor.part = find_part(<Streams*> s, <Track*> t, offset)
+
+
+# --- parts by their offset ----------------------------------------------------------------------------
+# A batch may bring a half 60,000 parts and as many looks at them, so going through the list is out of the question, and
+# an index that each part pays for is a waste where nobody looks. So links are made when somebody does, for the parts
+# that have come since: each once, and the way to a part is logarithmic.
+
+cdef uint32_t find_part(Streams* s, Track* t, uint64_t offset) noexcept nogil:
+    """The last part that begins at or before *offset*, else the first; 0 without parts."""
+    cdef uint32_t at = t.out_tail
+    cdef const PartLink* link
+    if not at or part_at(s, at).offset <= offset:
+        return at
+    if part_at(s, t.out_head).offset + part_at(s, t.out_head).length > offset:
+        return t.out_head
+    link_parts(s, t)
+    while part_at(s, at).offset > offset:          # before it is the first, which begins at or before it
+        link = link_at(s, at)
+        at = link.jump if link.jump and part_at(s, link.jump).offset > offset else link.before
+    return at
+
+
+cdef void link_parts(Streams* s, Track* t) noexcept nogil:
+    """Make the links of the parts that have come since somebody looked."""
+    cdef uint32_t before = t.out_linked, at = part_at(s, before).next if before else t.out_head
+    while at:
+        link_part(s, before, at)
+        before = at
+        at = part_at(s, at).next
+    t.out_linked = before
+
+
+cdef void link_part(Streams* s, uint32_t before, uint32_t at) noexcept nogil:
+    cdef const Part* part = part_at(s, at)
+    cdef const Part* last = part_at(s, before)
+    cdef PartLink* link = link_at(s, at)
+    link.before = link.jump = before
+    link.ordinal = link_at(s, before).ordinal + 1 if before else 1
+    while link.jump and link_at(s, link.jump).ordinal > (link.ordinal & (link.ordinal - 1)):
+        link.jump = link_at(s, link.jump).jump
+    link.run = 0
+    if part.kind == PART_DATA:
+        link.run = at
+        if before and link_at(s, before).run and last.offset + last.length == part.offset:
+            link.run = link_at(s, before).run
+        link_at(s, link.run).run_last = at
+
+
+cdef void pass_run(const Streams* s, Cursor* cursor, Stretch* stretch) noexcept nogil:
+    """Let a stretch that ends in a run of parts, or at it, reach to the run's end; they are linked."""
+    cdef uint32_t last
+    cdef const Part* part
+    while cursor.part and part_at(s, cursor.part).offset + part_at(s, cursor.part).length <= stretch.start:
+        cursor.part = part_at(s, cursor.part).next
+    if not cursor.part or not link_at(s, cursor.part).run or part_at(s, cursor.part).offset > stretch.end:
+        return
+    last = link_at(s, link_at(s, cursor.part).run).run_last
+    part = part_at(s, last)
+    stretch.end = max(stretch.end, part.offset + part.length)
+    cursor.part = last
 
 
 cdef bint next_stretch(const Streams* s, const Track* t, Cursor* cursor, uint64_t offset, Stretch* out) noexcept nogil:
@@ -124,7 +195,9 @@ cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t* starts, uin
     cdef uint64_t offset = 0
     cdef size_t count = 0
     cursor_begin(s, t, 0, UINT32_MAX, &cursor)
+    link_parts(<Streams*> s, <Track*> t)
     while next_stretch(s, t, &cursor, offset, &stretch):
+        pass_run(s, &cursor, &stretch)
         if count and ends[count - 1] == stretch.start:
             ends[count - 1] = stretch.end
         elif count < most:
@@ -143,14 +216,14 @@ cdef uint64_t track_unseen(const Streams* s, const Track* t, uint64_t start, uin
     """How many bytes of a range were not seen before: not delivered, not held, or given up."""
     cdef uint64_t beyond = max(start, t.edge), unseen = 0
     cdef uint32_t at = t.missed
-    cdef const Piece* gap
+    cdef const Missed* gap
     if beyond < end:
         unseen = end - beyond - bytes_held(&s.store, &t.held, beyond, end)
     while at:
-        gap = piece_at(&s.store, at)
+        gap = missed_at(s, at)
         if gap.start < end and start < gap.end:
             unseen += min(gap.end, end) - max(gap.start, start)
-        at = gap.next[0]
+        at = gap.next
     return unseen
 
 

@@ -94,6 +94,7 @@ cdef enum Option:              # bits of Packet.options
     OPT_TIMESTAMP = 16
     OPT_FASTOPEN = 32
     OPT_MD5 = 64               # MD5 (RFC 2385) or TCP-AO (RFC 5925)
+    OPT_MPTCP = 256            # Multipath TCP (RFC 8684)
     OPT_BAD = 128              # option list broken, those before the break were read; or one of a wrong size, left out
 
 cdef enum:

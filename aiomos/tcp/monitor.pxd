@@ -21,7 +21,7 @@ cdef enum State:
 # Why a segment, or part of what it said, was not believed. One counter each.
 cdef enum:                     # anomalies
     A_NO_ACK = 0               # neither SYN nor RST, and no ACK (RFC 9293 section 3.10.7.4, fifth check)
-    A_BAD_FLAGS = 1            # SYN with FIN, or SYN with RST
+    A_BAD_FLAGS = 1            # SYN with FIN
     A_OUT_OF_WINDOW = 2        # beyond the receiver's window
     A_BAD_ACK = 3              # acknowledges what was never sent, beyond any window
     A_BAD_RESET = 4            # RST at a sequence number its receiver would refuse (RFC 5961 section 3)
@@ -32,11 +32,12 @@ cdef enum:                     # anomalies
     A_UNSIGNED = 9             # MD5 or AO option in an unsigned connection, or missing in a signed one
     A_BAD_OPTIONS = 10         # option list broken
     A_ACK_UNSEEN = 11          # acknowledges data that was not captured
-    A_KEEP_ALIVE = 12
-    A_ZERO_WINDOW_PROBE = 13
-    A_SYN_RETRY = 14           # SYN sent again with another initial sequence number
-    A_URGENT = 15              # URG with data; delivered in line
-    ANOMALIES = 16
+    A_BEFORE_SYNACK = 12       # neither SYN nor RST, to an end in SYN-SENT (RFC 9293 section 3.10.7.3)
+    A_KEEP_ALIVE = 13
+    A_ZERO_WINDOW_PROBE = 14
+    A_SYN_RETRY = 15           # SYN sent again with another initial sequence number
+    A_URGENT = 16              # URG with data; delivered in line
+    ANOMALIES = 17
 
 # What the engine has to do about a segment.
 cdef enum Outcome:
@@ -46,7 +47,7 @@ cdef enum Outcome:
     SETUP = 8                  # both ends are established now
     CLOSED_NOW = 16            # FIN both ways and acknowledged, or RST
     JOINED = 32                # the SYN that belongs to an earlier SYN-ACK came
-    RESTARTED = 64             # the SYN was sent again with another ISN: stream positions start anew
+    RESTARTED = 64             # a SYN with another ISN, or one that came late, tells where the sender's stream begins
     ACK_MOVED = 128            # the receiver's half (the peer's data) was acknowledged further
     KEEP_ALIVE = 256           # not a retransmission (RFC 9293 section 3.8.4)
     REBASED = 1024             # the receiver's half begins elsewhere than was thought: its stream positions start anew

@@ -26,6 +26,7 @@ from aiomos.tcp.flows cimport (
     PASSIVE_CLOSE,
     REASON_FIN,
     REASON_RST,
+    REFUSED,
     RESET,
     RESET_BY_SERVER,
     SACK_PERMITTED,
@@ -39,7 +40,7 @@ from aiomos.tcp.flows cimport (
     WINDOW_KNOWN,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
-from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt
+from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt, seq_max
 from aiomos.tcp.wire cimport (
     ACK,
     FIN,
@@ -62,6 +63,10 @@ cdef enum:
     BELIEVED_DOUBTS = 8        # segments in a row, unanswered, before a jump beyond the window is believed
     PAWS_IDLE_DAYS = 24        # RFC 7323 section 5.5: then TS.Recent is too old to judge by
 
+    LATE_SYN_WINDOW = 65535    # bytes of a connection that a SYN may be captured behind: a window that is not scaled
+
+cdef int64_t MILLISECOND = 1_000_000      # a tick of most timestamp clocks
+cdef int64_t LATE_SYN_NS = 1_000_000_000
 cdef int64_t PAWS_IDLE_NS = <int64_t> PAWS_IDLE_DAYS * 86400 * 1_000_000_000
 cdef uint8_t[256] STATES
 
@@ -139,14 +144,14 @@ cdef bint options_refused(const Half* snd, const Half* rcv, const Packet* packet
 
 cdef int on_control(Flow* flow, int side, Half* snd, Half* rcv, const Packet* packet,
                     uint64_t* anomalies) noexcept nogil:
-    if packet.flags & SYN:
-        if packet.flags & (FIN | RST):
-            anomalies[A_BAD_FLAGS] += 1
-            return 0
-        if packet.flags & ACK:
-            return on_synack(flow, snd, rcv, packet, anomalies)
-        return on_syn(flow, snd, rcv, packet, anomalies)
-    return on_reset(flow, side, snd, rcv, packet, anomalies)
+    if packet.flags & RST:                         # looked at before a SYN in every state
+        return on_reset(flow, side, snd, rcv, packet, anomalies)
+    if packet.flags & FIN:
+        anomalies[A_BAD_FLAGS] += 1
+        return 0
+    if packet.flags & ACK:
+        return on_synack(flow, snd, rcv, packet, anomalies)
+    return on_syn(flow, snd, rcv, packet, anomalies)
 
 
 # --- opening --------------------------------------------------------------------------------------
@@ -177,34 +182,65 @@ cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
             half.flags &= ~<uint16_t> WINDOW_KNOWN
 
 
+cdef void learn_late_syn(Half* half, const Half* peer, const Packet* packet) noexcept nogil:
+    """Take the SYN of an end of which what came behind it was captured before."""
+    cdef uint16_t known = half.flags & (ACK_SEEN | FIN_SEEN | WINDOW_KNOWN | TIMESTAMPS)
+    cdef uint32_t una = half.una, nxt = half.nxt, wnd = half.wnd, max_wnd = half.max_wnd, stamp = half.ts_recent
+    learn_syn(half, packet)
+    half.una = seq_max(una, packet.seq + 1)        # what was captured before has acknowledged it
+    half.nxt = seq_max(nxt, half.nxt)
+    half.flags |= known & (ACK_SEEN | FIN_SEEN)
+    if known & WINDOW_KNOWN:                       # read without a scale so far
+        half.wnd = wnd << scale(half, peer)
+        half.max_wnd = max_wnd << scale(half, peer)
+    if known & half.flags & TIMESTAMPS and seq_lt(half.ts_recent, stamp):
+        half.ts_recent = stamp
+
+
 cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
     """Begin to follow an end whose SYN was not captured."""
     half.nxt = half.una = seq
+    half.iss = seq - 1
+    half.fin = seq
     half.flags |= SEQ_KNOWN
 
 
+cdef bint begins_here(const Flow* flow, const Half* half, const Packet* packet) noexcept nogil:
+    """Is a SYN the beginning of what was captured of its sender already?
+
+    As a rule its first byte was; a capture with several queues may have others before it as well.
+    """
+    cdef int32_t behind
+    if not half.flags & SEQ_KNOWN:
+        return True
+    behind = seq_diff(half.iss, packet.seq)
+    if behind == 0 or (behind == -1 and not half.flags & ACK_SEEN):     # that one may have stood at the SYN itself
+        return True
+    return 0 < behind <= LATE_SYN_WINDOW and packet.time_ns - flow.started_ns <= LATE_SYN_NS
+
+
 cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
-    cdef bint joins
     if snd.flags & ISS_KNOWN and packet.seq == snd.iss:
+        if packet.options & OPT_TIMESTAMP and not snd.facts & SYN_ACKED and seq_lt(snd.ts_recent, packet.tsval):
+            snd.ts_recent = packet.tsval
         # Sent again; after a RST, the same SYN may yet be answered by a SYN-ACK.
         return PAYLOAD_OK | (SYN_DOUBTED if flow.flags & CLOSED and not flow.flags & FLOW_ESTABLISHED else 0)
     if flow.flags & CLOSED:
         return REOPEN
     if not snd.flags & ISS_KNOWN:
-        # An opening, a simultaneous open, or the SYN of what was captured before it (a SYN-ACK, a split handshake).
-        joins = (snd.flags & SEQ_KNOWN) != 0
-        if not joins or (snd.una - packet.seq <= 1 and snd.nxt == snd.una):
-            learn_syn(snd, packet)
+        # An opening, a simultaneous open, a split handshake, or the SYN of what was captured before it.
+        if begins_here(flow, snd, packet):
             snd.facts |= SYN_SENT
             rcv.facts |= SYN_RECEIVED
-            if not joins:
-                return PAYLOAD_OK
-            snd.una += 1                           # what was captured before it has acknowledged it
-            return PAYLOAD_OK | JOINED
+            if snd.flags & SEQ_KNOWN:
+                learn_late_syn(snd, rcv, packet)
+                return PAYLOAD_OK | JOINED
+            open_half(snd, rcv, packet)
+            return PAYLOAD_OK
     elif not rcv.flags & ISS_KNOWN and not flow.flags & FLOW_ESTABLISHED:
         # Nobody has answered the first SYN: the client tries again with another ISN.
         anomalies[A_SYN_RETRY] += 1
-        learn_syn(snd, packet)
+        open_half(snd, rcv, packet)
         return PAYLOAD_OK | RESTARTED
     # RFC 5961 section 4: answered with a challenge ACK. A client that has forgotten the connection goes on
     # to open a new one, which what follows will show.
@@ -212,27 +248,36 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     return SYN_DOUBTED
 
 
+cdef void open_half(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+    """Take the first SYN of an end."""
+    learn_syn(snd, packet)
+    rcv.flags &= ~<uint16_t> REFUSED
+    if not rcv.flags & SEQ_KNOWN:
+        rcv.ts_recent = packet.tsval
+
+
 cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
     cdef int outcome = PAYLOAD_OK
-    if snd.flags & ISS_KNOWN:
-        if packet.seq != snd.iss:
-            anomalies[A_BAD_SYNACK] += 1
+    if not answers_syn(flow, snd, rcv, packet):
+        anomalies[A_BAD_SYNACK] += 1
+        if not snd.flags & SEQ_KNOWN:
+            refuse(flow, snd, packet)
+        return 0
+    if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
+        anomalies[A_BAD_SYNACK] += 1
+        if snd.flags & ISS_KNOWN:
             flow.resync = packet.seq + 1           # which of them the client has taken, its ACK will tell
             flow.flags |= OTHER_SYNACK
-            return 0
-    elif snd.flags & SEQ_KNOWN:
-        anomalies[A_BAD_SYNACK] += 1
         return 0
-    if rcv.flags & ISS_KNOWN:
-        if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)):
-            anomalies[A_BAD_SYNACK] += 1
-            return 0
-    elif not rcv.flags & SEQ_KNOWN:
-        adopt(rcv, packet.ack)                     # its SYN comes later, or was not captured
-    if not snd.flags & ISS_KNOWN:
+    if not snd.flags & SEQ_KNOWN:
         learn_syn(snd, packet)
-        if not snd.flags & MD5_SIGNED:             # it does not sign, so the connection is not signed
-            rcv.flags &= ~<uint16_t> MD5_SIGNED
+    elif not snd.flags & ISS_KNOWN:                # the client's ACK was captured before it
+        learn_late_syn(snd, rcv, packet)
+        outcome |= RESTARTED
+    if not rcv.flags & SEQ_KNOWN:
+        adopt(rcv, packet.ack)                     # its SYN comes later, or was not captured
+    if not snd.flags & MD5_SIGNED:                 # it does not sign, so the connection is not signed
+        rcv.flags &= ~<uint16_t> MD5_SIGNED
     snd.facts |= SYN_SENT | SYN_RECEIVED
     rcv.facts |= SYN_SENT | SYN_ACKED | SYN_RECEIVED
     rcv.flags |= ACK_SEEN
@@ -240,6 +285,31 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         rcv.una = packet.ack
         outcome |= ACK_MOVED
     return outcome
+
+
+cdef inline void refuse(Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
+    """Note that an end in SYN-SENT answers a segment by a RST, as it does any with an acknowledgement it refuses."""
+    snd.flags |= REFUSED
+    flow.resync = packet.ack
+
+
+cdef bint answers_syn(const Flow* flow, const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+    """RFC 9293 section 3.10.7.3, first check: a segment to an end in SYN-SENT must acknowledge its SYN, no more.
+
+    RFC 7323 section 3.2: what timestamp it echoes must have been sent; to Linux, between the first SYN and now. How
+    fast that clock ticks is not known, so a later SYN may show more.
+    """
+    cdef uint32_t first = snd.ts_recent
+    if not rcv.flags & ISS_KNOWN:
+        return True                                # the SYN comes later, or was not captured
+    if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)):
+        return False
+    if (rcv.facts & SYN_RECEIVED or snd.flags & SEQ_KNOWN or not packet.options & OPT_TIMESTAMP
+            or not packet.tsecr or not rcv.flags & TIMESTAMPS):
+        return True
+    return seq_leq(first, packet.tsecr) and (
+        seq_leq(packet.tsecr, rcv.ts_recent)
+        or seq_diff(packet.tsecr, first) <= (packet.time_ns - flow.started_ns) // MILLISECOND + 1)
 
 
 cdef uint8_t scale(const Half* one, const Half* other) noexcept nogil:
@@ -254,10 +324,10 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     cdef uint32_t end = seq + length + (packet.flags & FIN)
     cdef uint32_t una
     cdef int outcome = PAYLOAD_OK, moved
+    cdef bint opening = (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED
+    if opening and comes_too_early(flow, snd, rcv, packet, end, anomalies):
+        return 0
     if not snd.flags & SEQ_KNOWN:
-        if rcv.flags & ISS_KNOWN and not seq_lt(rcv.iss, packet.ack):
-            anomalies[A_BAD_ACK] += 1              # of an earlier connection: it does not acknowledge this one's SYN
-            return 0
         adopt(snd, seq)
     elif too_old(flow, snd, rcv, packet):
         anomalies[A_PAWS] += 1
@@ -273,7 +343,7 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         return 0
     outcome |= moved
     una = snd.una
-    if (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED:
+    if opening:
         infer_handshake(snd, rcv)
     if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end) \
             and seq_leq(snd.ts_recent, packet.tsval):
@@ -291,14 +361,38 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
         snd.flags &= ~<uint16_t> FIN_SEEN          # nobody had taken that FIN, and it was not the end
         snd.facts &= ~<uint8_t> FIN_SENT
     if packet.flags & FIN:
-        # A new FIN in front of what was sent already is not its sender's.
-        if seq_lt(end, snd.nxt) and not (snd.flags & FIN_SEEN and end == snd.fin + 1):
-            anomalies[A_AFTER_FIN] += 1
-            return outcome & ~PAYLOAD_OK
-        on_fin(snd, rcv, packet)
+        if is_its_fin(snd, end):
+            on_fin(snd, rcv, packet)
+        else:
+            anomalies[A_AFTER_FIN] += 1            # what it carries is as good as any other segment's
     if seq_lt(snd.nxt, end):
         snd.nxt = end
     return outcome
+
+
+cdef bint comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* packet, uint32_t end,
+                          uint64_t* anomalies) noexcept nogil:
+    """Refuse a segment of a synchronised state to an end that cannot be in one, as far as the capture shows."""
+    if not rcv.flags & ISS_KNOWN:
+        return False
+    if not snd.flags & SEQ_KNOWN:
+        # RFC 9293 section 3.10.7.3: in SYN-SENT nothing is taken but a SYN or a RST. If the capture lacks the SYN-ACK,
+        # its receiver's own acknowledgement will tell where this end begins.
+        anomalies[A_BEFORE_SYNACK] += 1
+        if not answers_syn(flow, snd, rcv, packet):
+            refuse(flow, snd, packet)
+        return True
+    if not snd.flags & ISS_KNOWN or rcv.facts & SYN_ACKED:
+        return False
+    # RFC 9293 section 3.10.7.4: in SYN-RECEIVED a segment lies behind the SYN, and acknowledges what was sent.
+    if seq_leq(packet.seq, snd.iss) and seq_leq(end, snd.iss + 1):
+        anomalies[A_OUT_OF_WINDOW] += 1
+        return True
+    if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)) and not (
+            flow.flags & OTHER_SYNACK and packet.ack == flow.resync):
+        anomalies[A_BAD_ACK] += 1
+        return True
+    return False
 
 
 cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
@@ -354,6 +448,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     cdef int32_t ahead
     cdef int outcome = 0
     if not rcv.flags & SEQ_KNOWN:
+        if snd.flags & ISS_KNOWN and not 0 <= seq_diff(packet.seq, snd.una) <= MOST_WINDOW:
+            return -1                              # of an earlier connection
         adopt(rcv, ack)
         rcv.flags |= ACK_SEEN
     elif begins_elsewhere(flow, rcv, ack):
@@ -369,6 +465,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         return outcome | REBASED
     if ahead > 0:
         if seq_lt(rcv.nxt, ack):
+            if rcv.flags & FIN_SEEN:
+                return -1                          # nothing lies behind a FIN
             if not (snd.flags & WINDOW_KNOWN) or seq_diff(ack, rcv.nxt) <= allowance(snd):
                 anomalies[A_ACK_UNSEEN] += 1
             elif ack == flow.resync:
@@ -378,7 +476,7 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
                 outcome |= REBASED
             else:
                 return -1
-            rcv.nxt = ack
+            rcv.nxt = rcv.fin = ack
         rcv.una = ack
         rcv.flags |= ACK_SEEN
         outcome |= ACK_MOVED
@@ -445,6 +543,16 @@ cdef void receive_fin(Half* half) noexcept nogil:
             half.facts |= PASSIVE_CLOSE
 
 
+cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
+    """A new FIN where something else was sent already is not its sender's.
+
+    What nothing but its acknowledgement has shown so far may have been it.
+    """
+    if seq_lt(snd.nxt, end):
+        return True
+    return end == snd.fin + 1 if snd.flags & FIN_SEEN else end == snd.nxt and end == snd.fin
+
+
 cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
     if not snd.flags & FIN_SEEN:
@@ -465,7 +573,9 @@ cdef int on_reset(Flow* flow, int side, Half* snd, Half* rcv, const Packet* pack
                   uint64_t* anomalies) noexcept nogil:
     if flow.flags & CLOSED:
         return 0
-    if not reset_acceptable(snd, rcv, packet):
+    if rcv.flags & REFUSED and not rcv.flags & SEQ_KNOWN and packet.seq == flow.resync:
+        return 0                                   # its answer to what it refused: it remains in SYN-SENT
+    if not reset_acceptable(flow, snd, rcv, packet):
         anomalies[A_BAD_RESET] += 1
         return 0
     snd.facts |= RESET
@@ -477,14 +587,21 @@ cdef int on_reset(Flow* flow, int side, Half* snd, Half* rcv, const Packet* pack
     return CLOSED_NOW
 
 
-cdef bint reset_acceptable(const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+cdef bint reset_acceptable(const Flow* flow, const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
     """Would the receiver believe this RST?
 
     In SYN-SENT it must acknowledge the SYN (RFC 9293 section 3.10.7.3). Later it must stand exactly at
-    RCV.NXT (RFC 5961 section 3.2), which lies between what was acknowledged and what was sent.
+    RCV.NXT (RFC 5961 section 3.2): where its last acknowledgement was, if something is missing behind that, else behind
+    all that was sent. Without acknowledgements it may be anywhere between.
     """
     if rcv.flags & ISS_KNOWN and not snd.flags & SEQ_KNOWN:
-        return packet.flags & ACK and seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)
+        return packet.flags & ACK and answers_syn(flow, snd, rcv, packet)
     if not snd.flags & SEQ_KNOWN:
         return True
+    if snd.una == packet.seq and not snd.facts & SYN_ACKED and snd.flags & ISS_KNOWN:
+        return False                               # where its SYN stood
+    if snd.flags & FIN_SEEN and packet.seq == snd.fin:
+        return True                                # as macOS numbers it after its FIN, and Linux has it
+    if snd.flags & ACK_SEEN:
+        return packet.seq == snd.una or packet.seq == snd.nxt
     return seq_leq(snd.una, packet.seq) and seq_leq(packet.seq, snd.nxt)

@@ -24,7 +24,8 @@ class Occurrences:
     that is slow to read bytes does.
 
     Attributes:
-        missed: Occurrences that were not kept, since the handler waited for something else meanwhile.
+        missed: Occurrences that were not kept, since the handler did not take them, and the engine could not wait
+            for it: live, or while the handler itself waits for something else of the engine.
     """
 
     def __init__(self, connection: "MonitorConnection", events: "tuple[Event | UserEvent, ...]") -> None:
@@ -69,13 +70,17 @@ class Occurrences:
         return self._future is not None or self._connection.needs_engine()
 
     def _note(self, occurrence: Occurrence) -> None:
-        if len(self._queue) >= HARD * LIMIT and self.needs_engine():
+        if len(self._queue) >= HARD * LIMIT and not self._is_waited_for():
             self.missed += 1
             return
         self._queue.append(occurrence)
         if len(self._queue) == LIMIT:
             self._connection.pressure.hold(self)
         self._wake()
+
+    def _is_waited_for(self) -> bool:
+        pressure = self._connection.pressure
+        return pressure.waits and not self.needs_engine() and pressure.holds_back()
 
     def end(self) -> None:
         """The connection is over; called by it."""

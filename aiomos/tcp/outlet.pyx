@@ -9,6 +9,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
+from aiomos.tcp.poison cimport poison, unpoison
 from aiomos.tcp.rewriting cimport rewrite_begin
 
 from aiomos.errors import NotInLineError
@@ -123,9 +124,11 @@ cdef class Outlet:
                 return NULL
             arena.blocks[arena.at] = found
             arena.sizes[arena.at] = max(size, <size_t> BLOCK_BYTES)
+            poison(arena.blocks[arena.at], arena.sizes[arena.at])
             arena.count += 1
         found = arena.blocks[arena.at] + arena.used
         arena.used += size
+        unpoison(found, size)
         return found
 
     cdef void clear(self) noexcept nogil:
@@ -135,6 +138,8 @@ cdef class Outlet:
             self.arena.count -= 1
             free(self.arena.blocks[self.arena.count])
         self.arena.at = self.arena.used = 0
+        if self.arena.count:
+            poison(self.arena.blocks[0], self.arena.sizes[0])
 
     def send(self, const uint8_t[::1] data not None, interface, linktype):
         """Have a frame sent that an app has made.

@@ -514,9 +514,9 @@ cdef class Packet:
         """Have it carry another payload, longer or shorter.
 
         The rest of a TCP flow is put right: sequence numbers, acknowledgements, SACK blocks, windows and what is
-        retransmitted. A segment beyond a hole is not passed on meanwhile, since what stands before it may change
-        length. The app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the
-        flow is known.
+        retransmitted. Flows on which an app may do so are prepared from their start, see ``edits`` of `App.on`. The
+        app's own streams have the bytes as they were sent. TCP needs `Hook.SENDER` or later, where the flow is known.
+        What is refused changes nothing, but with ``fail="closed"`` the packet does not pass if this raises.
 
         Args:
             payload: The new bytes; none at all is allowed.
@@ -527,7 +527,8 @@ cdef class Packet:
         Raises:
             BufferError: a budget is used up.
             NotInLineError: the traffic is only watched.
-            ValueError: it cannot carry a payload.
+            ValueError: it cannot carry another payload: it has none, is a SYN or RST, was not captured whole, is signed
+                (TCP-MD5, TCP-AO, an authentication header), is of Multipath TCP, or in a tunnel.
         """
         self._dpkt = None
         return self.verdicts().replace(self.p, &payload[0] if payload.shape[0] else NULL, <size_t> payload.shape[0])

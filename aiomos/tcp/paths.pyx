@@ -20,7 +20,8 @@ from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, RESETTING, SEQ_K
 from aiomos.tcp.outlet cimport MOST_INTERFACES, NOWHERE
 from aiomos.tcp.pool cimport pool_at, pool_close, pool_open
 from aiomos.tcp.rewriting cimport Rewrite, rewrite_ack, rewrite_sack, rewrite_window
-from aiomos.tcp.wire cimport ACK, FIN, RST, SYN
+from aiomos.tcp.waiting cimport waiting_clear
+from aiomos.tcp.wire cimport ACK, FIN, OPT_MPTCP, RST, SYN
 
 cdef enum:
     DEFAULT_TTL = 64
@@ -33,8 +34,15 @@ cdef class Paths(Translation):
     def __cinit__(self, settings, _key):
         self.edit_room = settings.budgets.edited_bytes
         self.edit_room_half = settings.budgets.edited_bytes_half
+        self.waiting_room = settings.budgets.held_bytes
+        self.waiting_room_half = settings.budgets.held_bytes_half
+        self.fail_closed = settings.fail == "closed"
 
     def __dealloc__(self):
+        cdef uint32_t number
+        for number in range(1, self.flows_begun + 1):
+            waiting_clear(&self.path(number).waiting[0])
+            waiting_clear(&self.path(number).waiting[1])
         pool_close(&self.paths)
         edits_store_close(&self.edits)
 
@@ -49,6 +57,7 @@ cdef class Paths(Translation):
     cdef void flow_begun(self, uint32_t number) noexcept nogil:
         """A flow record was taken."""
         memset(self.path(number), 0, sizeof(Path))
+        self.flows_begun = max(self.flows_begun, number)
 
     cdef void flow_gone(self, uint32_t number) noexcept nogil:
         """A flow record is given back."""
@@ -58,6 +67,12 @@ cdef class Paths(Translation):
             if path.edits[side]:
                 edits_close(&self.edits, path.edits[side])
                 path.edits[side] = 0
+            if path.waiting[side].count:
+                self.clear_waiting(&path.waiting[side])
+
+    cdef void clear_waiting(self, WaitingQueue* queue) noexcept nogil:
+        self.waiting_bytes -= queue.bytes
+        self.given_up += waiting_clear(queue)
 
     cdef bint is_edited(self, uint32_t number) noexcept nogil:
         """Do the two ends of a flow number its bytes differently?"""
@@ -76,6 +91,8 @@ cdef class Paths(Translation):
         self.before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
         if not path.known[side] or not flow.halves[side].packets & FRESH_PATH:
             self.note_path(path, side, packet)
+        if packet.options & OPT_MPTCP and packet.flags & ACK and not path.plain:
+            path.mptcp = True
         if path.edits[1 - side] and packet.flags & ACK and self.in_line and not flow.flags & DROPPED:
             edits_incoming_ack(&self.edits, path.edits[1 - side], packet, &translated)
             if translated.ack != packet.ack:

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.pool cimport Pool, pool_at
+from aiomos.tcp.slabs cimport Slabs, block_at
 
 cdef enum Policy:              # who wins bytes that two held segments share: docs/reference/overlap.md
     OVERLAP_FIRST = 0
@@ -12,11 +12,8 @@ cdef enum Policy:              # who wins bytes that two held segments share: do
     OVERLAP_WINDOWS = 4
     OVERLAP_SOLARIS = 5
 
-cdef enum:
-    SMALL_BLOCK = 2048
-    LARGE_BLOCK = 65536
-
-# A held stretch of bytes beyond a hole; ordered by start, disjoint.
+# A held stretch of bytes beyond a hole; ordered by start, disjoint. It is a block of UNIT bytes, a few of its own
+# behind it.
 ctypedef struct Piece:
     uint64_t start             # stream offsets
     uint64_t end
@@ -26,15 +23,21 @@ ctypedef struct Piece:
     const uint8_t* data        # byte `start`; NULL at level BYTES, and where the snap length cut the bytes off
     uint64_t captured_end      # of a segment being held: data reaches to here; in a piece, `end`
     uint32_t next[4]
-    uint32_t block             # where data lives
-    bint large                 # of the pool of large blocks
+    uint32_t block             # where data lives, 0: in the piece itself
+    uint32_t older             # list of the pieces of all halves, in the order in which their segments came
+    uint32_t newer
+    uint32_t owner             # index of its half's track
     bint cut                   # its bytes were on the wire, but are not in the capture
 
 # What the pieces of all halves are made of.
 ctypedef struct Store:
-    Pool pieces
-    Pool small                 # blocks of SMALL_BLOCK bytes
-    Pool large                 # blocks of LARGE_BLOCK bytes
+    Slabs blocks
+    uint64_t budget            # of `bytes`
+    uint64_t bytes             # memory of pieces and their blocks; not of blocks that wait for delivery,
+    uint64_t waiting           # which may be so much
+    uint32_t oldest
+    uint32_t newest
+    uint32_t count             # pieces
     uint32_t half_budget       # Pieces.bytes of one half
     uint32_t random            # state of the skip list's coin
 
@@ -42,28 +45,31 @@ ctypedef struct Store:
 ctypedef struct Pieces:
     uint32_t head[4]           # skip list
     uint32_t count
-    uint32_t bytes             # memory of their blocks
+    uint32_t bytes             # their memory
 
-cdef bint store_open(Store* store, size_t flows, size_t held_bytes, size_t half_budget, uint32_t seed) noexcept nogil
+# The most that a segment may take, to be held.
+ctypedef struct Room:
+    uint32_t pieces
+    uint64_t bytes
+    uint64_t block             # length of the largest block
+
+cdef bint store_open(Store* store, size_t held_bytes, size_t half_budget, uint32_t seed) noexcept nogil
 cdef void store_close(Store* store) noexcept nogil
 cdef uint32_t first_overlap(const Store* store, const Pieces* held, uint64_t offset) noexcept nogil
 cdef uint64_t bytes_held(const Store* store, const Pieces* held, uint64_t start, uint64_t end) noexcept nogil
-cdef bint has_blocks(const Store* store, uint64_t length) noexcept nogil
-cdef bint has_room(const Store* store, const Pieces* held, uint64_t length, bint with_data) noexcept nogil
+cdef void room_for(const Store* store, const Pieces* held, uint64_t start, uint64_t end, bint with_data,
+                   Room* room) noexcept nogil
+cdef bint half_has(const Store* store, const Pieces* held, const Room* room) noexcept nogil
+cdef bint store_has(const Store* store, const Room* room) noexcept nogil
 cdef uint64_t hold_segment(Store* store, Pieces* held, const Piece* new, int policy, bint* differs) noexcept nogil
+cdef uint32_t take_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil
 cdef void drop_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil
 cdef void drop_pieces(Store* store, Pieces* held) noexcept nogil
 cdef void drop_blocks(Store* store, Pieces* held) noexcept nogil
 
 cdef inline Piece* piece_at(const Store* store, uint32_t index) noexcept nogil:
-    return <Piece*> pool_at(&store.pieces, index)
+    return <Piece*> block_at(&store.blocks, index)
 
 cdef inline Piece* first_piece(const Store* store, const Pieces* held) noexcept nogil:
     """There must be one."""
     return piece_at(store, held.head[0])
-
-cdef inline Pool* block_pool(Store* store, bint large) noexcept nogil:
-    return &store.large if large else &store.small
-
-cdef inline uint32_t block_size(bint large) noexcept nogil:
-    return LARGE_BLOCK if large else SMALL_BLOCK

@@ -1,33 +1,42 @@
 """Pieces: what is held of one half beyond a hole, in a skip list ordered by offset.
 
-Overlaps among pieces follow the policy of docs/reference/overlap.md. Bytes are copied into blocks of two sizes, which
-all halves share within a budget.
+Overlaps among pieces follow the policy of docs/reference/overlap.md. A piece and its bytes cost about what they are, in
+blocks (tcp/slabs) that all halves share within a budget. An eighth of it, and what a batch may bring at the least, is
+left to pieces that wait for delivery.
 """
 
 from libc.string cimport memcmp, memcpy, memset
 
-from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
+from aiomos.tcp.slabs cimport (
+    UNIT,
+    block_bytes,
+    block_give,
+    block_take,
+    block_waits,
+    size_for,
+    slabs_close,
+    slabs_open,
+)
 
 cdef enum:
     SKIP_LEVELS = 4
-    MAX_PIECES = 4096          # held in one half; reached only at level BYTES, where pieces hold no memory
+    MAX_PIECES = 4096          # held in one half
+    BATCH_BYTES = 4 << 20      # blocks that a batch of a megabyte fills, if all of it is held, and more than that
+    OWN_BYTES = UNIT - sizeof(Piece)               # that a piece has room for in itself
 
 
-cdef bint store_open(Store* store, size_t flows, size_t held_bytes, size_t half_budget, uint32_t seed) noexcept nogil:
-    """Set up the pools for *flows* flows and *held_bytes* bytes behind holes; false without memory."""
-    cdef size_t small = held_bytes // SMALL_BLOCK + 1
+cdef bint store_open(Store* store, size_t held_bytes, size_t half_budget, uint32_t seed) noexcept nogil:
+    """Set up *held_bytes* bytes behind holes; false without address space."""
     memset(store, 0, sizeof(Store))
     store.random = seed | 1
+    store.budget = held_bytes - held_bytes // 8
     store.half_budget = <uint32_t> min(half_budget, <size_t> 1 << 31)
-    return (pool_open(&store.pieces, sizeof(Piece), small + flows + MAX_PIECES)
-            and pool_open(&store.small, SMALL_BLOCK, small)
-            and pool_open(&store.large, LARGE_BLOCK, held_bytes // LARGE_BLOCK + 1))
+    store.waiting = held_bytes // 8 + BATCH_BYTES
+    return slabs_open(&store.blocks, held_bytes + BATCH_BYTES)
 
 
 cdef void store_close(Store* store) noexcept nogil:
-    pool_close(&store.pieces)
-    pool_close(&store.small)
-    pool_close(&store.large)
+    slabs_close(&store.blocks)
 
 
 # --- the skip list --------------------------------------------------------------------------------
@@ -88,26 +97,53 @@ cdef uint64_t bytes_held(const Store* store, const Pieces* held, uint64_t start,
 
 cdef void unlink_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil:
     cdef uint32_t* links[SKIP_LEVELS]
+    cdef const Piece* piece = piece_at(store, index)
     cdef int level
-    find_before(store, held, piece_at(store, index).start, links)
+    find_before(store, held, piece.start, links)
     for level in range(SKIP_LEVELS):
         if links[level][0] == index:
-            links[level][0] = piece_at(store, index).next[level]
+            links[level][0] = piece.next[level]
+    if piece.older:
+        piece_at(store, piece.older).newer = piece.newer
+    else:
+        store.oldest = piece.newer
+    if piece.newer:
+        piece_at(store, piece.newer).older = piece.older
+    else:
+        store.newest = piece.older
     held.count -= 1
+    store.count -= 1
+    charge(store, held, -UNIT)
+
+
+cdef inline void charge(Store* store, Pieces* held, int64_t size) noexcept nogil:
+    held.bytes += <uint32_t> size
+    store.bytes += <uint64_t> size
 
 
 cdef void drop_block(Store* store, Pieces* held, Piece* piece) noexcept nogil:
     if piece.block:
-        pool_give(block_pool(store, piece.large), piece.block)
-        held.bytes -= block_size(piece.large)
+        charge(store, held, -<int64_t> block_bytes(&store.blocks, piece.block))
+        block_give(&store.blocks, piece.block)
         piece.block = 0
     piece.data = NULL
 
 
-cdef void drop_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil:
+cdef uint32_t take_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil:
+    """Hold a piece no more; returns the block that its bytes lie in, which the caller gives back."""
+    cdef uint32_t block = piece_at(store, index).block
     unlink_piece(store, held, index)
+    if not block:
+        return index
+    charge(store, held, -<int64_t> block_bytes(&store.blocks, block))
+    block_give(&store.blocks, index)
+    return block
+
+
+cdef void drop_piece(Store* store, Pieces* held, uint32_t index) noexcept nogil:
     drop_block(store, held, piece_at(store, index))
-    pool_give(&store.pieces, index)
+    unlink_piece(store, held, index)
+    block_give(&store.blocks, index)
 
 
 cdef void drop_pieces(Store* store, Pieces* held) noexcept nogil:
@@ -123,27 +159,40 @@ cdef void drop_blocks(Store* store, Pieces* held) noexcept nogil:
         at = piece_at(store, at).next[0]
 
 
-cdef bint has_blocks(const Store* store, uint64_t length) noexcept nogil:
-    """Are there pieces and blocks for a segment of *length* bytes, and for what overlaps and cuts make of it?"""
-    cdef const Pool* blocks = &store.large if length > SMALL_BLOCK else &store.small
-    return (store.pieces.in_use + 3 <= store.pieces.capacity and blocks.in_use + 2 <= blocks.capacity
-            and store.small.in_use + 2 <= store.small.capacity)
+cdef void room_for(const Store* store, const Pieces* held, uint64_t start, uint64_t end, bint with_data,
+                   Room* room) noexcept nogil:
+    """How much a segment may take; pieces that it meets may cut it, and be cut."""
+    cdef uint32_t at = first_overlap(store, held, start) if held.head[0] else 0
+    cdef uint64_t length = end - start
+    room.pieces = 2                                # what is captured of it, and what was cut off
+    room.bytes = UNIT
+    room.block = 0
+    if with_data and length > OWN_BYTES:
+        room.block = length
+        room.bytes += <uint64_t> UNIT << size_for(length)
+    while at and piece_at(store, at).start < end:
+        room.pieces += 1
+        room.bytes += 2 * UNIT                     # a block is less than twice what it holds, or the smallest
+        at = piece_at(store, at).next[0]
 
 
-cdef bint has_room(const Store* store, const Pieces* held, uint64_t length, bint with_data) noexcept nogil:
-    """Is there a piece, and a block for its bytes, within every budget?"""
-    if held.count + 3 > MAX_PIECES:
-        return False
-    if not with_data:
-        return store.pieces.in_use + 3 <= store.pieces.capacity
-    return has_blocks(store, length) and held.bytes + block_size(length > SMALL_BLOCK) <= store.half_budget
+cdef bint half_has(const Store* store, const Pieces* held, const Room* room) noexcept nogil:
+    return held.count + room.pieces <= MAX_PIECES and held.bytes + room.bytes <= store.half_budget
+
+
+cdef bint store_has(const Store* store, const Room* room) noexcept nogil:
+    return (store.bytes + room.bytes <= store.budget and block_waits(&store.blocks, UNIT)
+            and block_waits(&store.blocks, room.block))
 
 
 cdef bint add_piece(Store* store, Pieces* held, uint64_t start, uint64_t end, const uint8_t* data,
-                    const Piece* origin) noexcept nogil:
-    """Hold the bytes from *start* to *end*; *origin* gives the segment's edges and time."""
+                    const Piece* origin, uint32_t beside) noexcept nogil:
+    """Hold the bytes from *start* to *end*; *origin* gives the segment's edges and time.
+
+    It is as old as the piece *beside*, the youngest without one. False without a block.
+    """
     cdef uint32_t* links[SKIP_LEVELS]
-    cdef uint32_t index = pool_take(&store.pieces)
+    cdef uint32_t index = block_take(&store.blocks, UNIT)
     cdef Piece* piece
     cdef int level, levels
     if index == 0:
@@ -154,11 +203,12 @@ cdef bint add_piece(Store* store, Pieces* held, uint64_t start, uint64_t end, co
     piece.seg_start = origin.seg_start
     piece.seg_end = origin.seg_end
     piece.time_ns = origin.time_ns
+    piece.owner = origin.owner
     piece.data = NULL
     piece.block = 0
     piece.cut = data == NULL and origin.data != NULL
     if data != NULL and not copy_bytes(store, held, piece, data):
-        pool_give(&store.pieces, index)
+        block_give(&store.blocks, index)
         return False
     find_before(store, held, start, links)
     levels = coin(store)
@@ -167,20 +217,33 @@ cdef bint add_piece(Store* store, Pieces* held, uint64_t start, uint64_t end, co
         if level < levels:
             piece.next[level] = links[level][0]
             links[level][0] = index
+    piece.older = beside if beside else store.newest
+    piece.newer = piece_at(store, beside).newer if beside else 0
+    if piece.older:
+        piece_at(store, piece.older).newer = index
+    else:
+        store.oldest = index
+    if piece.newer:
+        piece_at(store, piece.newer).older = index
+    else:
+        store.newest = index
     held.count += 1
+    store.count += 1
+    charge(store, held, UNIT)
     return True
 
 
 cdef bint copy_bytes(Store* store, Pieces* held, Piece* piece, const uint8_t* data) noexcept nogil:
     cdef uint64_t length = piece.end - piece.start
-    piece.large = length > SMALL_BLOCK
-    cdef Pool* pool = block_pool(store, piece.large)
-    piece.block = pool_take(pool)
-    if piece.block == 0:
-        return False
-    piece.data = <uint8_t*> pool_at(pool, piece.block)
-    memcpy(<uint8_t*> piece.data, data, length)
-    held.bytes += block_size(piece.large)
+    cdef uint8_t* target = <uint8_t*> (piece + 1)
+    if length > OWN_BYTES:
+        piece.block = block_take(&store.blocks, length)
+        if piece.block == 0:
+            return False
+        target = block_at(&store.blocks, piece.block)
+        charge(store, held, block_bytes(&store.blocks, piece.block))
+    memcpy(target, data, length)
+    piece.data = target
     return True
 
 
@@ -217,10 +280,10 @@ cdef uint64_t solaris_end(Store* store, Pieces* held, uint32_t at, const Piece* 
 
 
 cdef uint64_t hold_segment(Store* store, Pieces* held, const Piece* new, int policy, bint* differs) noexcept nogil:
-    """Hold a segment beyond the edge, settling overlaps; returns how many of its bytes are new.
+    """Hold a segment beyond the edge, settling overlaps; returns how many of its bytes are new, and held.
 
-    *new* describes it: start, end, seg_start, seg_end, time and data (NULL at level BYTES). *differs* becomes true when
-    its bytes differ from those held.
+    *new* describes it: start, end, seg_start, seg_end, time, owner and data (NULL at level BYTES). *differs* becomes
+    true when its bytes differ from those held.
     """
     cdef uint32_t at = first_overlap(store, held, new.start), after
     cdef uint64_t cursor = new.start, kept = new.start, fresh = 0, new_end = new.end, start, end
@@ -241,28 +304,33 @@ cdef uint64_t hold_segment(Store* store, Pieces* held, const Piece* new, int pol
                 min(end, new.captured_end) - start) != 0:
             differs[0] = True
         if not new_wins(policy, old, new, leads(held, at, old, new), new_end):
-            store_bytes(store, held, new, kept, start)
+            fresh -= store_bytes(store, held, new, kept, start)
             kept = end
         else:
             yield_range(store, held, at, start, end)
         cursor = end
         at = after
     fresh += new.end - cursor
-    store_bytes(store, held, new, kept, new.end)
-    return fresh
+    return fresh - store_bytes(store, held, new, kept, new.end)
 
 
-cdef void store_bytes(Store* store, Pieces* held, const Piece* new, uint64_t start, uint64_t end) noexcept nogil:
-    """Hold a stretch of a segment; what the snap length cut off becomes a piece without data."""
-    cdef uint64_t captured = end
+cdef uint64_t store_bytes(Store* store, Pieces* held, const Piece* new, uint64_t start,
+                          uint64_t end) noexcept nogil:
+    """Hold a stretch of a segment; what the snap length cut off becomes a piece without data.
+
+    Returns how many of the bytes found no room, as if they had not come.
+    """
+    cdef uint64_t captured = end, refused = 0
     if start >= end:
-        return
+        return 0
     if new.data != NULL and new.captured_end < end:
         captured = new.captured_end if new.captured_end > start else start
-    if start < captured:
-        add_piece(store, held, start, captured, new.data + (start - new.start) if new.data != NULL else NULL, new)
-    if captured < end:
-        add_piece(store, held, captured, end, NULL, new)
+    if start < captured and not add_piece(
+            store, held, start, captured, new.data + (start - new.start) if new.data != NULL else NULL, new, 0):
+        refused = captured - start
+    if captured < end and not add_piece(store, held, captured, end, NULL, new, 0):
+        refused += end - captured
+    return refused
 
 
 cdef void yield_range(Store* store, Pieces* held, uint32_t index, uint64_t start, uint64_t end) noexcept nogil:
@@ -278,4 +346,5 @@ cdef void yield_range(Store* store, Pieces* held, uint32_t index, uint64_t start
     else:
         old.end = start
         if end < old_end:
-            add_piece(store, held, end, old_end, old.data + (end - old.start) if old.data != NULL else NULL, old)
+            add_piece(store, held, end, old_end, old.data + (end - old.start) if old.data != NULL else NULL, old,
+                      index)

@@ -2,6 +2,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
+from aiomos.tcp.poison cimport poison, unpoison
+
 ctypedef struct Pool:
     uint8_t* base          # capacity + 1 records; address space is reserved at once, memory used as touched
     size_t item_size
@@ -20,6 +22,7 @@ cdef inline uint32_t pool_take(Pool* pool) noexcept nogil:
     """Index of a record with unspecified contents, or 0 when the budget is used up."""
     cdef uint32_t index = pool.free_head
     if index:
+        unpoison(pool_at(pool, index), pool.item_size)
         pool.free_head = (<uint32_t*> pool_at(pool, index))[0]
     elif pool.high_water < pool.capacity:
         pool.high_water += 1
@@ -33,3 +36,4 @@ cdef inline void pool_give(Pool* pool, uint32_t index) noexcept nogil:
     (<uint32_t*> pool_at(pool, index))[0] = pool.free_head
     pool.free_head = index
     pool.in_use -= 1
+    poison(pool_at(pool, index), pool.item_size)

@@ -3,6 +3,8 @@
 from libc.stdint cimport UINT32_MAX
 from libc.string cimport memset
 
+from aiomos.tcp.poison cimport poison, unpoison
+
 
 cdef extern from "<sys/mman.h>" nogil:
     void* mmap(void* addr, size_t length, int prot, int flags, int fd, long offset)
@@ -30,10 +32,12 @@ cdef bint pool_open(Pool* pool, size_t item_size, size_t capacity) noexcept nogi
     pool.base = <uint8_t*> base
     pool.item_size = item_size
     pool.capacity = <uint32_t> capacity
+    poison(base, item_size)                    # record 0 is none
     return True
 
 
 cdef void pool_close(Pool* pool) noexcept nogil:
     if pool.base != NULL:
+        unpoison(pool.base, (<size_t> pool.high_water + 1) * pool.item_size)
         munmap(pool.base, (<size_t> pool.capacity + 1) * pool.item_size)
     memset(pool, 0, sizeof(Pool))

@@ -6,6 +6,7 @@ from aiomos.tcp.flows cimport Half
 from aiomos.tcp.pieces cimport Pieces, Store
 from aiomos.tcp.pool cimport Pool, pool_at
 from aiomos.tcp.seq cimport seq_diff
+from aiomos.tcp.slabs cimport Slabs
 from aiomos.tcp.wire cimport SYN, Packet
 
 cdef enum TrackFlag:
@@ -17,6 +18,7 @@ cdef enum TrackFlag:
     HAS_RTT = 32
     SYN_REFUSED = 128          # the server did not take the SYN's data: it is to come again
     ACKED_HOLE = 64            # the hole was acknowledged at acked_ns
+    DISTURBED = 256            # in the list of halves that gave up a hole for the room that another needed
 
 cdef enum PartKind:
     PART_DATA = 0
@@ -44,10 +46,23 @@ ctypedef struct Part:
     const uint8_t* data        # in the frame, or in `block`
     uint32_t next
     uint32_t block             # given back after delivery
-    bint large
     uint8_t kind               # PartKind
     uint8_t reason             # of a gap
     uint64_t serial            # order of parts over all halves
+
+# What finds a part by its offset, and where the run of data ends that it lies in; made when somebody looks.
+ctypedef struct PartLink:
+    uint32_t before
+    uint32_t jump              # the part whose ordinal has one bit less
+    uint32_t ordinal           # from 1 on
+    uint32_t run               # first part of its run; 0 in what is no data
+    uint32_t run_last          # in that first part
+
+# A gap of a half, remembered to take late bytes out of the loss again.
+ctypedef struct Missed:
+    uint64_t start
+    uint64_t end
+    uint32_t next              # an older one
 
 ctypedef struct Track:
     uint64_t edge              # stream offset up to which all is delivered or given up
@@ -78,10 +93,11 @@ ctypedef struct Track:
     uint32_t rtt_seq
     uint32_t dup_acks          # duplicate acknowledgements since half.una moved
     uint32_t sack_high         # highest right edge of the SACK blocks they carried
-    uint32_t missed            # list of gaps, newest first (Piece.next[0])
+    uint32_t missed            # list of gaps, newest first
     uint32_t missed_count
     uint32_t out_head          # parts to deliver
     uint32_t out_tail
+    uint32_t out_linked        # the last part whose PartLink is made; to be set to 0 when the first is taken
     uint32_t kept_head         # list of blocks of kept bytes, oldest first: retention.pxd
     uint32_t kept_tail
     uint32_t kept_memory       # of those blocks
@@ -89,10 +105,12 @@ ctypedef struct Track:
     uint32_t keeper_after
     uint32_t flags             # TrackFlag
     uint32_t late_bytes        # arrived after they were given up
+    uint32_t disturbed         # the next of that list
+    const Half* half           # what it is the track of
 
 # Bytes that were given up, for those who want to know at once.
 ctypedef struct Incident:
-    const Track* track
+    const Half* half
     uint64_t offset
     uint64_t length
     int64_t time_ns
@@ -102,14 +120,17 @@ ctypedef struct Streams:
     Pool tracks
     Store store
     Pool parts
-    Pool kept_small            # blocks of kept bytes
-    Pool kept_large
+    Pool links                 # PartLink, by the same index
+    Pool missed
+    Slabs kept                 # blocks of kept bytes
     uint64_t kept_memory       # of blocks in use
     uint64_t kept_budget
     uint64_t kept_half_budget
     uint64_t kept_dropped      # how often a half gave kept bytes up for the room that another needed
     uint32_t keepers_head
     uint32_t keepers_tail
+    uint32_t disturbed         # first of the halves that gave up a hole; the engine takes them out
+    uint64_t held_dropped      # how often a half did, for the room that another needed
     int64_t hold_ns
     int64_t age_ns
     uint64_t serial            # of the next part
@@ -128,7 +149,8 @@ cdef enum:
 cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_bytes_half, size_t kept_bytes,
                        size_t kept_bytes_half, size_t batch_frames, uint32_t seed) noexcept nogil
 cdef void streams_close(Streams* s) noexcept nogil
-cdef uint32_t track_open(Streams* s) noexcept nogil
+cdef uint32_t track_open(Streams* s, const Half* half) noexcept nogil
+cdef const Half* take_disturbed(Streams* s) noexcept nogil
 cdef void track_close(Streams* s, uint32_t index) noexcept nogil
 cdef void track_base(Track* t, const Half* half) noexcept nogil
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
@@ -151,6 +173,12 @@ cdef inline uint32_t track_index(const Streams* s, const Track* t) noexcept nogi
 
 cdef inline Part* part_at(const Streams* s, uint32_t index) noexcept nogil:
     return <Part*> pool_at(&s.parts, index)
+
+cdef inline PartLink* link_at(const Streams* s, uint32_t index) noexcept nogil:
+    return <PartLink*> pool_at(&s.links, index)
+
+cdef inline Missed* missed_at(const Streams* s, uint32_t index) noexcept nogil:
+    return <Missed*> pool_at(&s.missed, index)
 
 cdef inline uint32_t data_seq(const Packet* packet) noexcept nogil:
     """Sequence number of the payload's first byte."""

@@ -14,30 +14,31 @@ from libc.string cimport memcpy, memset
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.pieces cimport (
-    LARGE_BLOCK,
-    SMALL_BLOCK,
     Piece,
-    block_pool,
-    block_size,
+    Room,
     bytes_held,
     drop_blocks,
     drop_piece,
     drop_pieces,
     first_piece,
-    has_blocks,
-    has_room,
+    half_has,
     hold_segment,
     piece_at,
+    room_for,
     store_close,
+    store_has,
     store_open,
+    take_piece,
 )
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
-from aiomos.tcp.retention cimport KEPT_LARGE, KEPT_SMALL, track_forget
+from aiomos.tcp.retention cimport track_forget
 from aiomos.tcp.retransmissions cimport comes_late, overtaken
 from aiomos.tcp.seq cimport seq_leq, seq_lt
+from aiomos.tcp.slabs cimport SLAB_BYTES, UNIT, block_at, block_give, block_take, slabs_close, slabs_open
 
 cdef enum:
     MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again
+    MOST_GIVEN_UP = 1024       # halves that give up a hole for the room of one segment
     LEVEL_STREAM = 3
     TAKEN = SINK | KEEP        # somebody takes the bytes, or they are kept
 
@@ -52,29 +53,33 @@ cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_
     s.kept_budget = kept_bytes
     s.kept_half_budget = min(kept_bytes_half, <size_t> 1 << 31)
     s.incidents = <Incident*> malloc(MAX_INCIDENTS * sizeof(Incident))
+    cdef size_t parts = 4 * batch_frames + 2 * (held_bytes // UNIT) + 4 * flows
     return (s.incidents != NULL
-            and store_open(&s.store, flows, held_bytes, held_bytes_half, seed)
+            and store_open(&s.store, held_bytes, held_bytes_half, seed)
+            and slabs_open(&s.kept, kept_bytes)
             and pool_open(&s.tracks, sizeof(Track), 2 * flows)
-            and pool_open(&s.kept_small, KEPT_SMALL, kept_bytes // KEPT_SMALL)
-            and pool_open(&s.kept_large, KEPT_LARGE, kept_bytes // KEPT_LARGE)
-            and pool_open(&s.parts, sizeof(Part),
-                          4 * batch_frames + 2 * <size_t> s.store.pieces.capacity + 4 * flows))
+            and pool_open(&s.missed, sizeof(Missed), flows + MAX_MISSED)
+            and pool_open(&s.parts, sizeof(Part), parts)
+            and pool_open(&s.links, sizeof(PartLink), parts))
 
 
 cdef void streams_close(Streams* s) noexcept nogil:
     store_close(&s.store)
+    slabs_close(&s.kept)
     pool_close(&s.tracks)
-    pool_close(&s.kept_small)
-    pool_close(&s.kept_large)
+    pool_close(&s.missed)
     pool_close(&s.parts)
+    pool_close(&s.links)
     free(s.incidents)
     s.incidents = NULL
 
 
-cdef uint32_t track_open(Streams* s) noexcept nogil:
+cdef uint32_t track_open(Streams* s, const Half* half) noexcept nogil:
+    """A track for a half, whose record stays where it is."""
     cdef uint32_t index = pool_take(&s.tracks)
     if index:
         memset(track_at(s, index), 0, sizeof(Track))
+        track_at(s, index).half = half
     return index
 
 
@@ -86,8 +91,8 @@ cdef void track_close(Streams* s, uint32_t index) noexcept nogil:
     drop_pieces(&s.store, &t.held)
     at = t.missed
     while at:
-        after = piece_at(&s.store, at).next[0]
-        pool_give(&s.store.pieces, at)
+        after = missed_at(s, at).next
+        pool_give(&s.missed, at)
         at = after
     pool_give(&s.tracks, index)
 
@@ -107,7 +112,7 @@ cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil:
         after = part_at(s, at).next
         part_release(s, at)
         at = after
-    t.out_head = t.out_tail = 0
+    t.out_head = t.out_tail = t.out_linked = 0
 
 
 cdef void track_base(Track* t, const Half* half) noexcept nogil:
@@ -126,6 +131,15 @@ cdef inline int64_t acked_offset(const Track* t, const Half* half) noexcept nogi
     if half.flags & FIN_SEEN and seq_lt(half.fin, half.una):
         return offset_of(t, half.fin)
     return offset_of(t, half.una)
+
+
+cdef inline bint is_only_fin(const Track* t, const Half* half, int64_t acked) noexcept nogil:
+    """Is what is missing one acknowledged number, the last of all?
+
+    It is taken for a FIN that was not captured, until something behind it shows that it was a byte.
+    """
+    return (acked == <int64_t> t.edge + 1 and half.una == half.nxt and not half.flags & FIN_SEEN
+            and t.held.head[0] == 0)
 
 
 cdef void advance(Track* t, uint64_t to) noexcept nogil:
@@ -164,7 +178,7 @@ cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length
 cdef void part_release(Streams* s, uint32_t index) noexcept nogil:
     cdef Part* part = part_at(s, index)
     if part.block:
-        pool_give(block_pool(&s.store, part.large), part.block)
+        block_give(&s.store.blocks, part.block)
     pool_give(&s.parts, index)
 
 
@@ -194,7 +208,7 @@ cdef void note_incident(Streams* s, const Track* t, uint64_t offset, uint64_t le
         return
     incident = &s.incidents[s.incident_count]
     s.incident_count += 1
-    incident.track = t
+    incident.half = t.half
     incident.offset = offset
     incident.length = length
     incident.time_ns = now_ns
@@ -221,9 +235,8 @@ cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, 
 
 cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
     """Copy bytes that do not outlive the packet; without a block left they are a gap."""
-    part.large = part.length > SMALL_BLOCK
-    if part.length <= LARGE_BLOCK:
-        part.block = pool_take(block_pool(&s.store, part.large))
+    if part.length <= SLAB_BYTES:
+        part.block = block_take(&s.store.blocks, part.length)
     if part.block == 0:
         part.kind = PART_GAP
         part.reason = GAP_BUDGET
@@ -232,7 +245,7 @@ cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
         if s.log_incidents:
             note_incident(s, t, part.offset, part.length, GAP_BUDGET, part.time_ns)
         return
-    cdef uint8_t* block = <uint8_t*> pool_at(block_pool(&s.store, part.large), part.block)
+    cdef uint8_t* block = block_at(&s.store.blocks, part.block)
     memcpy(block, part.data, part.length)
     part.data = block
 
@@ -322,8 +335,10 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
                           int64_t end, int64_t cut, uint64_t captured, int policy, bint* differs) noexcept nogil:
     """Take in a segment that lies beyond a hole or meets held bytes; *cut* of its payload was delivered before."""
     cdef Piece new
+    cdef Room room
     cdef uint64_t fresh = 0
     cdef bint with_data = half.level == LEVEL_STREAM
+    new.owner = track_index(s, t)
     new.data = NULL
     new.seg_start = <uint64_t> start
     new.seg_end = <uint64_t> end
@@ -332,11 +347,10 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
     new.end = <uint64_t> start
     while new.end < <uint64_t> end:                # once, but for segments no block can hold
         new.start = new.end
-        new.end = min(<uint64_t> end, new.start + LARGE_BLOCK)
+        new.end = min(<uint64_t> end, new.start + SLAB_BYTES)
         if with_data:
             new.data = packet.payload + cut + (new.start - <uint64_t> start)
-        while not has_room(&s.store, &t.held, new.end - new.start, with_data) and t.edge < new.start:
-            give_up_hole(s, t, half, new.start, GAP_BUDGET, packet.time_ns)
+        find_room(s, t, half, &new, with_data, &room)
         if t.edge >= new.end:                      # what was behind the hole included these bytes
             continue
         if t.edge > new.start:
@@ -344,15 +358,77 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
                 new.data += t.edge - new.start
             new.start = t.edge
         # At the edge it is passed on at once, so the half's budget may be exceeded for that moment.
-        if has_room(&s.store, &t.held, new.end - new.start, with_data) or (
-                t.edge >= new.start and has_blocks(&s.store, new.end - new.start)):
+        if store_has(&s.store, &room) and (t.edge >= new.start or half_has(&s.store, &t.held, &room)):
             fresh += hold_segment(&s.store, &t.held, &new, policy, differs)
             if not packet.flags & SYN:
                 drain(s, t, half, packet.time_ns)
         else:
             fresh += deliver_between(s, t, half, packet, &new)
     settle_hole(t, half, packet.time_ns)
+    if s.disturbed:
+        t.flags |= HOLED                           # the engine looks at such a half, and so at those
     return fresh
+
+
+cdef void find_room(Streams* s, Track* t, const Half* half, const Piece* new, bint with_data,
+                    Room* room) noexcept nogil:
+    """Have room made to hold a segment: by its own half at the half's budget, else by those that wait for longest."""
+    room_for(&s.store, &t.held, new.start, new.end, with_data, room)
+    while not half_has(&s.store, &t.held, room) and t.edge < new.start:
+        give_up_hole(s, t, half, new.start, GAP_BUDGET, new.time_ns)
+    if t.edge < new.start and not store_has(&s.store, room):
+        make_room(s, t, room, new.time_ns)
+        while not store_has(&s.store, room) and t.edge < new.start:
+            give_up_hole(s, t, half, new.start, GAP_BUDGET, new.time_ns)
+
+
+cdef void make_room(Streams* s, const Track* own, const Room* room, int64_t now_ns) noexcept nogil:
+    """Have the halves that have held something for longest go on, whoever they are, but for the one at hand.
+
+    Whoever comes last waits least for what it misses: a flood of segments that are held displaces itself, not those
+    whose holes are about to be filled. Each piece is given up once, so the work is bounded by that of having held it.
+    """
+    cdef int _half
+    cdef Track* t
+    for _half in range(MOST_GIVEN_UP):
+        if store_has(&s.store, room) or not s.store.oldest:
+            return
+        if s.store.blocks.bytes - s.store.bytes > s.store.waiting:
+            return                                 # that is what has the room, until the batch is done
+        t = track_at(s, piece_at(&s.store, s.store.oldest).owner)
+        if t == own:
+            return
+        give_up_oldest(s, t, t.half, now_ns)
+
+
+cdef void give_up_oldest(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """Have a half go on without what is missing before the piece that it has held for longest."""
+    cdef uint64_t end = piece_at(&s.store, s.store.oldest).end
+    s.held_dropped += 1
+    if t.flags & SYN_DATA:                         # not taken by the server yet: as if they had not come
+        t.flags &= ~<uint32_t> SYN_DATA
+        t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
+        drop_pieces(&s.store, &t.held)
+    while t.held.head[0] and first_piece(&s.store, &t.held).start < end:
+        give_up_hole(s, t, half, first_piece(&s.store, &t.held).start, GAP_BUDGET, now_ns)
+    settle_hole(t, half, now_ns)
+    if half.flags & FIN_SEEN and not t.flags & FINISHED:
+        tell_end(s, t, half, now_ns)
+    if not t.flags & DISTURBED:
+        t.flags |= DISTURBED
+        t.disturbed = s.disturbed
+        s.disturbed = track_index(s, t)
+
+
+cdef const Half* take_disturbed(Streams* s) noexcept nogil:
+    """A half that gave up a hole for another's sake, to be told of it; NULL when there is none."""
+    cdef Track* t
+    if not s.disturbed:
+        return NULL
+    t = track_at(s, s.disturbed)
+    s.disturbed = t.disturbed
+    t.flags &= ~<uint32_t> DISTURBED
+    return t.half
 
 
 cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Packet* packet,
@@ -377,6 +453,8 @@ cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Pack
 cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     """Deliver the pieces that have become contiguous."""
     cdef uint32_t index
+    cdef uint64_t end
+    cdef bint cut
     cdef Piece* piece
     cdef Part* part
     if t.flags & SYN_DATA:
@@ -384,23 +462,27 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
     while t.held.head[0]:
         index = t.held.head[0]
         piece = piece_at(&s.store, index)
+        end = piece.end
+        cut = piece.cut
         if piece.start > t.edge:
             break
-        if piece.end > t.edge:
-            if half.flags & TAKEN and piece.data != NULL:
-                part = emit(s, t, PART_DATA, t.edge, piece.end - t.edge, now_ns)
-                if part != NULL:
-                    part.data = piece.data + (t.edge - piece.start)
-                    part.block = piece.block
-                    part.large = piece.large
-                    t.held.bytes -= block_size(piece.large)
-                    piece.block = 0
-            if piece.cut and half.level == LEVEL_STREAM:
-                emit_gap(s, t, half, piece.end, GAP_SNAPLEN, now_ns)
-            elif piece.data == NULL and half.flags & SINK:
-                emit_gap(s, t, half, piece.end, GAP_UNREAD, now_ns)    # held before anybody took the bytes
-            else:
-                advance(t, piece.end)
+        if end <= t.edge:
+            drop_piece(&s.store, &t.held, index)
+            continue
+        part = NULL
+        if half.flags & TAKEN and piece.data != NULL:
+            part = emit(s, t, PART_DATA, t.edge, end - t.edge, now_ns)
+        if part != NULL:
+            part.data = piece.data + (t.edge - piece.start)
+            part.block = take_piece(&s.store, &t.held, index)
+            advance(t, end)
+            continue
+        if cut and half.level == LEVEL_STREAM:
+            emit_gap(s, t, half, end, GAP_SNAPLEN, now_ns)
+        elif piece.data == NULL and half.flags & SINK:
+            emit_gap(s, t, half, end, GAP_UNREAD, now_ns)    # held before anybody took the bytes
+        else:
+            advance(t, end)
         drop_piece(&s.store, &t.held, index)
 
 
@@ -468,7 +550,8 @@ cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) 
         return 0
     if t.held.head[0]:
         due = first_piece(&s.store, &t.held).time_ns + s.age_ns
-    if t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due):
+    if (t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due)
+            and not is_only_fin(t, half, acked_offset(t, half))):
         due = t.acked_ns + s.hold_ns
     return due
 
@@ -477,7 +560,7 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
     """Give up the holes whose time has come."""
     cdef int64_t acked = acked_offset(t, half)
     cdef uint64_t limit
-    if t.flags & ACKED_HOLE and now_ns >= t.acked_ns + s.hold_ns:
+    if t.flags & ACKED_HOLE and now_ns >= t.acked_ns + s.hold_ns and not is_only_fin(t, half, acked):
         limit = t.acked_to if <int64_t> t.acked_to < acked else <uint64_t> acked
         while t.edge < limit:
             give_up_hole(s, t, half, limit, GAP_LOST, now_ns)
@@ -516,7 +599,9 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
     while t.held.head[0]:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,
                      GAP_LOST if <int64_t> first_piece(&s.store, &t.held).start <= acked else GAP_END, now_ns)
-    if acked > <int64_t> t.edge:
+    if is_only_fin(t, half, acked):
+        kind = PART_END
+    elif acked > <int64_t> t.edge:
         give_up_hole(s, t, half, <uint64_t> acked, GAP_LOST, now_ns)
     t.flags &= ~<uint32_t> (HOLED | ACKED_HOLE)
     if not t.flags & FINISHED:
@@ -535,12 +620,12 @@ cdef void remember_missed(Streams* s, Track* t, uint64_t start, uint64_t end) no
     if end > t.missed_end:
         t.missed_end = end
     if t.missed_count < MAX_MISSED:
-        index = pool_take(&s.store.pieces)
+        index = pool_take(&s.missed)
         if index:
             t.missed_count += 1
-            piece_at(&s.store, index).start = start
-            piece_at(&s.store, index).end = end
-            piece_at(&s.store, index).next[0] = t.missed
+            missed_at(s, index).start = start
+            missed_at(s, index).end = end
+            missed_at(s, index).next = t.missed
             t.missed = index
 
 
@@ -549,14 +634,14 @@ cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end)
     cdef uint32_t* link = &t.missed
     cdef uint32_t index
     cdef uint64_t found = 0, left, right, tail
-    cdef Piece* gap
+    cdef Missed* gap
     while link[0]:
         index = link[0]
-        gap = piece_at(&s.store, index)
+        gap = missed_at(s, index)
         left = gap.start if gap.start > start else start
         right = gap.end if gap.end < end else end
         if left >= right:
-            link = gap.next
+            link = &gap.next
             continue
         found += right - left
         tail = gap.end
@@ -565,14 +650,14 @@ cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end)
             if right < tail:
                 t.missed_bytes -= tail - right     # remember_missed() counts it again
                 remember_missed(s, t, right, tail)
-            link = gap.next
+            link = &gap.next
         elif right < gap.end:
             gap.start = right
-            link = gap.next
+            link = &gap.next
         else:
-            link[0] = gap.next[0]
+            link[0] = gap.next
             t.missed_count -= 1
-            pool_give(&s.store.pieces, index)
+            pool_give(&s.missed, index)
     t.missed_bytes -= found
     t.late_bytes += <uint32_t> found
     return found
@@ -583,13 +668,13 @@ cdef uint64_t track_lost(const Streams* s, const Track* t, const Half* half) noe
     cdef int64_t acked = acked_offset(t, half)
     cdef uint64_t beyond = 0
     cdef uint32_t at = t.missed
-    cdef Piece* gap
+    cdef Missed* gap
     if not half.flags & ACK_SEEN:
         return 0
     if acked < <int64_t> t.missed_end:
         while at:
-            gap = piece_at(&s.store, at)
+            gap = missed_at(s, at)
             if <int64_t> gap.end > acked:
                 beyond += gap.end - (gap.start if <int64_t> gap.start > acked else <uint64_t> acked)
-            at = gap.next[0]
+            at = gap.next
     return t.missed_bytes - beyond if beyond < t.missed_bytes else 0

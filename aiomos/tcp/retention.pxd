@@ -1,15 +1,10 @@
 # Delivered bytes that are kept, so that apps can look back at them and begin to read a stream late.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.pool cimport pool_at
 from aiomos.tcp.reassembly cimport Streams, Track
+from aiomos.tcp.slabs cimport block_at, block_bytes
 
-cdef enum:                     # sizes of blocks, header included
-    KEPT_SMALL = 512
-    KEPT_LARGE = 4096
-
-# At the beginning of a block, the bytes behind it. A block is named by its index in the pool, doubled, and one more
-# if it is large.
+# At the beginning of a block, the bytes behind it.
 ctypedef struct KeptBlock:
     uint32_t next              # 0: the last
     uint32_t length
@@ -19,10 +14,10 @@ cdef void track_keep(Streams* s, Track* t) noexcept nogil
 cdef void track_forget(Streams* s, Track* t) noexcept nogil
 
 cdef inline KeptBlock* kept_at(const Streams* s, uint32_t name) noexcept nogil:
-    return <KeptBlock*> pool_at(&s.kept_large if name & 1 else &s.kept_small, name >> 1)
+    return <KeptBlock*> block_at(&s.kept, name)
 
 cdef inline uint8_t* kept_bytes(KeptBlock* block) noexcept nogil:
     return <uint8_t*> (block + 1)
 
-cdef inline uint32_t kept_size(uint32_t name) noexcept nogil:
-    return KEPT_LARGE if name & 1 else KEPT_SMALL
+cdef inline uint32_t kept_size(const Streams* s, uint32_t name) noexcept nogil:
+    return block_bytes(&s.kept, name)

@@ -7,10 +7,13 @@ halves together have used theirs up, all that is kept of the half goes that has 
 
 from libc.string cimport memcpy
 
-from aiomos.tcp.pool cimport pool_give, pool_take
 from aiomos.tcp.reassembly cimport GAP_UNREAD, PART_DATA, PART_GAP, Part, part_at, track_at, track_index
+from aiomos.tcp.slabs cimport block_give, block_take
 
 cdef enum:
+    KEPT_SMALL = 512           # sizes of blocks, header included
+    KEPT_LARGE = 4096
+    MOST_TRIES = 16            # halves that give something up for a block of a size that none of them may have had
     SMALL_AT_FIRST = 2048      # memory of a half in small blocks before it gets large ones
 
 
@@ -78,13 +81,13 @@ cdef uint64_t append(Streams* s, Track* t, const uint8_t* data, uint64_t length)
     cdef uint64_t room
     if name:
         block = kept_at(s, name)
-        room = kept_size(name) - sizeof(KeptBlock) - block.length
+        room = kept_size(s, name) - sizeof(KeptBlock) - block.length
     if not name or room == 0 or block.start + block.length != t.kept_to:
         name = add_block(s, t, length)
         if name == 0:
             return 0
         block = kept_at(s, name)
-        room = kept_size(name) - sizeof(KeptBlock)
+        room = kept_size(s, name) - sizeof(KeptBlock)
     length = min(length, room)
     memcpy(kept_bytes(block) + block.length, data, length)
     block.length += <uint32_t> length
@@ -99,6 +102,7 @@ cdef uint32_t add_block(Streams* s, Track* t, uint64_t length) noexcept nogil:
     cdef uint32_t size = KEPT_LARGE if large else KEPT_SMALL
     cdef uint32_t name
     cdef KeptBlock* block
+    cdef int _try
     while t.kept_head and t.kept_memory + size > s.kept_half_budget:
         drop_oldest(s, t)
         t.kept_from = kept_at(s, t.kept_head).start if t.kept_head else t.kept_to
@@ -106,10 +110,14 @@ cdef uint32_t add_block(Streams* s, Track* t, uint64_t length) noexcept nogil:
         return 0
     while s.kept_memory + size > s.kept_budget:
         make_room(s, t)
-    name = pool_take(&s.kept_large if large else &s.kept_small) << 1
+    name = block_take(&s.kept, size)
+    for _try in range(MOST_TRIES):
+        if name or not s.keepers_head:
+            break
+        make_room(s, t)
+        name = block_take(&s.kept, size)
     if name == 0:
         return 0
-    name |= large
     t.kept_memory += size
     s.kept_memory += size
     block = kept_at(s, name)
@@ -164,6 +172,6 @@ cdef void drop_oldest(Streams* s, Track* t) noexcept nogil:
     if not t.kept_head:
         t.kept_tail = 0
         leave_keepers(s, t)
-    t.kept_memory -= kept_size(name)
-    s.kept_memory -= kept_size(name)
-    pool_give(&s.kept_large if name & 1 else &s.kept_small, name >> 1)
+    t.kept_memory -= kept_size(s, name)
+    s.kept_memory -= kept_size(s, name)
+    block_give(&s.kept, name)

@@ -23,6 +23,19 @@ ctypedef struct Rewrite:
 # its last one, and link_len what stood before the IP header there; else link_len is packet.network - frame.data.
 cdef void rewrite_begin(Rewrite* r, Packet* packet, int kind, const Frame* frame, size_t link_len) noexcept nogil
 
+# The headers of a packet, and what was decoded of them, as they were.
+ctypedef struct Saved:
+    Packet packet
+    size_t link_len
+    size_t network_len
+    size_t transport_len
+    uint8_t link[14]
+    uint8_t network[40]
+    uint8_t transport[60]
+
+cdef void rewrite_save(const Rewrite* r, Saved* out) noexcept nogil
+cdef void rewrite_restore(Rewrite* r, const Saved* saved) noexcept nogil
+
 # All setters return false, having changed nothing, when the packet has no such field (or not all of it was captured).
 # Source and destination take an Address of the packet's IP version; fragments refuse them, and unknown protocols take
 # them (of SCTP and the like no checksum covers the addresses).
@@ -43,11 +56,15 @@ cdef bint rewrite_window(Rewrite* r, uint16_t window) noexcept nogil
 cdef bint rewrite_urgent(Rewrite* r, uint16_t urgent) noexcept nogil
 cdef bint rewrite_mss(Rewrite* r, uint16_t mss) noexcept nogil            # false without the option
 cdef bint rewrite_timestamps(Rewrite* r, uint32_t tsval, uint32_t tsecr) noexcept nogil
+# Put NOPs in place of the options of a kind; with an experiment, of those that name it (RFC 6994). How many there were.
+cdef size_t rewrite_without(Rewrite* r, uint8_t kind, uint16_t experiment) noexcept nogil
 # Write *count* blocks over those there are, no more of them; NOPs take the room left.
 cdef bint rewrite_sack(Rewrite* r, const uint32_t* edges, uint8_t count) noexcept nogil
 
 # Is dst what checksums cover? Not with segments left in an IPv6 routing header.
 cdef bint dst_is_final(const Rewrite* r) noexcept nogil
+# Does an authentication header (RFC 4302) cover the transport?
+cdef bint is_authenticated(const Rewrite* r) noexcept nogil
 # Write an address as an IP header has it; its size.
 cdef size_t address_bytes(const Address* address, uint8_t ip_version, uint8_t* out) noexcept nogil
 

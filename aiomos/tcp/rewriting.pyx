@@ -84,6 +84,30 @@ cdef inline size_t transport_captured(const Rewrite* r) noexcept nogil:
     return r.packet.network_len - <size_t> (r.transport - r.network)
 
 
+# --- taken back -----------------------------------------------------------------------------------------
+
+cdef void rewrite_save(const Rewrite* r, Saved* out) noexcept nogil:
+    memset(out, 0, sizeof(Saved))
+    out.packet = r.packet[0]
+    out.link_len = min(r.frame_len, sizeof(out.link))
+    memcpy(out.link, r.link, out.link_len)
+    if r.network != NULL:
+        out.network_len = min(<size_t> r.packet.network_len, sizeof(out.network))
+        memcpy(out.network, r.network, out.network_len)
+    if r.transport != NULL:
+        out.transport_len = min(transport_captured(r), sizeof(out.transport))
+        memcpy(out.transport, r.transport, out.transport_len)
+
+
+cdef void rewrite_restore(Rewrite* r, const Saved* saved) noexcept nogil:
+    r.packet[0] = saved.packet
+    memcpy(r.link, saved.link, saved.link_len)
+    if saved.network_len:
+        memcpy(r.network, saved.network, saved.network_len)
+    if saved.transport_len:
+        memcpy(r.transport, saved.transport, saved.transport_len)
+
+
 # --- writes under the transport's checksum ------------------------------------------------------------
 
 cdef void set16(Rewrite* r, size_t at, uint16_t value) noexcept nogil:
@@ -147,22 +171,30 @@ cdef bint rewrite_dst(Rewrite* r, const Address* dst) noexcept nogil:
 
 cdef bint dst_is_final(const Rewrite* r) noexcept nogil:
     """Is dst what checksums cover? Not with segments left in an IPv6 routing header (RFC 8200 section 8.1)."""
-    cdef const uint8_t* header = r.network + IPV6_HEADER
-    cdef uint8_t proto
-    cdef size_t size
+    return r.packet.ip_version == 4 or not has_extension(r, PROTO_ROUTING)
+
+
+cdef bint is_authenticated(const Rewrite* r) noexcept nogil:
     if r.packet.ip_version == 4:
-        return True
-    proto = r.network[6]
+        return r.network[9] == PROTO_AH
+    return has_extension(r, PROTO_AH)
+
+
+cdef bint has_extension(const Rewrite* r, uint8_t wanted) noexcept nogil:
+    """Has an IPv6 packet a header of a protocol before its transport? Of routing headers, one with segments left."""
+    cdef const uint8_t* header = r.network + IPV6_HEADER
+    cdef uint8_t proto = r.network[6]
+    cdef size_t size
     while header < r.transport:                # as the decoder has walked, within its bounds
-        if proto == PROTO_ROUTING and header[3]:
-            return False
+        if proto == wanted and (proto != PROTO_ROUTING or header[3]):
+            return True
         if proto == PROTO_FRAGMENT:
             size = 8
         else:
             size = (<size_t> header[1] + 2) * 4 if proto == PROTO_AH else (<size_t> header[1] + 1) * 8
         proto = header[0]
         header += size
-    return True
+    return False
 
 
 cdef bint rewrite_ttl(Rewrite* r, uint8_t ttl) noexcept nogil:
@@ -299,6 +331,22 @@ cdef size_t set_option(Rewrite* r, uint8_t kind, const uint8_t* value, uint8_t n
             patch(r, at + 2, value, n)
             count += 1
         at = next_option(r, kind, at + r.transport[at + 1])
+    return count
+
+
+cdef size_t rewrite_without(Rewrite* r, uint8_t kind, uint16_t experiment) noexcept nogil:
+    cdef uint8_t nops[40]                      # no option is longer
+    cdef size_t count = 0, at, size
+    if r.kind != WIRE_TCP:
+        return 0
+    memset(nops, OPTION_NOP, sizeof(nops))
+    at = next_option(r, kind, TCP_HEADER)
+    while at:
+        size = r.transport[at + 1]
+        if not experiment or (size >= 4 and be16(r.transport + at + 2) == experiment):
+            patch(r, at, nops, size)
+            count += 1
+        at = next_option(r, kind, at + size)
     return count
 
 

@@ -75,6 +75,9 @@ cdef enum SessionResult:
     SESSION_BUDGET = 3
     SESSION_BAD = 4            # not TCP, UDP or ICMP echo; IP versions differ; both directions would look the same
 
+# Could a session be made, if another was not there any more?
+cdef int sessions_check(const Sessions* sessions, const Tuple* arrives, const Tuple* leaves,
+                        uint32_t besides) noexcept nogil
 # Make the session of packets that arrive as *arrives* and leave as *leaves* (the same: they only pass and are counted).
 # Index in *index*; its `hold` and `flags` are the caller's to set.
 cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* leaves, int64_t now_ns, int64_t idle_ns,

@@ -167,18 +167,30 @@ cdef void remove_entry(Sessions* sessions, uint32_t hash, uint32_t entry) noexce
     sessions.slots[hole].entry = 0
 
 
+cdef int sessions_check(const Sessions* sessions, const Tuple* arrives, const Tuple* leaves,
+                        uint32_t besides) noexcept nogil:
+    cdef Tuple replies = reverse(leaves)
+    cdef uint32_t entry
+    if not is_usable(arrives, leaves) or same_tuple(arrives, &replies):
+        return SESSION_BAD
+    entry = find_entry(sessions, arrives, tuple_hash(sessions, arrives))
+    if entry and entry >> 1 != besides:
+        return SESSION_EXISTS
+    entry = find_entry(sessions, &replies, tuple_hash(sessions, &replies))
+    if entry and entry >> 1 != besides:
+        return SESSION_CONFLICT
+    return SESSION_MADE if sessions.pool.in_use < sessions.pool.capacity else SESSION_BUDGET
+
+
 cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* leaves, int64_t now_ns, int64_t idle_ns,
                          int64_t transitory_ns, uint32_t* index) noexcept nogil:
     cdef Tuple replies = reverse(leaves)
     cdef uint32_t forth = tuple_hash(sessions, arrives), back = tuple_hash(sessions, &replies)
     cdef Session* session
+    cdef int result = sessions_check(sessions, arrives, leaves, 0)
     index[0] = 0
-    if not is_usable(arrives, leaves) or same_tuple(arrives, &replies):
-        return SESSION_BAD
-    if find_entry(sessions, arrives, forth):
-        return SESSION_EXISTS
-    if find_entry(sessions, &replies, back):
-        return SESSION_CONFLICT
+    if result != SESSION_MADE:
+        return result
     if 2 * sessions.count + 2 > sessions.mask >> 1 and not grow(sessions):
         return SESSION_BUDGET
     index[0] = pool_take(&sessions.pool)

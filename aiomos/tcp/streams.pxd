@@ -7,7 +7,8 @@ cdef class Pressure:
     cdef readonly uint64_t half_limit      # unread bytes of one half at which its reader is slow
     cdef readonly uint64_t total_limit
     cdef readonly uint64_t total           # unread bytes in all streams
-    cdef readonly uint64_t left_over       # unread bytes when readers last had their turn
+    cdef uint64_t queued                   # chunks and gaps in all streams, besides the oldest of each
+    cdef readonly uint64_t left_over       # memory of what was unread when readers last had their turn
     cdef readonly uint64_t overflows       # chunks dropped because nobody could read them, and their bytes
     cdef readonly uint64_t overflow_bytes
     cdef uint64_t turn                     # how often readers have had their turn
@@ -18,6 +19,7 @@ cdef class Pressure:
 
     cpdef void check(self)
     cpdef bint holds_back(self)
+    cdef uint64_t weight(self)
 
 # What a connection and its two streams share. The streams know this and not the connection, so that no reference
 # cycle keeps a connection alive once its app has left it.
@@ -38,13 +40,16 @@ cdef class Stream:
     cdef Wiring wiring
     cdef object head                       # the oldest item, Chunk or Gap, or None
     cdef uint64_t head_order               # when it became readable, among all of the engine's
+    cdef Py_ssize_t head_at                # bytes of it that were read
+    cdef Py_ssize_t taken_at               # and of the item that was taken last, before
     cdef object rest                       # deque of (item, order) behind it, or None
+    cdef uint64_t queued                   # items in it
     cdef Gap unread_gap                    # the newest item, if it is a gap that grows as more is dropped
     cdef object error                      # what reading past the last item raises; None at a FIN
     cdef readonly uint64_t unread          # bytes in items
     cdef readonly uint64_t offset          # of the next byte to read
     cdef uint64_t turn                     # of the pressure, when left_over was noted
-    cdef uint64_t left_over                # unread then
+    cdef uint64_t left_over                # memory of what was unread then
     cdef bint awaited                      # whether a reader was waiting then
     cdef bint ended
     cdef readonly bint wanted              # false once given up: bytes that come are dropped
@@ -53,16 +58,21 @@ cdef class Stream:
 
     cdef bint push(self, object item, uint64_t order)
     cdef void append(self, object item, uint64_t order)
-    cdef void prepend(self, object item)
+    cdef void prepend(self, object item, Py_ssize_t at)
     cdef object shift(self)
+    cdef uint64_t weight(self)
     cdef void end(self, object error)
     cdef void drop(self)
     cdef void wake(self)
     cdef bint overflows(self)
     cdef bint waiting(self)
     cdef object pop(self, object gaps)
+    cdef object pop_item(self, object gaps)
     cdef object past_end(self)
     cdef object pop_joined(self, object gaps)
+    cdef object join(self, object first, Py_ssize_t most)
+    cdef object cut(self, object item, Py_ssize_t at, Py_ssize_t n)
+    cdef void put_back(self, object item, Py_ssize_t at)
     cdef object fill(self, Gap gap)
     cdef void took(self, uint64_t n)
 

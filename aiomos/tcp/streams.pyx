@@ -6,16 +6,17 @@ handlers have caught up.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetNone
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
-from aiomos.tcp.chunks cimport Gap, chunk_time, join_chunks, new_chunk, new_gap
+from aiomos.tcp.chunks cimport Gap, chunk_offset, chunk_time, join_chunks, new_chunk, new_gap
 
 import asyncio
+import sys
 from collections import deque
 
 from weakref import ref
@@ -73,7 +74,10 @@ cdef class Pressure:
     def next_turn(self):
         """Note that readers have had their turn since the last batch."""
         self.turn += 1
-        self.left_over = self.total
+        self.left_over = self.weight()
+
+    cdef uint64_t weight(self):
+        return self.total + ITEM_COST * self.queued
 
     def sleeper(self, delta):
         """Count a task that begins (1) or ends (-1) waiting for the engine's clock."""
@@ -129,6 +133,7 @@ cdef class Waiting:
     cdef Stream stream         # None for a merged read
     cdef MonitorConnection connection
     cdef object gaps
+    cdef bint single           # one chunk, whatever adjoins it
 
     def __await__(self):
         return self
@@ -193,7 +198,12 @@ cdef extern from *:
 cdef int waiting_step(PyObject* waiting, PyObject** item) except -1:
     cdef Waiting self = <Waiting> waiting
     cdef object found
-    found = self.connection.pop() if self.stream is None else self.stream.pop_joined(self.gaps)
+    if self.stream is None:
+        found = self.connection.pop()
+    elif self.single:
+        found = self.stream.pop_item(self.gaps)
+    else:
+        found = self.stream.pop_joined(self.gaps)
     if found is ENDED:
         PyErr_SetNone(StopAsyncIteration)
         return -1
@@ -210,10 +220,11 @@ cdef int waiting_step(PyObject* waiting, PyObject** item) except -1:
 aiomos_finish_waiting(<PyTypeObject*> Waiting, waiting_step)
 
 
-cdef Waiting next_item(Stream stream, object gaps):
+cdef Waiting next_item(Stream stream, object gaps, bint single=False):
     cdef Waiting waiting = Waiting.__new__(Waiting)
     waiting.stream = stream
     waiting.gaps = gaps
+    waiting.single = single
     return waiting
 
 
@@ -234,9 +245,11 @@ class Chunks:
 
 
 GAPS = ("raise", "mark", "skip", "zero")
+READ_LIMIT = 1 << 26           # bytes that one read gathers, unless the app says otherwise
 cdef enum:
     ZERO_CHUNK = 1 << 20       # a long gap is filled in pieces
     MOST_JOINED = 1 << 20      # chunks are joined for one read up to this size
+    ITEM_COST = 160            # memory of a chunk or gap that waits, besides its bytes
 
 
 cdef class Stream:
@@ -266,22 +279,36 @@ cdef class Stream:
         if self.rest is None:
             self.rest = deque()
         self.rest.append((item, order))
+        self.queued += 1
+        self.wiring.pressure.queued += 1
 
-    cdef void prepend(self, object item):
-        """Put back what was taken; it is as old as the oldest."""
+    cdef void prepend(self, object item, Py_ssize_t at):
+        """Put back what was taken, of which *at* bytes were read; it is as old as the oldest."""
         if self.head is not None:
             if self.rest is None:
                 self.rest = deque()
-            self.rest.appendleft((self.head, self.head_order))
+            self.rest.appendleft((remainder(self.head, self.head_at), self.head_order))
+            self.queued += 1
+            self.wiring.pressure.queued += 1
         self.head = item
+        self.head_at = at
 
     cdef object shift(self):
+        """Take the oldest item; taken_at tells how many bytes of it were read before."""
         item = self.head
+        self.taken_at = self.head_at
+        self.head_at = 0
         if self.rest:
             self.head, self.head_order = self.rest.popleft()
+            self.queued -= 1
+            self.wiring.pressure.queued -= 1
         else:
             self.head = None
         return item
+
+    cdef uint64_t weight(self):
+        """Memory of what is unread: many small chunks weigh more than their bytes."""
+        return self.unread + ITEM_COST * self.queued
 
     def needs_engine(self):
         """Whether its reader waits for something that only the engine can bring."""
@@ -310,8 +337,11 @@ cdef class Stream:
                 self.unread_gap = None
                 self.unread += size
                 pressure.total += size
-                if self.unread > pressure.half_limit or pressure.total > pressure.total_limit:
+                if self.weight() > pressure.half_limit or pressure.weight() > pressure.total_limit:
                     pressure.slow.add(self)
+        elif self.unread_gap is not None and self.overflows():
+            self.unread_gap.length += (<Gap> item).length      # among what is unread, it makes no difference
+            return False
         else:
             self.unread_gap = None
         self.append(item, order)
@@ -326,7 +356,7 @@ cdef class Stream:
         cdef Pressure pressure = self.wiring.pressure
         if self.turn != pressure.turn:
             self.turn = pressure.turn
-            self.left_over = self.unread
+            self.left_over = self.weight()
             self.awaited = self.waiting()
         if not pressure.waits:
             return self.left_over > pressure.half_limit or (
@@ -350,8 +380,10 @@ cdef class Stream:
         cdef Pressure pressure = self.wiring.pressure
         self.wanted = False
         pressure.total -= self.unread
-        self.unread = 0
+        pressure.queued -= self.queued
+        self.unread = self.queued = 0
         self.head = None
+        self.head_at = 0
         self.rest = None
         if pressure.slow:
             pressure.slow.discard(self)
@@ -380,17 +412,22 @@ cdef class Stream:
         self.unread -= n
         self.offset += n
         pressure.total -= n
-        if pressure.slow and self.unread <= pressure.half_limit // 2 and self in pressure.slow:
+        if pressure.slow and self.weight() <= pressure.half_limit // 2 and self in pressure.slow:
             pressure.slow.discard(self)
             pressure.check()
 
     cdef object pop(self, object gaps):
         """The next chunk (or gap, if marked), None when there is none yet, ENDED or an error at the end."""
+        item = self.pop_item(gaps)
+        return remainder(item, self.taken_at) if self.taken_at else item
+
+    cdef object pop_item(self, object gaps):
+        """As pop(), but a chunk whole: taken_at tells how many bytes of it were read before."""
         self.opened = True
         while self.head is not None:
             item = self.shift()
             if type(item) is not Gap:
-                self.took(<uint64_t> PyBytes_GET_SIZE(item))
+                self.took(<uint64_t> (PyBytes_GET_SIZE(item) - self.taken_at))
                 return item
             if item is self.unread_gap:
                 self.unread_gap = None
@@ -403,6 +440,7 @@ cdef class Stream:
             if gaps == "raise":
                 raise StreamGap(offset=item.offset, length=item.length, reason=item.reason, side=self.side,
                                 flow=self.wiring.flow)
+        self.taken_at = 0
         if self.ended or not self.wanted:
             return self.past_end()
         return None
@@ -414,19 +452,27 @@ cdef class Stream:
 
     cdef object pop_joined(self, object gaps):
         """As pop(), all bytes that are there and adjoin in one chunk."""
-        cdef list parts
-        cdef uint64_t size
         item = self.pop(gaps)
         if self.head is None or item is None or item is ENDED or type(item) is Gap or type(self.head) is Gap:
             return item
-        parts = [item]
-        size = <uint64_t> PyBytes_GET_SIZE(item)
-        while self.head is not None and type(self.head) is not Gap and size < MOST_JOINED:
+        return self.join(item, MOST_JOINED)
+
+    cdef object join(self, object first, Py_ssize_t most):
+        """A chunk just taken and those that adjoin it, up to a size; what is more of the last stays."""
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(first), length
+        cdef list parts = [first]
+        while (size < most and self.head is not None and type(self.head) is not Gap
+               and chunk_offset(self.head) == chunk_offset(first) + <uint64_t> size):
             part = self.shift()
+            length = PyBytes_GET_SIZE(part)
+            self.took(<uint64_t> length)
+            if length > most - size:
+                self.put_back(part, most - size)
+                length = most - size
+                part = part_of(part, 0, length)
             parts.append(part)
-            size += <uint64_t> PyBytes_GET_SIZE(part)
-            self.took(<uint64_t> PyBytes_GET_SIZE(part))
-        return join_chunks(parts, size)
+            size += length
+        return join_chunks(parts, <uint64_t> size) if len(parts) > 1 else first
 
     cdef object fill(self, Gap gap):
         """Zeros in place of a gap, a piece at a time."""
@@ -436,7 +482,7 @@ cdef class Stream:
         memset(target, 0, n)
         self.offset = gap.offset + n
         if n < gap.length:
-            self.prepend(new_gap(gap.offset + n, gap.length - n, gap.time_ns, gap.reason))
+            self.prepend(new_gap(gap.offset + n, gap.length - n, gap.time_ns, gap.reason), 0)
         return chunk
 
     def __aiter__(self):
@@ -473,49 +519,76 @@ cdef class Stream:
             self.wake()
             self.wiring.changed()
 
-    async def read(self, n=-1):
+    async def read(self, n=-1, *, limit=READ_LIMIT):
         """Read up to *n* bytes, as soon as there are any; without *n*, all to the end.
+
+        Args:
+            n: Most bytes to read.
+            limit: Without *n*, the most bytes to gather: a peer may send for as long as it likes, and zeros that
+                stand for missing bytes cost it nothing.
 
         Returns:
             The bytes; ``b""`` at the end.
 
         Raises:
             StreamGap: bytes are missing here and the app did not choose otherwise.
+            asyncio.LimitOverrunError: more than *limit* bytes have come before the end; they can still be read.
             ConnectionReset, ConnectionTimedOut, ConnectionEvicted: the flow ended so, and all before it was read.
         """
         if n < 0:
-            parts = []
-            while item := await self._next_bytes():
-                parts.append(item)
-            return b"".join(parts)
+            return await self._read_all(limit)
         if n == 0:
             return b""
-        item = await self._next_bytes()
-        return self._keep(item, n)
+        return self.cut(await self._next_bytes(), self.taken_at, min(n, sys.maxsize))
 
-    async def readexactly(self, n):
+    async def _read_all(self, limit):
+        parts = []
+        size = 0
+        try:
+            while item := await self._next_bytes():
+                size += len(item) - self.taken_at
+                parts.append(remainder(item, self.taken_at))
+                if size > limit:
+                    raise asyncio.LimitOverrunError(f"the stream has not ended within {limit} bytes", size)
+        except BaseException:                      # too many, cancelled, missing: what was taken can still be read
+            if parts:
+                self.put_back(join_chunks(parts, size), 0)
+            raise
+        return b"".join(parts)
+
+    async def readexactly(self, n, *, limit=READ_LIMIT):
         """Read exactly *n* bytes.
+
+        Args:
+            n: How many; beware of numbers that come from the peer.
+            limit: Most bytes to read.
 
         Raises:
             asyncio.IncompleteReadError: the stream ended first; ``partial`` has what there was.
+            asyncio.LimitOverrunError: *n* is more than *limit*; nothing was read.
             ValueError: *n* is negative.
         """
         if n < 0:
             raise ValueError("readexactly() takes no negative size")
+        if n > limit:
+            raise asyncio.LimitOverrunError(f"{n} bytes are more than the limit of {limit}", 0)
         data = bytearray()
         start, time = self.offset, 0.0
         try:
             while len(data) < n:
                 item = await self._next_bytes()
+                at = self.taken_at
                 if not item:
                     raise asyncio.IncompleteReadError(bytes(data), n)
                 if not data:
-                    start, time = item.offset, item.time
-                data += self._keep(item, n - len(data))
+                    start, time = item.offset + at, item.time
+                end = min(len(item), at + n - len(data))
+                self.put_back(item, end)
+                data += memoryview(item)[at:end]
         except asyncio.IncompleteReadError:
             raise
         except BaseException:                      # cancelled, or missing bytes: what was taken can still be read
-            self._put_back(bytes(data), start, time)
+            self.put_back(Chunk(data, start, time), 0)
             raise
         return bytes(data)
 
@@ -533,27 +606,31 @@ cdef class Stream:
         """
         if not separator:
             raise ValueError("readuntil() takes a separator of at least one byte")
-        data = bytearray()
+        data = bytearray()                         # what the chunks before the last one had
         start, time = self.offset, 0.0
         try:
             while len(data) <= limit:
                 item = await self._next_bytes()
+                at = self.taken_at
                 if not item:
                     raise asyncio.IncompleteReadError(bytes(data), None)
-                if not data:
-                    start, time = item.offset, item.time
-                searched = len(data)
-                data += item
-                at = data.find(separator, max(0, searched - len(separator) + 1))
-                if at >= 0:
-                    end = at + len(separator)
-                    self._put_back(bytes(data[end:]), start + end, item.time)
+                before = len(data)
+                if not before:
+                    start, time = item.offset + at, item.time
+                    end = item.find(separator, at) + len(separator)
+                    if end >= len(separator):
+                        self.put_back(item, end)
+                        return item[at:end]
+                data += memoryview(item)[at:]
+                end = data.find(separator, max(0, before - len(separator) + 1)) + len(separator) if before else 0
+                if end >= len(separator):
+                    self.put_back(item, at + end - before)
                     return bytes(data[:end])
             raise asyncio.LimitOverrunError(f"no separator within {limit} bytes", len(data))
         except asyncio.IncompleteReadError:
             raise
         except BaseException:                      # cancelled, or missing bytes: what was taken can still be read
-            self._put_back(bytes(data), start, time)
+            self.put_back(Chunk(data, start, time), 0)
             raise
 
     async def readline(self):
@@ -564,25 +641,30 @@ cdef class Stream:
             return error.partial
 
     async def _next_bytes(self):
-        """The next non-empty chunk; ``b""`` at the end. A gap that is marked or skipped is passed over."""
+        """The next non-empty chunk; ``b""`` at the end. A gap that is marked or skipped is passed over.
+
+        The chunk is whole: the first taken_at bytes of it were read before.
+        """
         try:
-            return await next_item(self, "skip" if self.gaps == "mark" else self.gaps)
+            return await next_item(self, "skip" if self.gaps == "mark" else self.gaps, True)
         except StopAsyncIteration:
             return b""
 
-    def _keep(self, item, n):
-        """The first *n* bytes of a chunk just taken; the rest goes back."""
-        if len(item) <= n:
-            return item
-        self._put_back(item[n:], item.offset + n, item.time)
-        return Chunk(item[:n], item.offset, item.time)
+    cdef object cut(self, object item, Py_ssize_t at, Py_ssize_t n):
+        """The first *n* bytes of a chunk just taken, behind *at*, and of what adjoins it; the rest goes back."""
+        if PyBytes_GET_SIZE(item) - at > n:
+            self.put_back(item, at + n)
+            return part_of(item, at, n)
+        return self.join(remainder(item, at), min(n, <Py_ssize_t> MOST_JOINED)) if item else item
 
-    def _put_back(self, data, offset, time):
-        if data:
-            self.prepend(Chunk(data, offset, time))
-            self.unread += <uint64_t> len(data)
-            self.offset = offset
-            self.wiring.pressure.total += <uint64_t> len(data)
+    cdef void put_back(self, object item, Py_ssize_t at):
+        """Have the bytes of a chunk behind *at* read again."""
+        cdef Py_ssize_t left = PyBytes_GET_SIZE(item) - at
+        if left:
+            self.prepend(item, at)
+            self.offset = chunk_offset(item) + <uint64_t> at
+            self.unread += <uint64_t> left
+            self.wiring.pressure.total += <uint64_t> left
 
     def __repr__(self):
         state = "ended" if self.at_eof() else "open"
@@ -784,6 +866,19 @@ class ConnectionCallback:
         engine = self._engine()
         if engine is not None:
             engine.ignore(self._flow, self._call)
+
+
+cdef object remainder(object chunk, Py_ssize_t at):
+    """A chunk without its first *at* bytes."""
+    return part_of(chunk, at, PyBytes_GET_SIZE(chunk) - at) if at else chunk
+
+
+cdef object part_of(object chunk, Py_ssize_t at, Py_ssize_t n):
+    """A chunk of *n* bytes of another."""
+    cdef uint8_t* target
+    part = new_chunk(chunk_offset(chunk) + <uint64_t> at, chunk_time(chunk), n, &target)
+    memcpy(target, PyBytes_AS_STRING(chunk) + at, n)
+    return part
 
 
 cdef Stream new_stream(Wiring wiring, object side, object gaps, bint wanted):

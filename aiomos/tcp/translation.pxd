@@ -47,9 +47,9 @@ cdef class Translation(Outlet):
     cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil
     cdef Session make_session(self, const Packet* packet, dict addresses, object idle, object transitory, object on_end,
                               bint turn_back)
-    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, object transitory,
+    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
                       bint turn_back) except -1
-    cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, object transitory,
+    cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
                        bint turn_back) except -1
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1
     cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1

@@ -22,6 +22,7 @@ from aiomos.tcp.sessions cimport (
     Tuple,
     session_at,
     sessions_apply,
+    sessions_check,
     sessions_close,
     sessions_end,
     sessions_expire,
@@ -175,7 +176,7 @@ cdef class Translation(Outlet):
         if not sessions_find(&self.sessions, &packet, kind, &match) or match.direction != FORTH:
             return
         rewrite_begin(&rewrite, &packet, kind, &frame, <size_t> (packet.network - data))
-        sessions_apply(&self.sessions, &match, &rewrite, self.now_ns)
+        sessions_apply(&self.sessions, &match, &rewrite, self.now_ns)  # of what it found, it can do all
         link = <const SessionLink*> pool_at(&self.links, match.index)
         if link.set_source[<int> FORTH]:
             rewrite_eth_src(&rewrite, link.source[<int> FORTH])
@@ -187,7 +188,9 @@ cdef class Translation(Outlet):
     cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back):
         """Have the packet in hand begin a session, or join that which it belongs to."""
         cdef Session session
-        cdef int64_t idle_ns = span_of("idle", idle)
+        cdef int64_t idle_ns = span_of("idle", idle), transitory_ns = 0
+        if transitory is not None:
+            transitory_ns = span_of("transitory", transitory)
         self.in_hand(packet)
         if self.matched and self.match.direction == BACK:
             raise SessionError("the packet is a reply, or an error, of a session")
@@ -196,38 +199,45 @@ cdef class Translation(Outlet):
             if not addresses and not turn_back:
                 session.idle = min(idle, session.idle)
             else:
-                self.lay_over(session, addresses, idle_ns, transitory, turn_back)
+                self.lay_over(session, addresses, idle_ns, transitory_ns, turn_back)
         else:
             session = Session.__new__(Session)
             session.listeners = []
-            self.lay_under(session, addresses, idle_ns, transitory, turn_back)
+            self.lay_under(session, addresses, idle_ns, transitory_ns, turn_back)
         if on_end is not None:
             session.listeners.append(on_end)
         return session
 
-    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, transitory, bint turn_back) except -1:
-        """Have a session that only lets pass translate, too."""
+    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
+                      bint turn_back) except -1:
+        """Have a session that only lets pass translate, too; what cannot be leaves it as it is."""
         cdef uint32_t old = session.index
         cdef SessionRecord before = session_at(&self.sessions, old)[0]
         cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, old)
+        cdef SessionLink wanted
         cdef Tuple arrives, leaves
-        self.read_tuples(addresses, &arrives, &leaves)         # bad ones leave it as it is
+        cdef int result
+        self.read_tuples(addresses, &arrives, &leaves)
+        self.read_link(addresses, turn_back, &wanted)
         if (translates(&before.arrives[<int> FORTH], &before.arrives[<int> BACK]) or link.turn_back
                 or link.set_source[<int> FORTH] or link.set_target[<int> FORTH]):
             raise SessionError("the packet's session is translated already")
-        session.close()                            # and that is its end, if it cannot be made anew
-        self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory, turn_back)
+        result = sessions_check(&self.sessions, &arrives, &leaves, old)
+        if result != SESSION_MADE:
+            raise SessionError(session_refusal(result))
+        session.close()
+        self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory_ns, turn_back)
         session_at(&self.sessions, old).hold = 0
         self.handles[before.hold] = None
         self.free_handles.append(before.hold)
 
-    cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, transitory, bint turn_back) except -1:
+    cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
+                       bint turn_back) except -1:
         """Enter a session in the table."""
         cdef Tuple arrives, leaves
         cdef SessionLink link
         cdef uint32_t index = 0
         cdef int result
-        cdef int64_t transitory_ns = 0 if transitory is None else span_of("transitory", transitory)
         self.read_tuples(addresses, &arrives, &leaves)
         self.read_link(addresses, turn_back, &link)
         result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns, &index)

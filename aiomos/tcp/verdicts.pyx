@@ -4,6 +4,7 @@ The frame in hand is changed in place, in the transport's memory; what grows, or
 in the arena. Of edited bytes, sequence numbers are put in the receiver's when they leave.
 """
 
+from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.addresses cimport address_read
@@ -24,21 +25,28 @@ from aiomos.tcp.building cimport (
 )
 from aiomos.tcp.edits cimport (
     EDITS_BUDGET,
-    EDITS_NO_PAYLOAD,
     EDITS_NOTED,
+    EDITS_SEEN,
+    MAX_AHEAD,
+    Edits,
+    edits_at,
+    edits_close,
     edits_copy,
     edits_cut,
     edits_open,
     edits_outgoing,
     edits_replace,
+    edits_unused,
 )
 from aiomos.tcp.fields cimport link_address, number_of
-from aiomos.tcp.flows cimport ACK_SEEN, Half
+from aiomos.tcp.flows cimport ACK_SEEN, ISS_KNOWN, MD5_SIGNED, OFFERS_SCALE, Half
 from aiomos.tcp.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
 from aiomos.tcp.outlet cimport MOST_INTERFACES, NOWHERE, Outlet
 from aiomos.tcp.paths cimport Path
 from aiomos.tcp.rewriting cimport (
     Rewrite,
+    Saved,
+    is_authenticated,
     rewrite_ack,
     rewrite_dport,
     rewrite_dst,
@@ -46,6 +54,8 @@ from aiomos.tcp.rewriting cimport (
     rewrite_eth_src,
     rewrite_flags,
     rewrite_mss,
+    rewrite_restore,
+    rewrite_save,
     rewrite_seq,
     rewrite_sport,
     rewrite_src,
@@ -53,13 +63,46 @@ from aiomos.tcp.rewriting cimport (
     rewrite_ttl,
     rewrite_urgent,
     rewrite_window,
+    rewrite_without,
 )
-from aiomos.tcp.sessions cimport FORTH
-from aiomos.tcp.wire cimport WIRE_FRAGMENT, WIRE_TCP, Address, decode_frame, decode_ip
+from aiomos.tcp.seq cimport seq_diff, seq_lt
+from aiomos.tcp.sessions cimport BACK, FORTH, session_at
+from aiomos.tcp.waiting cimport waiting_cost, waiting_make, waiting_put, waiting_take
+from aiomos.tcp.wire cimport (
+    FIN,
+    OPT_FASTOPEN,
+    OPT_MD5,
+    OPT_MPTCP,
+    RST,
+    SYN,
+    WIRE_FRAGMENT,
+    WIRE_TCP,
+    Address,
+    DecodeOptions,
+    decode_frame,
+    decode_ip,
+)
+from aiomos.transport.frame cimport Offload
 
 cdef enum:
     DEFAULT_MSS = 536          # RFC 9293 section 3.7.1, of an end that has not said
     LONGEST_WINDOW = 1 << 30   # RFC 7323 section 2.3
+
+cdef enum:
+    OPTION_MPTCP = 30
+    OPTION_FASTOPEN = 34
+    OPTION_EXPERIMENT = 254
+    EXPERIMENT_FASTOPEN = 0xF989       # RFC 7413 appendix A
+
+REFUSAL_NAMES = ("no_payload", "cut", "hook", "signed", "mptcp", "tunnel", "budget", "seen", "early")
+assert len(REFUSAL_NAMES) == REFUSALS
+cdef tuple REFUSAL_TEXTS = (
+    "a segment without payload, a SYN or a RST",
+    "a segment that was not captured whole",
+    "at this hook it is not known yet to which flow a segment belongs; use Hook.SENDER",
+    "the segment is signed (TCP-MD5, TCP-AO or an authentication header), and its receiver would not take another",
+    "the connection is of Multipath TCP, which says elsewhere how long its payload is",
+    "inside a tunnel payload stays as it is")
 
 
 cdef class Verdicts(Paths):
@@ -92,7 +135,7 @@ cdef class Verdicts(Paths):
     cdef void take_in(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:
         """Take the next frame in hand."""
         self.enter(frame, packet, kind)
-        self.moved = self.matched = self.turned_back = False
+        self.moved = self.matched = self.turned_back = self.waits = False
         self.most = 0
         self.flow = NULL
         self.arrived_ack = packet.ack
@@ -119,14 +162,23 @@ cdef class Verdicts(Paths):
     cdef void pass_on(self) noexcept nogil:
         """Let the frame in hand leave, as what it has become."""
         cdef Plan plan
-        cdef bint edited = (not self.dropped and self.flow != NULL
-                            and self.path(self.flow_number).edits[self.side] != 0)
+        cdef Path* path = self.path(self.flow_number) if self.flow != NULL and not self.dropped else NULL
+        cdef bint edited = path != NULL and path.edits[self.side] != 0
+        if path != NULL and path.editable and self.packet.flags & SYN:
+            self.make_plain(path)
         if edited:                                 # first, since an ACK of it goes to where it came from
             self.plan_edited(&plan)
+        if path != NULL and not self.dropped:
+            if self.packet.payload_len:
+                note_passed(path, self.side, self.packet.seq + self.packet.payload_len)
+            if path.waiting[0].count or path.waiting[1].count:
+                self.due = self.flow_number
         if not self.dropped and self.matched and self.match.direction == FORTH:
             self.pass_session()
         self.frame.interface = self.exit()
-        if self.dropped:
+        if self.waits:
+            self.held += 1
+        elif self.dropped:
             self.drops += 1
         elif self.frame.interface == NOWHERE:
             self.nowhere += 1
@@ -141,6 +193,10 @@ cdef class Verdicts(Paths):
     cdef void hold(self) noexcept nogil:
         """The fragment in hand waits for the others of its packet."""
         self.held += 1
+        self.packet = NULL
+
+    cdef void let_go(self) noexcept nogil:
+        """The packet in hand is another worker's."""
         self.packet = NULL
 
     cdef uint16_t exit(self) noexcept nogil:
@@ -275,11 +331,20 @@ cdef class Verdicts(Paths):
         return 0
 
     cdef int alter(self, const Packet* packet, dict fields) except -1:
-        """Set fields of the packet in hand."""
+        """Set fields of the packet in hand: all of them, or none."""
+        cdef Saved before
+        cdef bint moved = self.moved
         self.in_hand(packet)
-        for name, value in fields.items():
-            if not self.alter_one(name, value):
-                raise ValueError(f"pkt.set({name}=...): this packet has no such field, or not all of it was captured")
+        rewrite_save(self.begin(), &before)
+        try:
+            for name, value in fields.items():
+                if not self.alter_one(name, value):
+                    raise ValueError(
+                        f"pkt.set({name}=...): this packet has no such field, or not all of it was captured")
+        except BaseException:
+            rewrite_restore(self.begin(), &before)
+            self.moved = moved
+            raise
         self.altered += 1
         return 0
 
@@ -319,50 +384,238 @@ cdef class Verdicts(Paths):
     cdef bint replace(self, const Packet* packet, const uint8_t* data, size_t n) except -1:
         """Have the packet in hand carry other bytes; false if it has been sent otherwise before, and stays so."""
         cdef Path* path
-        cdef Half* receiver
-        cdef int result
+        cdef uint32_t edits
+        cdef int result, why
         self.in_hand(packet)
         if self.kind != WIRE_TCP:
             return self.replace_datagram(data, n)
-        if self.flow == NULL:
-            raise ValueError(
-                "pkt.replace(): at this hook it is not known yet to which flow a segment belongs; use Hook.SENDER")
-        path = self.path(self.flow_number)
+        path = self.path(self.flow_number) if self.flow != NULL else NULL
+        why = self.bars(path)
+        if why >= 0:
+            self.refuse(why)
+        edits = path.edits[self.side]
+        if not edits:
+            edits = self.open_edits(self.flow, path, self.side)
+            if not edits:
+                self.refuse(REFUSED_BUDGET)
+        result = edits_replace(&self.edits, edits, self.packet, data, n)
         if not path.edits[self.side]:
-            receiver = &self.flow.halves[1 - self.side]
-            path.edits[self.side] = edits_open(
-                &self.edits, self.acknowledged(), self.before_nxt,
-                <uint16_t> min(receiver.wnd >> receiver.wscale, <uint32_t> 0xFFFF), receiver.wscale, True)
-            if not path.edits[self.side]:
-                raise BufferError("pkt.replace(): too many flows are edited; see budgets.edited_bytes")
-        result = edits_replace(&self.edits, path.edits[self.side], self.packet, data, n)
+            if result == EDITS_BUDGET or result == EDITS_SEEN:
+                edits_close(&self.edits, edits)        # refused: all is as it was
+            else:
+                path.edits[self.side] = edits
+        if not path.editable:
+            self.unprepared = True
+            self.unprepared_edits += 1
         if result == EDITS_BUDGET:
-            raise BufferError(
-                "pkt.replace(): too many bytes are not acknowledged yet; see budgets.edited_bytes_half")
-        if result == EDITS_NO_PAYLOAD:
-            raise ValueError("pkt.replace(): a segment without payload, a SYN, or not captured whole")
+            self.refuse(REFUSED_BUDGET)
+        if result != EDITS_NOTED:
+            self.edits_refused[<int> (REFUSED_SEEN if result == EDITS_SEEN else REFUSED_EARLY)] += 1
         return result == EDITS_NOTED
 
-    cdef uint32_t acknowledged(self) noexcept:
-        """What the receiver has acknowledged of the sender in hand, before anything of it was edited."""
-        cdef const Half* sender = &self.flow.halves[self.side]
-        return sender.una if sender.flags & ACK_SEEN else self.before_nxt - LONGEST_WINDOW
+    cdef int bars(self, const Path* path) noexcept nogil:
+        """Why the payload in hand cannot be replaced, a Refusal; or -1."""
+        cdef const Packet* packet = self.packet
+        if path == NULL:
+            return REFUSED_HOOK
+        if not packet.payload_len or packet.flags & (SYN | RST):
+            return REFUSED_NO_PAYLOAD
+        if packet.payload_cap < packet.payload_len:
+            return REFUSED_CUT
+        if is_signed(self.flow, self.side, packet) or is_authenticated(self.begin()):
+            return REFUSED_SIGNED
+        if path.mptcp:
+            return REFUSED_MPTCP
+        return REFUSED_TUNNEL if self.is_in_tunnel() else -1
+
+    cdef int refuse(self, int why) except -1:
+        """Say that a payload is not replaced. Failing closed, what an app would not have pass as it is does not."""
+        self.edits_refused[why] += 1
+        if self.fail_closed and self.packet.payload_len:
+            self.dropped = True
+        if why == REFUSED_BUDGET:
+            raise BufferError("pkt.replace(): too many bytes are not acknowledged yet; see budgets.edited_bytes and "
+                              "budgets.edited_bytes_half")
+        raise ValueError(f"pkt.replace(): {REFUSAL_TEXTS[why]}")
 
     cdef bint replace_datagram(self, const uint8_t* data, size_t n) except -1:
         cdef size_t room = self.frame.caplen + n
         cdef uint8_t* out = self.take(room)
         cdef size_t length = build_with_payload(self.begin(), data, n, out, room) if out != NULL else 0
-        cdef bint known = self.packet.known
         if not length:
             raise ValueError("pkt.replace(): this packet cannot carry that, or was not captured whole")
-        self.frame.data, self.frame.offload = out, NULL
-        self.frame.caplen = self.frame.wirelen = <uint32_t> length
-        self.frame.interface = self.packet.interface
-        self.kind = decode_frame(&self.frame, &self.decode_options, self.packet)
-        self.packet.known = known
-        self.writable = False
+        self.remake(out, length)
         self.altered += 1
         return True
+
+    cdef void remake(self, const uint8_t* data, size_t length) noexcept nogil:
+        """The packet in hand was built anew: read it again. It is in no tunnel, and does not become one."""
+        cdef DecodeOptions options = self.decode_options
+        cdef bint known = self.packet.known
+        options.decapsulate = False
+        self.frame.data, self.frame.offload = data, NULL
+        self.frame.caplen = self.frame.wirelen = <uint32_t> length
+        self.frame.interface = self.packet.interface
+        self.kind = decode_frame(&self.frame, &options, self.packet)
+        self.packet.known = known
+        self.writable = False
+
+    # --- flows that may be edited ---------------------------------------------------------------------
+
+    cdef void prepare(self, FlowRecord* flow, uint32_t number, int side) noexcept nogil:
+        """Have the half of the segment in hand be edited from its start, and what would not bear it be left out."""
+        cdef Path* path = self.path(number)
+        cdef const Half* half = &flow.halves[side]
+        cdef const Edits* e
+        cdef Packet* packet = self.packet
+        if packet.flags & RST or path.mptcp or is_signed(flow, side, packet):
+            return
+        if packet.flags & SYN:
+            path.editable = not self.is_in_tunnel() and not is_authenticated(self.begin())
+            if path.editable and packet.payload_len:
+                self.take_syn_data()
+            return
+        if path.edits[side]:
+            e = edits_at(&self.edits, path.edits[side])
+            if e.start == half.iss + 1 or not half.flags & ISS_KNOWN or path.has_passed[side] or not edits_unused(e):
+                return
+            edits_close(&self.edits, path.edits[side])     # the SYN that counts was another
+            path.edits[side] = 0
+        if not path.editable:
+            path.editable = not self.is_in_tunnel() and not is_authenticated(self.begin())
+        if path.editable and (half.flags & ISS_KNOWN or packet.payload_len):
+            path.edits[side] = self.open_edits(flow, path, side)
+
+    cdef uint32_t open_edits(self, const FlowRecord* flow, const Path* path, int side) noexcept nogil:
+        """Begin to edit a half: from the first of its bytes that has not passed, as far as that can be told."""
+        cdef const Half* sender = &flow.halves[side]
+        cdef const Half* receiver = &flow.halves[1 - side]
+        cdef uint32_t nxt, una, edits
+        cdef uint8_t wscale = receiver.wscale
+        if sender.flags & ISS_KNOWN and not sender.flags & OFFERS_SCALE:
+            wscale = 0                             # RFC 7323 section 2.2: both or none
+        if path.has_passed[side]:
+            nxt = path.passed[side]
+        elif sender.flags & ISS_KNOWN:
+            nxt = sender.iss + 1
+        else:
+            nxt = sender.una if sender.flags & ACK_SEEN else self.packet.seq
+        una = sender.una if sender.flags & ACK_SEEN else nxt - LONGEST_WINDOW
+        edits = edits_open(&self.edits, una, nxt, <uint16_t> min(receiver.wnd >> wscale, <uint32_t> 0xFFFF), wscale,
+                           True)
+        if edits and not sender.flags & ISS_KNOWN and not path.has_passed[side]:
+            edits_at(&self.edits, edits).guessed = True
+        return edits
+
+    cdef void take_syn_data(self) noexcept nogil:
+        """Take the data out of the SYN in hand: it is sent again behind the handshake (RFC 7413 section 4.2)."""
+        cdef size_t room = self.link_len + (self.packet.payload - self.packet.network)
+        cdef uint8_t* out = self.take(room)
+        cdef Cut cut
+        memset(&cut, 0, sizeof(cut))
+        cut.seq, cut.flags, cut.urgent = self.packet.seq, self.packet.flags, self.packet.urgent
+        room = build_cut(self.begin(), &cut, NULL, out, room) if out != NULL else 0
+        if not room:
+            self.dropped = True                    # it comes again
+            return
+        self.remake(out, room)
+        self.bare_syns += 1
+
+    cdef void make_plain(self, Path* path) noexcept nogil:
+        """Take out of the SYN in hand what its end would build upon, and an edit would break."""
+        cdef Rewrite* r
+        path.plain, path.mptcp = True, False
+        if not self.packet.options & (OPT_MPTCP | OPT_FASTOPEN):
+            return
+        r = self.begin()
+        rewrite_without(r, OPTION_MPTCP, 0)
+        rewrite_without(r, OPTION_FASTOPEN, 0)
+        rewrite_without(r, OPTION_EXPERIMENT, EXPERIMENT_FASTOPEN)
+        self.packet.options &= ~<uint16_t> (OPT_MPTCP | OPT_FASTOPEN)
+        self.plain_syns += 1
+
+    # --- segments beyond a hole -----------------------------------------------------------------------
+
+    cdef bint wait(self, FlowRecord* flow, uint32_t number, int side) noexcept nogil:
+        """Keep the segment in hand for later, or have it sent again, if it comes beyond a hole; true if it does."""
+        cdef Path* path = self.path(number)
+        cdef const Edits* e
+        cdef Packet* packet = self.packet
+        cdef Plan plan
+        if not path.edits[side] or packet.flags & (SYN | RST) or not (packet.payload_len or packet.flags & FIN):
+            return False
+        e = edits_at(&self.edits, path.edits[side])
+        if not seq_lt(e.nxt, packet.seq):
+            return False
+        self.dropped = True
+        self.waits = seq_diff(packet.seq, e.nxt) <= MAX_AHEAD and self.keep_waiting(&path.waiting[side])
+        edits_outgoing(&self.edits, path.edits[side], packet, &plan)
+        if plan.own_ack:
+            self.acknowledge(&plan)
+        return True
+
+    cdef bint keep_waiting(self, WaitingQueue* queue) noexcept nogil:
+        cdef Packet* packet = self.packet
+        cdef Waiting* waiting
+        cdef size_t cost = waiting_cost(&self.frame)
+        if cost > self.waiting_room - self.waiting_bytes or queue.bytes + cost > self.waiting_room_half:
+            return False
+        waiting = waiting_make(&self.frame, packet.seq, packet.seq + packet.payload_len + (packet.flags & FIN != 0))
+        if waiting == NULL:
+            return False
+        waiting.frame.interface = packet.interface
+        waiting.known, waiting.turned_back = packet.known, self.turned_back
+        waiting.replies = self.matched and self.match.direction == BACK
+        if waiting.replies:
+            waiting.match = self.match
+            waiting.begun_ns = session_at(&self.sessions, self.match.index).started_ns
+        waiting.most, waiting.fragment_id = self.most, self.fragment_id
+        if not waiting_put(queue, waiting):
+            return False
+        self.waiting_bytes += cost
+        return True
+
+    cdef bint take_waiting(self, Packet* packet, int* kind) noexcept nogil:
+        """Take in hand what has waited and has its turn now, in a flow that is due; false if there is nothing."""
+        cdef Path* path = self.path(self.due)
+        cdef Waiting* waiting = NULL
+        cdef Frame frame
+        cdef int side
+        for side in range(2):
+            if path.waiting[side].count and path.edits[side] and waiting == NULL:
+                waiting = waiting_take(&path.waiting[side], edits_at(&self.edits, path.edits[side]).nxt)
+        if waiting == NULL:
+            self.due = 0
+            return False
+        self.waiting_bytes -= waiting_cost(&waiting.frame)
+        if self.to_arena(waiting, &frame) == NULL:
+            self.given_up += 1
+            free(waiting)
+            return self.take_waiting(packet, kind)         # one fewer each time
+        kind[0] = decode_frame(&frame, &self.decode_options, packet)
+        self.take_in(&frame, packet, kind[0])
+        packet.known, packet.time_ns = waiting.known, max(packet.time_ns, self.now_ns)
+        self.most, self.fragment_id = waiting.most, waiting.fragment_id
+        self.turned_back = waiting.turned_back
+        if not waiting.replies:
+            self.enter_session()
+        elif session_at(&self.sessions, waiting.match.index).started_ns == waiting.begun_ns:
+            self.match, self.matched = waiting.match, True
+        free(waiting)
+        return True
+
+    cdef Frame* to_arena(self, const Waiting* waiting, Frame* out) noexcept nogil:
+        """A frame that has waited, where it may lie until it is sent; NULL without room."""
+        cdef uint8_t* data = self.take(waiting.frame.caplen + sizeof(Offload))
+        if data == NULL:
+            return NULL
+        out[0] = waiting.frame
+        memcpy(data, &waiting.offload, sizeof(Offload))
+        memcpy(data + sizeof(Offload), waiting.frame.data, waiting.frame.caplen)
+        out.data = data + sizeof(Offload)
+        if out.offload != NULL:
+            out.offload = <const Offload*> data
+        return out
 
     def statistics(self):
         """Return counters of frames by name."""
@@ -370,4 +623,23 @@ cdef class Verdicts(Paths):
             "altered": self.altered, "rejected": self.rejected, "resets": self.resets, "refused": self.refused,
             "refragmented": self.refragmented, "held": self.held, "nowhere": self.nowhere,
             "sessions": self.sessions.count, "edited": self.edits.halves.in_use,
-        }
+            "waiting_bytes": self.waiting_bytes, "given_up": self.given_up, "bare_syns": self.bare_syns,
+            "plain_syns": self.plain_syns, "unprepared_edits": self.unprepared_edits,
+        } | {f"edits_refused.{name}": self.edits_refused[i] for i, name in enumerate(REFUSAL_NAMES)}
+
+
+cdef inline void note_passed(Path* path, int side, uint32_t end) noexcept nogil:
+    """Bytes up to a number are about to pass."""
+    if not path.has_passed[side] or seq_lt(path.passed[side], end):
+        path.passed[side], path.has_passed[side] = end, True
+
+
+cdef bint is_signed(const FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
+    """Is a segment signed by TCP-MD5 (RFC 2385) or TCP-AO (RFC 5925), or is its flow?
+
+    Of a flow whose SYNs were seen those tell: its receiver does not believe a single segment that carries one.
+    """
+    cdef uint16_t seen = flow.halves[side].flags
+    if packet.flags & SYN or not seen & ISS_KNOWN:
+        return packet.options & OPT_MD5 != 0
+    return seen & MD5_SIGNED != 0

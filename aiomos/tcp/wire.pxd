@@ -36,6 +36,7 @@ from aiomos.tcp.layers cimport (
     OPT_BAD,
     OPT_FASTOPEN,
     OPT_MD5,
+    OPT_MPTCP,
     OPT_MSS,
     OPT_SACK,
     OPT_SACK_OK,

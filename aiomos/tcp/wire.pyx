@@ -63,6 +63,7 @@ cdef enum:
     OPTION_TIMESTAMPS = 8
     OPTION_MD5 = 19
     OPTION_AO = 29
+    OPTION_MPTCP = 30
     OPTION_FASTOPEN = 34
     OPTION_EXPERIMENT = 254
     EXPERIMENT_FASTOPEN = 0xF989       # RFC 7413 appendix A
@@ -159,6 +160,8 @@ cdef bint read_option(const uint8_t* option, size_t size, Packet* out) noexcept 
             out.options |= OPT_FASTOPEN
     elif kind == OPTION_MD5 or kind == OPTION_AO:
         out.options |= OPT_MD5
+    elif kind == OPTION_MPTCP:
+        out.options |= OPT_MPTCP
     return True
 
 

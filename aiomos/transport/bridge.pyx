@@ -17,6 +17,8 @@ cdef class Bridge(PortTransport):
     Args:
         first: A port, or what `open_port` makes one of.
         second: Another one.
+        fragment_ports: Of a worker among several: ports of both interfaces by which all workers hear fragments, in the
+            same order; the others are not to hear them.
 
     Raises:
         TransportError: an interface cannot be used.
@@ -25,7 +27,7 @@ cdef class Bridge(PortTransport):
 
     forwards = (1, 0)
 
-    def __init__(self, first, second):
+    def __init__(self, first, second, *, fragment_ports=()):
         ports = []
         try:
             for port in (first, second):
@@ -35,9 +37,9 @@ cdef class Bridge(PortTransport):
                     f"{ports[0].interface} and {ports[1].interface} cannot be joined: one carries Ethernet frames, the "
                     "other plain IP packets"
                 )
-            PortTransport.__init__(self, ports)
+            PortTransport.__init__(self, ports, fragment_ports)
         except BaseException:
-            for port in ports:
+            for port in (*ports, *fragment_ports):
                 port.close()
             raise
 

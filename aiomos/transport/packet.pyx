@@ -24,6 +24,7 @@ from aiomos.transport.packet_sockets import (
     set_prefilter,
 )
 
+from aiomos.tcp.poison cimport poison, unpoison
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
 
@@ -149,6 +150,7 @@ cdef bint open_block(Ring* ring) noexcept nogil:
                 continue
             return False
         block = block_at(ring, ring.block)
+        unpoison(block, ring.block_size - (<uint8_t*> block - (ring.map + ring.block * ring.block_size)))
         ring.left = block.num_pkts
         ring.offset = block.offset_to_first_pkt
         if ring.left > 0:
@@ -222,6 +224,8 @@ cdef void give_back(Ring* ring) noexcept nogil:
     """Let the kernel fill the blocks again that were read to their end."""
     cdef uint32_t number = (ring.block + ring.blocks - ring.finished) % ring.blocks
     while ring.finished > 0:
+        poison(ring.map + number * ring.block_size + sizeof(tpacket_block_desc),
+               ring.block_size - sizeof(tpacket_block_desc))
         aiomos_store_release(&block_at(ring, number).block_status, TP_STATUS_KERNEL)
         number = after(ring, number)
         ring.finished -= 1
@@ -229,6 +233,7 @@ cdef void give_back(Ring* ring) noexcept nogil:
 
 cdef void unmap(Ring* ring) noexcept nogil:
     if ring.map != NULL:
+        unpoison(ring.map, ring.block_size * ring.blocks)
         munmap(ring.map, ring.block_size * ring.blocks)
         ring.map = NULL
 

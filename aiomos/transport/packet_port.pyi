@@ -1,6 +1,7 @@
 import socket
 from typing import Final, final
 
+from aiomos.transport.bpf import Program
 from aiomos.transport.packet_sockets import Fanout
 from aiomos.transport.ports import Port
 
@@ -19,5 +20,10 @@ class PacketPort(Port):
     ) -> None: ...
 
 def open_port_socket(
-    interface: str, *, slots: int = ..., busy_poll: int = 0, fanout: Fanout | None = None
+    interface: str,
+    *,
+    slots: int = ...,
+    busy_poll: int = 0,
+    fanout: Fanout | None = None,
+    prefilter: Program | None = None,
 ) -> socket.socket: ...

@@ -311,7 +311,7 @@ cdef class PacketPort(Port):
 
 
 # --- opening -----------------------------------------------------------------------------------------------
-def open_port_socket(interface, *, slots=DEFAULT_SLOTS, busy_poll=0, fanout=None):
+def open_port_socket(interface, *, slots=DEFAULT_SLOTS, busy_poll=0, fanout=None, prefilter=None):
     """Open the socket of a `PacketPort`; frames collect in its ring from now on, whoever holds it.
 
     Args:
@@ -319,6 +319,7 @@ def open_port_socket(interface, *, slots=DEFAULT_SLOTS, busy_poll=0, fanout=None
         slots: Frames that may wait.
         busy_poll: Microseconds to poll the network card for when nothing waits (SO_BUSY_POLL); 0 for none.
         fanout: The `Fanout` group to join.
+        prefilter: Classic BPF that says which frames are for this socket; None for all.
 
     Raises:
         TransportError: no such interface, no permission, no memory for the ring.
@@ -326,7 +327,8 @@ def open_port_socket(interface, *, slots=DEFAULT_SLOTS, busy_poll=0, fanout=None
     """
     blocks = blocks_for(slots)
     return open_bound_socket(
-        interface, lambda sock: set_up_port(sock, interface, blocks), busy_poll=busy_poll, fanout=fanout
+        interface, lambda sock: set_up_port(sock, interface, blocks), busy_poll=busy_poll, fanout=fanout,
+        prefilter=prefilter,
     )
 
 

@@ -12,6 +12,7 @@ from libc.string cimport memmove, memset
 from aiomos.errors import CaptureError
 from aiomos.transport.interfaces import MAX_INTERFACES, Interface
 
+from aiomos.tcp.poison cimport poison, unpoison
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.records cimport (
     BLOCK_SECTION, MAX_CAPLEN, MAX_RECORD, MAX_TIME_NS, STOP_BAD_BLOCK_LENGTH, STOP_BAD_BYTE_ORDER,
@@ -140,6 +141,7 @@ cdef class CaptureReader(FrameSource):
         cdef Stop stop
         self.count = 0
         self.parser.count = 0
+        poison(self.buffer, <size_t> (self.parser.next - self.buffer))     # the batch before is void
         while not self.ended:
             with nogil:
                 stop = parse_records(&self.parser)
@@ -167,6 +169,7 @@ cdef class CaptureReader(FrameSource):
             return False
         if kept == self.capacity:
             self._grow()
+        unpoison(self.buffer, self.capacity)
         self.buffer_offset += self.parser.next - self.buffer
         memmove(self.buffer, self.parser.next, kept)
         self.parser.next = self.buffer

@@ -48,10 +48,12 @@ cdef class Port:
 
 cdef class PortTransport(Transport):
     cdef readonly tuple ports
+    cdef readonly tuple fragment_ports  # those by which all workers hear fragments, of the same interfaces; mostly none
     cdef readonly bint ended
     cdef Frame* run            # frames of one port, to be merged with those of the others
     cdef size_t turn           # port to start the next batch with
     cdef bint quiet            # nothing waited when last looked
     cdef object poll           # LinkPoll over the ports
 
+    cdef size_t take_from(self, tuple ports) except? 0
     cdef int _look_around(self) except -1

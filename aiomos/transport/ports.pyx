@@ -94,13 +94,16 @@ cdef class PortTransport(Transport):
 
     Args:
         ports: The ports; closed together with the transport.
+        fragment_ports: Of several workers that share the interfaces out: further ports of the same, by which all of
+            them hear the fragments that those of *ports* leave out.
     """
 
-    def __init__(self, ports):
+    def __init__(self, ports, fragment_ports=()):
         if self.ports is not None:
             raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
         cdef Port port
         self.ports = tuple(ports)
+        self.fragment_ports = tuple(fragment_ports)
         self.reserve(BATCH)
         self.run = <Frame*> calloc(BATCH, sizeof(Frame))
         if self.run == NULL:
@@ -108,6 +111,7 @@ cdef class PortTransport(Transport):
         self.poll = LinkPoll()
         for port in self.ports:
             self.interfaces.append(Interface("", port.interface, port.linktype, 0))
+        for port in (*self.ports, *self.fragment_ports):
             self.poll.register(port.fileno())
 
     def __dealloc__(self):
@@ -126,23 +130,20 @@ cdef class PortTransport(Transport):
         Raises:
             TransportError: an interface was removed.
         """
-        cdef size_t count = 0, more, number, place, ports
-        cdef Port port
+        cdef size_t count = 0
         self.count = 0
         if self.ended:
             return False
-        ports = len(self.ports)
-        for place in range(ports):
-            number = (self.turn + place) % ports
-            port = <Port> self.ports[number]
-            # The last ones may use what the first left.
-            more = port.receive_frames(self.run, (BATCH - count) // (ports - place))
-            set_interface(self.run, more, <uint16_t> number)
-            if more > 0 and self.clock is not None:
-                self.clock.look()
-                self.clock.bring(self.run, more, &port.latest_ns)
-            merge(self.room, count, self.run, more)
-            count += more
+        # Each kind has its turn, so that one does not keep the other waiting.
+        self.heard_by_all = len(self.fragment_ports) > 0 and self.turn & 1
+        if self.heard_by_all:
+            count = self.take_from(self.fragment_ports)
+            self.heard_by_all = count > 0
+        if count == 0:
+            count = self.take_from(self.ports)
+        if count == 0 and self.fragment_ports:
+            count = self.take_from(self.fragment_ports)
+            self.heard_by_all = count > 0
         if count > 0:
             self.turn += 1
             self.quiet = False
@@ -153,11 +154,28 @@ cdef class PortTransport(Transport):
         self.quiet = True
         return False
 
+    cdef size_t take_from(self, tuple ports) except? 0:
+        """Take the frames that wait at ports, some of each in order of time; how many there are."""
+        cdef size_t count = 0, more, number, place, all_ports = len(ports)
+        cdef Port port
+        for place in range(all_ports):
+            number = (self.turn + place) % all_ports
+            port = <Port> ports[number]
+            # The last ones may use what the first left.
+            more = port.receive_frames(self.run, (BATCH - count) // (all_ports - place))
+            set_interface(self.run, more, <uint16_t> number)
+            if more > 0 and self.clock is not None:
+                self.clock.look()
+                self.clock.bring(self.run, more, &port.latest_ns)
+            merge(self.room, count, self.run, more)
+            count += more
+        return count
+
     cdef int _look_around(self) except -1:
         """See what makes the epoll readable without frames: an interface went down or away."""
         cdef Port port
         suspects = self.poll.suspects()
-        for port in self.ports:
+        for port in (*self.ports, *self.fragment_ports):
             if port.fileno() in suspects and not port.still_there():
                 self.ended = True
                 raise TransportError(f"{port.interface}: the interface was removed; start again once it is back")
@@ -186,10 +204,11 @@ cdef class PortTransport(Transport):
         cdef Port port
         totals = {}
         each = {}
-        for port in self.ports:
+        for port in (*self.ports, *self.fragment_ports):
             for counter, count in port.statistics().items():
+                name = f"{port.interface}.{counter}"
                 totals[counter] = totals.get(counter, 0) + count
-                each[f"{port.interface}.{counter}"] = count
+                each[name] = each.get(name, 0) + count
         return totals | each if len(self.ports) > 1 else totals
 
     cpdef close(self):
@@ -198,7 +217,7 @@ cdef class PortTransport(Transport):
         self.ended = True
         if self.poll is not None:
             self.poll.close()
-        for port in self.ports or ():
+        for port in (*(self.ports or ()), *(self.fragment_ports or ())):
             port.close()
 
 

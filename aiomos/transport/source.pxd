@@ -9,6 +9,7 @@ cdef class FrameSource:
     cdef readonly uint64_t frames_read
     cdef readonly list interfaces
     cdef int64_t first_ns      # time of the first frame, once frames_read > 0
+    cdef bint heard_by_all     # whether all workers get the current batch, and each is to find its share itself
 
     cpdef bint read_batch(self) except -1
     cdef bint deliver(self, const Frame* frames, size_t count) noexcept

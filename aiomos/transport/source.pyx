@@ -16,6 +16,7 @@ cdef class FrameSource:
 
     def __cinit__(self, *args, **kwargs):
         self.interfaces = []
+        self.heard_by_all = True
 
     cpdef bint read_batch(self) except -1:
         """Make the next frames the current batch; the one before is void.

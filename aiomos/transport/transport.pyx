@@ -30,6 +30,7 @@ cdef class Transport(FrameSource):
     ended = False
 
     def __cinit__(self, *args, **kwargs):
+        self.heard_by_all = False                  # whoever gave us a frame has given it to nobody else
         self.clock = None if self.virtual else LiveClock()
         self.latest = {}
 

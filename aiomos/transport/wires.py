@@ -9,7 +9,7 @@ import attrs
 
 from aiomos.errors import TransportError
 from aiomos.transport.bridge import Bridge, open_port
-from aiomos.transport.fanout import fanout_program
+from aiomos.transport.fanout import fanout_program, fragments_only, without_fragments
 from aiomos.transport.packet import PacketWatch
 from aiomos.transport.packet_port import PacketPort, open_port_socket
 from aiomos.transport.packet_sockets import Fanout, open_packet_socket
@@ -18,6 +18,9 @@ from aiomos.transport.transport import Transport
 from aiomos.transport.tuntap import Tap
 
 __all__ = ["InLine", "TapDevice", "Watch", "Wire"]
+
+FRAGMENT_SLOTS = 512
+"""Fragments that may wait on an interface for each of several workers."""
 
 
 class Wire(Protocol):
@@ -107,18 +110,30 @@ class InLine:
         """Open the sockets of each worker; both directions of a flow come to the same one."""
         # The kernel is not to put packets together: whole, they might not fit the other wire.
         fanout = _fanout(defragment=False)
+        names = (self.first, self.second)
+        share, fragments = without_fragments(), fragments_only()
         return [
             [
-                open_port_socket(name, busy_poll=self.busy_poll, fanout=fanout.for_interface(place))
-                for place, name in enumerate((self.first, self.second))
+                open_port_socket(
+                    name, busy_poll=self.busy_poll, fanout=fanout.for_interface(place), prefilter=share
+                )
+                for place, name in enumerate(names)
             ]
+            + [open_port_socket(name, slots=FRAGMENT_SLOTS, prefilter=fragments) for name in names]
             for _ in range(workers)
         ]
 
     def open_transport(self, sockets: Sequence[socket.socket]) -> Transport:
         """Make a worker's transport of its sockets."""
-        first, second = sockets
-        return Bridge(PacketPort(self.first, socket=first), PacketPort(self.second, socket=second))
+        first, second, *fragments = sockets
+        return Bridge(
+            PacketPort(self.first, socket=first),
+            PacketPort(self.second, socket=second),
+            fragment_ports=[
+                PacketPort(name, socket=sock, slots=FRAGMENT_SLOTS)
+                for name, sock in zip((self.first, self.second), fragments, strict=True)
+            ],
+        )
 
 
 @attrs.frozen

@@ -175,6 +175,7 @@ class ErrorKind(StrEnum):
     UNSIGNED = "unsigned"
     BAD_OPTIONS = "bad_options"
     ACK_UNSEEN = "ack_unseen"
+    BEFORE_SYNACK = "before_synack"
     GAP_LOST = "gap.lost"
     GAP_AGE = "gap.age"
     GAP_BUDGET = "gap.budget"

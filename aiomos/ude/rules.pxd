@@ -16,6 +16,7 @@ ctypedef struct Interest:
     uint32_t plain             # of these, those where callbacks wait for the built-in event itself
     uint64_t udes[17]          # user-defined events to be judged
     uint64_t called[17]        # of these, those that lead to a callback or to a predicate in Python
+    bint edits                 # callbacks may replace payload
 
 # The C side of a registration.
 ctypedef struct Rule:

@@ -67,6 +67,7 @@ cdef void join_interests(const Rules* rules, uint64_t mask, Interest* joined) no
         one = &rules.rules[number].interest
         joined.events |= one.events
         joined.plain |= one.plain
+        joined.edits = joined.edits or one.edits
         for slot in range(<int> SLOTS):
             joined.udes[slot] |= one.udes[slot]
             joined.called[slot] |= one.called[slot]

@@ -133,7 +133,7 @@ class Worker:
         assert plan.wire is not None
         transport = plan.wire.open_transport([socket.socket(fileno=number) for number in task.sockets])
         transport.clock = LiveClock(task.clock_base_ns)
-        return {"transport": transport}
+        return {"transport": transport, "shard": (task.number, plan.workers)}
 
     def _started(self, runtime: Runtime) -> None:
         """Apps are attached, and frames come next."""

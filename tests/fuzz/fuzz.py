@@ -30,7 +30,7 @@ def write_seeds(target: str, folder: Path) -> None:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Change an input of the frames target, frame by frame."""
+    """Change an input of frames, frame by frame."""
     return mutate_frames(data, max_size, seed, atheris.Mutate)
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     corpus = ROOT / "build" / "corpus" / target
     write_seeds(target, corpus)
     arguments = [sys.argv[0], str(corpus), f"-max_len={LARGEST_SEED}", "-timeout=30", *options]
-    if target == "frames":
+    if target != "captures":
         atheris.Setup(arguments, TARGETS[target], custom_mutator=mutate)
     else:
         atheris.Setup(arguments, TARGETS[target])

@@ -2,7 +2,8 @@
 
 ``frames``: the bytes are frames with their times. One byte of choices, then for each frame a header of five bytes
 (time step, link type, extra length on the wire, captured length) and the captured bytes. ``captures``: the
-bytes are a capture file.
+bytes are a capture file. ``in_line``: frames as for ``frames``, which cross the line with ICMP errors about
+them in between.
 """
 
 import random
@@ -10,6 +11,9 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
+from tests.fuzz.in_line import Choices as InLineChoices
+from tests.fuzz.in_line import check_in_line
+from tests.fuzz.quotes import with_errors
 from tests.wrappings import LINKS
 
 FIRST_LINKTYPES = (1, 101, 113, 276, 0, 108, 9, 50, 12, 14, 228, 229)
@@ -50,15 +54,20 @@ def encode_frames(frames: Iterable[tuple[tuple[int, int, int], bytes]]) -> bytes
     return b"".join(HEADER.pack(*header, len(data)) + data for header, data in frames)
 
 
-def frames(data: bytes) -> None:
-    """Run one input of the ``frames`` target."""
+def read_frames_of(data: bytes) -> list[Frame]:
+    """Read the frames of an input of the ``frames`` target, with their times."""
     taken: list[Frame] = []
     now = START_NS
     for (step, link, extra), frame in decode_frames(data[1:]):
         now += ((1 << step % STEPS) - 1) * (-1 if step >= 128 else 1)
         wirelen = len(frame) + EXTRA_LENGTHS[extra % len(EXTRA_LENGTHS)]
         taken.append((now, frame, LINKTYPES[link % len(LINKTYPES)], wirelen))
-    check_frames(taken, choices_of(data[0] if data else 0))
+    return taken
+
+
+def frames(data: bytes) -> None:
+    """Run one input of the ``frames`` target."""
+    check_frames(read_frames_of(data), choices_of(data[0] if data else 0))
 
 
 def captures(data: bytes) -> None:
@@ -111,4 +120,21 @@ def mutate_frames(data: bytes, max_size: int, seed: int, mutate: Callable[[bytes
     return (data[:1] + encode_frames(found))[:max_size]
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "captures": captures}
+def in_line(data: bytes) -> None:
+    """Run one input of the ``in_line`` target."""
+    chosen = random.Random(data[:1] + len(data).to_bytes(4))
+    byte = data[0] if data else 0
+    choices = InLineChoices(
+        seed=chosen.randrange(1 << 30),
+        tight=bool(byte & 1),
+        closed=bool(byte & 2),
+        verify=bool(byte & 4),
+        decapsulate=bool(byte & 8),
+        forgetful=bool(byte & 16),
+        batch=1 if byte & 32 else 16,
+        calm=bool(byte & 64),
+    )
+    check_in_line([*with_errors(read_frames_of(data), chosen)], choices)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "captures": captures, "in_line": in_line}

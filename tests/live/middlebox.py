@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 from aiomos import App, Runtime, Settings
 from aiomos.transport.bridge import Bridge
 from aiomos.transport.transport import Transport
 from tests.live.network import COMMAND_SECONDS, Host
 from tests.live.programs import in_background
-
-Result = TypeVar("Result")
 
 
 def bridge() -> Transport:
@@ -65,11 +64,12 @@ class Middlebox:
             await runtime.run()
             self.counters = runtime.statistics()
 
-    def call(self, function: Callable[[Runtime], Result]) -> Result:
-        """Call a function of the runtime in its thread, and return what it returns."""
+    def call(self, function: Callable[[Runtime], Any]) -> Any:
+        """Call a function of the runtime in its thread, and return what it returns; one that is async is awaited."""
 
-        async def called() -> Result:
-            return function(await self._started)
+        async def called() -> Any:
+            result = function(await self._started)
+            return await result if inspect.isawaitable(result) else result
 
         return asyncio.run_coroutine_threadsafe(called(), self._loop).result(COMMAND_SECONDS)
 

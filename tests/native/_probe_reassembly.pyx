@@ -52,7 +52,7 @@ cdef class Reassembly:
         self.half.nxt = self.half.una = isn + 1
         self.half.flags = SEQ_KNOWN | ISS_KNOWN | ACK_SEEN | (KEEP if keep else 0) | (SINK if sink else 0)
         self.half.level = 3
-        self.index = track_open(&self.streams)
+        self.index = track_open(&self.streams, &self.half)
         track_base(self.track(), &self.half)
 
     def __dealloc__(self):
@@ -144,7 +144,7 @@ cdef class Reassembly:
                 items.append((part.offset, part.length, GAPS[part.reason]) if part.kind == PART_GAP else None)
             t.out_head = part.next
             part_release(&self.streams, index)
-        t.out_tail = 0
+        t.out_tail = t.out_linked = 0
         self.payloads.clear()
         return items
 
@@ -168,8 +168,8 @@ cdef class Reassembly:
         """Free the track; returns how many records of all pools are in use then."""
         cdef Streams* s = &self.streams
         track_close(s, self.index)
-        return (s.tracks.in_use + s.store.pieces.in_use + s.store.small.in_use + s.store.large.in_use + s.parts.in_use
-                + s.kept_small.in_use + s.kept_large.in_use + s.kept_memory)
+        return (s.tracks.in_use + s.missed.in_use + s.store.count + s.store.bytes + s.store.blocks.blocks
+                + s.store.blocks.memory.in_use + s.parts.in_use + s.kept.blocks + s.kept.memory.in_use + s.kept_memory)
 
     def read(self, uint64_t offset, uint64_t n):
         """Return what both ways of reading give, which must be the same."""
@@ -208,7 +208,7 @@ cdef class Reassembly:
         cdef uint32_t i
         taken = []
         for i in range(self.streams.incident_count):
-            assert self.streams.incidents[i].track == self.track()
+            assert self.streams.incidents[i].half == &self.half
             taken.append((self.streams.incidents[i].offset, self.streams.incidents[i].length,
                           GAPS[self.streams.incidents[i].reason], self.streams.incidents[i].time_ns))
         self.streams.incident_count = 0

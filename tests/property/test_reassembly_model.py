@@ -172,7 +172,7 @@ def test_a_budget_leaves_gaps_and_never_wrong_bytes(
     cut: tuple[bytes, list[tuple[int, bytes]]], batch_size: int, half_budget: int
 ) -> None:
     data, segments = cut
-    budgets = Budgets(flows=16, held_bytes=8 << 20, held_bytes_half=half_budget * 2048)
+    budgets = Budgets(flows=16, held_bytes=8 << 20, held_bytes_half=half_budget * 128)
     seen = follow(client_traffic(segments, 1).frames, batch_size=batch_size, budgets=budgets)
     check_unbroken(seen.client)
     assert all(data[at] == byte for at, byte in seen.data.items())

@@ -984,6 +984,27 @@ def test_events_that_a_handler_cannot_take_meanwhile_are_missed_and_counted(app:
     assert taken + missed == total + 3 - 1000
 
 
+def test_events_pile_up_no_further_while_a_handler_sleeps(app: App[None]) -> None:
+    """The engine waits for nobody then; without the limit all would be kept."""
+    total = 40_000
+    c = opened()
+    for _ in range(total):
+        c.client("A")
+    counts: list[int] = []
+
+    @app.monitor(level=Level.STATE)
+    async def handle(conn: MonitorConnection) -> None:
+        events = conn.events(PKT_IN)
+        await aiomos.sleep((total - 2000) / 1000)
+        events.close()
+        counts.extend((len([occurrence async for occurrence in events]), events.missed))
+
+    play(c.frames, app, batch=1000)
+    taken, missed = counts
+    assert taken == 16 * 1024
+    assert missed > 10_000
+
+
 def test_events_can_be_closed(app: App[None]) -> None:
     seen: list[str] = []
 

@@ -275,3 +275,54 @@ def test_connections_are_kept_apart() -> None:
     seen = watch(merge(*scripts))
     assert sorted(record["client_bytes"] for record in seen.records) == [1, 2, 3, 4, 5]
     assert {record["reason"] for record in seen.records} == {"fin"}
+
+
+# --- a SYN captured behind its own connection ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("numbers", [{}, {"client_isn": 0xFFFFFFFF, "server_isn": 0xFFFFFFFE}])
+@pytest.mark.parametrize("before", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize("midstream", [False, True])
+def test_syn_behind_what_followed_it(before: int, numbers: dict[str, int], *, midstream: bool) -> None:
+    """Several queues of a card: the SYN comes behind the SYN-ACK, the ACK, first data of either end."""
+    c = Conversation(**numbers).handshake(client_options=mss(1234), server_options=mss(1300))
+    c.client("PA", b"hello").server("A").server("PA", b"answer").client("A").client("PA", b"more").server("A")
+    syn, *rest = c.close().frames
+    frames = [*rest[:before], (rest[before - 1][0], *syn[1:]), *rest[before:]]
+    seen = watch(frames, level=Level.STREAM, midstream=midstream)
+    client, server = seen.streams[0]
+    assert (client.data, client.gaps) == (b"hellomore", ())
+    assert (server.data, server.gaps) == (b"answer", ())
+    assert (seen.record["reason"], seen.record["midstream"], len(seen.records)) == ("fin", False, 1)
+    assert (seen.record["client_mss"], seen.record["server_mss"]) == (1234, 1300)
+    assert (seen.record["client_packets"], seen.anomalies) == (7, {})
+    assert (seen.record["client_lost"], seen.record["client_retransmits"]) == (0, 0)
+
+
+@pytest.mark.parametrize("skipped", [2, 3])
+def test_syn_behind_what_followed_it_without_its_syn_ack(skipped: int) -> None:
+    """As above, picked up at the handshake's ACK, or at first data."""
+    c = Conversation().handshake(client_options=mss(1234)).client("PA", b"hello").server("A")
+    frames = c.close().frames
+    seen = watch([*frames[skipped:4], frames[0], *frames[4:]], level=Level.STREAM, midstream=True)
+    assert (seen.streams[0][0].data, seen.record["client_mss"]) == (b"hello", 1234)
+    assert (seen.record["reason"], len(seen.records), seen.anomalies) == ("fin", 1, {})
+
+
+def test_syn_behind_segments_in_another_order() -> None:
+    """The first captured need not be the first sent."""
+    c = Conversation().handshake().client("PA", b"hello").client("PA", b"more").server("A").close()
+    syn, synack, ack, first, second, *rest = c.frames
+    frames = [synack, second, syn, first, ack, *rest]
+    seen = watch(frames, level=Level.STREAM, midstream=True)
+    assert (seen.streams[0][0].data, seen.streams[0][0].gaps) == (b"hellomore", ())
+    assert (len(seen.records), seen.record["client_lost"]) == (1, 0)
+
+
+def test_syn_of_the_next_connection_is_not_taken_for_a_late_one() -> None:
+    """Its number has nothing to do with what was captured."""
+    c = Conversation().handshake().client("PA", b"hello").server("A")
+    next_one = Conversation(client_isn=0x1234, server_isn=0x777, start=1_700_000_002.0).handshake()
+    seen = watch(c.frames[3:] + next_one.client("PA", b"again").server("A").close().frames, midstream=True)
+    assert [record["midstream"] for record in seen.records] == [True, False]
+    assert seen.records[1]["client_stream_bytes"] == 5

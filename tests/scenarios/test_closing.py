@@ -1,5 +1,7 @@
 """Closing a connection (RFC 9293 section 3.6): FIN as a position in the stream, half close, states of both."""
 
+import pytest
+
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
 from aiomos.testing.scenario import Conversation, walk
@@ -190,3 +192,44 @@ def test_close_before_the_handshake_completes() -> None:
         "CLOSED",
         "TIME_WAIT",
     )
+
+
+# --- a FIN that was not captured ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("numbers", [{}, {"client_isn": 0xFFFFFFF8, "server_isn": 0xFFFFFFFE}])
+@pytest.mark.parametrize("after", ["", "wait", "A", "R", "FA"])
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_an_acknowledged_fin_that_was_not_captured_is_no_lost_byte(
+    first: str, after: str, numbers: dict[str, int]
+) -> None:
+    """One acknowledged number with nothing behind it: the half ended there, and was seen to its end."""
+    other = "server" if first == "client" else "client"
+    c = Conversation(**numbers).handshake().send(first, "PA", b"all").send(other, "A")
+    c.send(first, "FA", captured=False).send(other, "A").wait(5 if after else 0)
+    if after:
+        c.send(other, after.replace("wait", "PA"), b"x" if after == "wait" else b"").wait(5)
+    if after == "FA":
+        c.send(first, "A")
+    seen = watch(c.frames, level=Level.STREAM)
+    half = seen.streams[0][first == "server"]
+    assert (half.data, half.gaps, half.error) == (b"all", (), None)
+    assert (seen.record[f"{first}_lost"], seen.record[f"{first}_stream_bytes"]) == (0, 3)
+    assert seen.statistics["gap.lost"] == 0
+
+
+@pytest.mark.parametrize("wait", [0, 5])
+def test_an_acknowledged_number_with_data_behind_it_was_a_byte(wait: float) -> None:
+    """Its sender goes on, so it was no FIN."""
+    c = Conversation().handshake().client("PA", b"all").server("A").client("PA", b"?", captured=False)
+    c.server("A").wait(wait).client("PA", b"more").server("A").wait(5).server("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.streams[0][0].gaps) == (b"allmore", ((3, 1, "lost"),))
+    assert (seen.record["client_lost"], seen.record["reason"]) == (1, "fin")
+
+
+def test_two_acknowledged_numbers_are_lost_bytes() -> None:
+    """One of them at least was data."""
+    c = Conversation().handshake().client("PA", b"all").server("A").client("FA", b"?", captured=False)
+    seen = watch(c.server("A").frames, level=Level.STREAM)
+    assert (seen.record["client_lost"], seen.streams[0][0].gaps) == (2, ((3, 2, "lost"),))

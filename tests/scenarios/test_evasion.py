@@ -167,10 +167,11 @@ def test_urgent_data_stays_in_line() -> None:
 
 def test_all_flags_at_once_change_nothing() -> None:
     """The Christmas tree probe inside a live connection."""
-    c = Conversation().handshake().client("FSRPAU", b"x", forged=True).client("FPU", b"y", forged=True)
+    c = Conversation().handshake().client("FSPAU", b"x", forged=True).client("FPU", b"y", forged=True)
+    c.client("FSRPAU", b"x", seq=700, forged=True)
     seen = watch(c.client("PA", b"real").server("A").close().frames, level=Level.STREAM)
     assert (seen.streams[0][0].data, seen.record["reason"]) == (b"real", "fin")
-    assert seen.anomalies == {"bad_flags": 1, "no_ack": 1}
+    assert seen.anomalies == {"bad_flags": 1, "no_ack": 1, "bad_reset": 1}
 
 
 def test_reserved_and_ecn_bits_are_no_matter() -> None:

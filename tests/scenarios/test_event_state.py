@@ -438,6 +438,9 @@ MISTAKES = [
     Mistake(ErrorKind.BAD_ACK, opened().client("A", ack=-1_000_000).frames),
     Mistake(ErrorKind.BAD_RESET, opened().client("R", seq=5000, forged=True).frames),
     Mistake(ErrorKind.SYN_IN_CONNECTION, opened().client("S", seq=500, forged=True).frames),
+    Mistake(
+        ErrorKind.BEFORE_SYNACK, Conversation().client("S").server("A", seq=5, ack=1).frames, side="server"
+    ),
     Mistake(ErrorKind.BAD_SYNACK, Conversation().client("S").server("SA", ack=77).frames, side="server"),
     Mistake(
         ErrorKind.PAWS,

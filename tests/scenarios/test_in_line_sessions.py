@@ -385,7 +385,7 @@ def test_wrong_addresses_leave_a_session_as_it_is(wrong: dict[str, Any]) -> None
     assert sessions[0].packets == (2, 0)
 
 
-def test_conflicts_are_refused_and_what_was_laid_over_ends() -> None:
+def test_conflicts_are_refused_and_what_was_there_stays() -> None:
     app: App[None] = App("conflict")
     ended: list[Session] = []
     sessions: list[Session] = []
@@ -402,13 +402,18 @@ def test_conflicts_are_refused_and_what_was_laid_over_ends() -> None:
         sessions.append(pkt.session(idle=50, on_end=ended.append))
         with pytest.raises(SessionError, match="another port"):
             pkt.session(idle=50, src=PUBLIC, sport=9000)
-        assert not sessions[-1].open
-        sessions.append(pkt.session(idle=50))  # and another may be made at once
+        assert sessions[-1].open
+        assert ended == []
+        assert pkt.session(idle=50) is sessions[0]
+        pkt.session(idle=50, src=PUBLIC, sport=9001)
 
     crossing = cross([udp_frame(sport=1), udp_frame(sport=2), udp_frame(sport=2)], app)
     assert len(crossing.there) == 3
-    assert ended == sessions[:1]
-    assert sessions[1].packets == (2, 0)
+    assert len(sessions) == 1
+    assert ended == []
+    assert sessions[0].open
+    assert sessions[0].packets == (2, 0)
+    assert crossing.there[2] == udp_frame(PUBLIC, sport=9001)
 
 
 def test_the_budget_of_sessions() -> None:

@@ -218,6 +218,44 @@ def test_other_protocols_do_not_get_out(translate: Translate) -> None:
     assert log[-1]["refused"] == {"untranslatable": 1}
 
 
+@pytest.mark.parametrize(
+    ("limit", "more"),
+    [("ports", {"sport": 5002}), ("sessions", {"dst": STRANGER})],
+    ids=["ports", "sessions"],
+)
+def test_rfc_6888_req_4_a_host_has_its_share_and_others_theirs(
+    translate: Translate, limit: str, more: dict[str, Any]
+) -> None:
+    """Two of each; when one has ended there may be another."""
+    config = f"host_{limit} = 2\n{LEAST}[idle]\nudp = 10\n"
+    first = [datagram(), datagram(sport=5001)]
+    with capture_logs() as log:
+        crossing = translate(
+            *first,
+            datagram(**more),
+            datagram(**more),
+            datagram(src=OTHER, eth_src=OTHER_MAC),
+            *first,
+            20.0,
+            datagram(**more),
+            config=config,
+        )
+    out = seen(crossing.there)
+    assert len(out) == 6
+    assert sum(frame[23] == 1 for frame in crossing.back) == 2  # ICMP to the host
+    (told,) = [line for line in log if line["event"] == "host_limit"]
+    assert (told["host"], told["what"], told["limit"]) == (HOST, limit, 2)
+    assert log[-1]["refused"] == {f"host_{limit}": 2}
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_datagrams_too_short_for_a_header_do_not_get_out(translate: Translate, size: int) -> None:
+    with capture_logs() as log:
+        crossing = translate(ethernet(ipv4(b"x" * size, src=HOST, dst=PEER, proto=17)))
+    assert not of_ip(crossing.there)
+    assert log[-1]["refused"] == {"untranslatable": 1}
+
+
 # --- in -----------------------------------------------------------------------------------------------
 
 

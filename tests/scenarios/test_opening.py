@@ -1,5 +1,7 @@
 """Opening a connection: states of both ends at every step, and every way a handshake can look."""
 
+import pytest
+
 from aiomos.tcp.levels import Level
 from aiomos.testing.packets import fastopen, mss, sack_ok, wscale
 from aiomos.testing.scenario import Conversation, walk
@@ -237,11 +239,14 @@ def test_syn_and_fin_together_change_nothing() -> None:
     assert seen.anomalies == {"bad_flags": 1}
 
 
-def test_syn_and_rst_together_change_nothing() -> None:
-    """SYN with RST inside a live connection is not a reset."""
-    c = Conversation().handshake().client("SR", forged=True).client("PA", b"hi").server("A").close()
+@pytest.mark.parametrize("flags", ["SR", "SRA", "SRF"])
+def test_syn_and_rst_together_are_a_rst(flags: str) -> None:
+    """RFC 9293 section 3.10.7: every state looks at RST before SYN. At another number it is none either."""
+    c = Conversation().handshake().client(flags, seq=500, forged=True).client("PA", b"hi").server("A").close()
     seen = watch(c.frames)
-    assert (seen.anomalies, seen.record["reason"]) == ({"bad_flags": 1}, "fin")
+    assert (seen.anomalies, seen.record["reason"]) == ({"bad_reset": 1}, "fin")
+    seen = watch(Conversation().handshake().client(flags, forged=True).frames)
+    assert (seen.anomalies, seen.record["reason"]) == ({}, "rst")
 
 
 def test_ipv6_handshake() -> None:

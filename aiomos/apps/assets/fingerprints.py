@@ -5,7 +5,7 @@ the TTL, which falls by one a hop, and sometimes the MSS.
 """
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import lru_cache
 from importlib.resources import files
 from ipaddress import IPv4Address
@@ -21,7 +21,24 @@ if TYPE_CHECKING:
     from aiomos import Packet
 
 INITIAL_TTLS = (32, 64, 128, 255)
-OPTIONS = {0: "eol", 1: "nop", 2: "mss", 3: "ws", 4: "sok", 5: "sack", 8: "ts", 30: "mptcp", 34: "tfo"}
+OPTIONS = {
+    0: "eol",
+    1: "nop",
+    2: "mss",
+    3: "ws",
+    4: "sok",
+    5: "sack",
+    8: "ts",
+    19: "md5",
+    29: "ao",
+    30: "mptcp",
+    34: "tfo",
+    172: "accecn",
+    174: "accecn",
+}
+USUAL = {"eol", "nop", "mss", "ws", "sok", "ts"}
+"""What stacks put into every SYN; other options are added where a program or an administrator wants them."""
+LESS: dict[Confidence, Confidence] = {"high": "medium", "medium": "low"}
 TIMESTAMPS = 12
 """Bytes that the option takes from each segment; Linux counts its window in what is left."""
 ETHERNET_MSS = {4: 1460, 6: 1440}
@@ -154,11 +171,15 @@ class Signature:
     dont_fragment: bool | None = None
     quirks: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
 
-    def fits(self, seen: Fingerprint) -> bool:
-        """Whether a fingerprint has all that the signature says."""
+    def fits(self, seen: Fingerprint, orders: Collection[str] = ()) -> bool:
+        """Whether a fingerprint has all that the signature says; its options may be one of *orders* instead."""
         return (
             seen.packet == self.packet
-            and (not self.options or seen.options in self.options)
+            and (
+                not self.options
+                or seen.options in self.options
+                or any(_without_padding(order) in orders for order in self.options)
+            )
             and self.ttl in (None, seen.ttl)
             and (self.dont_fragment is None or seen.dont_fragment in (None, self.dont_fragment))
             and (not self.mss or seen.mss in self.mss)
@@ -166,6 +187,34 @@ class Signature:
             and self.quirks.issubset(seen.quirks)
             and (not self.window or any(_window_is(wanted, seen) for wanted in self.window))
         )
+
+
+def usual_orders(options: str) -> set[str]:
+    """What the order of options may have been before some were added to it: Fast Open, MPTCP, MD5 and so on.
+
+    An added option may have brought padding before or behind it; none is left at the end.
+    """
+    names = options.split(",")
+    added = [at for at, name in enumerate(names) if name not in USUAL]
+    orders: set[str] = set()
+    for before, behind in ((False, True), (True, False), (True, True)) if added and options else ():
+        left = list(names)
+        for at in reversed(added):
+            start, end = at, at + 1
+            while before and start > 0 and left[start - 1] == "nop":
+                start -= 1
+            while behind and end < len(left) and left[end] == "nop":
+                end += 1
+            left[start:end] = []
+        orders.add(_without_padding(",".join(left)))
+    return orders - {""}
+
+
+def _without_padding(options: str) -> str:
+    names = options.split(",")
+    while names and names[-1] in ("nop", "eol"):
+        names.pop()
+    return ",".join(names)
 
 
 def _window_is(wanted: int | str, seen: Fingerprint) -> bool:
@@ -206,6 +255,8 @@ def read_signatures(text: str, place: str) -> list[Signature]:
 def guesser(own: Path | None = None) -> Callable[[Fingerprint], Finding]:
     """Return a function that says which system a fingerprint is of, by the first signature that it has.
 
+    If none fits, and options were added to a known order, the first that fits without them counts for less.
+
     Args:
         own: A file of signatures to be looked at before those of the package.
 
@@ -223,6 +274,11 @@ def guesser(own: Path | None = None) -> Callable[[Fingerprint], Finding]:
                 return Finding(
                     known.name, version=known.version, confidence=known.confidence, evidence=str(seen)
                 )
+        orders = usual_orders(seen.options)
+        for known in signatures if orders else ():
+            if known.options and known.fits(seen, orders):
+                confidence = LESS.get(known.confidence, known.confidence)
+                return Finding(known.name, version=known.version, confidence=confidence, evidence=str(seen))
         return Finding("unknown", detail=str(seen), confidence="none")
 
     return guess

@@ -33,6 +33,7 @@ from aiomos import (
     NotInLineError,
     SessionError,
 )
+from aiomos.apps._tables import aside
 from aiomos.apps.firewall.counters import Counters
 from aiomos.apps.firewall.icmp import ECHO_REQUESTS, ERRORS, ICMP, ICMP6, NAMES, OF_THE_LINK, TCP, UDP
 from aiomos.apps.firewall.limits import TokenBucket
@@ -42,6 +43,7 @@ from aiomos.apps.firewall.rules import (
     INVALID,
     NEW,
     REJECT,
+    Kind,
     Policy,
     Question,
     Rule,
@@ -73,6 +75,12 @@ REFUSED = frozenset(
 )
 """Segments of a connection that are invalid. A SYN within it is not: its receiver answers by an acknowledgement of what
 it has (RFC 5961 section 4), from which a client that has lost its connection learns to give the old one up."""
+
+SLICE_SECONDS = 0.002
+"""How long connections are judged again, or rules given up, before packets have their turn."""
+
+FREED_AT_ONCE = 500
+"""Rules that are given up before time is looked at."""
 
 LINK_LOCAL_HOPS = (1, 255)
 """Hop limits of what stays on the link (RFC 3810 section 5) and has not come from elsewhere (RFC 4861 section 6.1)."""
@@ -120,6 +128,7 @@ class Firewall:
         self._notices = Notices(options.log_rate)
         self._accepted: dict[Flow | Session, tuple[Question, str]] = {}  # what is judged again, and as what
         self._began: float | None = None
+        self._asked = asyncio.Event()
 
     def register(self) -> list[CallbackRegistration]:
         """Have every packet judged that nothing accepted so far accounts for."""
@@ -234,22 +243,36 @@ class Firewall:
 
     # --- the rule file --------------------------------------------------------------------------------
 
-    def reload(self) -> None:
-        """Take the rule file in; if something in it is wrong, the rules stay as they are."""
+    def ask_reload(self) -> None:
+        """Have the rule file taken in soon, whether it has changed or not."""
+        self._asked.set()
+
+    async def reload(self) -> None:
+        """Take the rule file in; if something in it is wrong, the rules stay as they are.
+
+        It is read while packets go by, and takes the place of the one before at once.
+        """
         log = get_logger("aiomos.firewall")
         try:
-            policy = read_policy(self._options.rules)
+            policy = await aside(read_for, self._options.rules, self._policy.kinds)
         except (OptionError, OSError) as error:
             log.error("rules_refused", reason=str(error), note="the rules before it stay")
             return
+        rules = [*self._policy.rules]
         self._policy = policy
-        ended = self._recheck() if policy.recheck else 0
+        ended = await self._recheck() if policy.recheck else 0
         log.info("rules_reloaded", path=str(self._options.rules), rules=len(policy.rules), ended=ended)
+        await give_up(rules)
 
-    def _recheck(self) -> int:
+    async def _recheck(self) -> int:
         """End what was accepted and would not be now; returns how much that was."""
         ended = 0
-        for accepted, (question, state) in tuple(self._accepted.items()):
+        turn = Turn()
+        for accepted in list(self._accepted):
+            await turn.pause()
+            question, state = self._accepted.get(accepted, (None, ""))
+            if question is None:  # it has ended meanwhile
+                continue
             rule = self._policy.judge(question, state, limited=False).rule
             if rule.action != ACCEPT:
                 del self._accepted[accepted]
@@ -258,13 +281,19 @@ class Firewall:
         return ended
 
     async def watch(self) -> None:
-        """Look now and then whether the file has changed, and take it in."""
+        """Take the file in whenever it has changed, which is looked at now and then, or that is asked for."""
         seen = identity(self._options.rules)
         while True:
-            await asyncio.sleep(self._options.watch)  # by the clock of whoever writes it, not of packets
+            try:
+                # By the clock of whoever writes it, not of packets.
+                async with asyncio.timeout(self._options.watch or None):
+                    await self._asked.wait()
+            except TimeoutError:
+                pass
             now = identity(self._options.rules)
-            if now is not None and now != seen:
-                self.reload()
+            if self._asked.is_set() or (now is not None and now != seen):
+                self._asked.clear()
+                await self.reload()
             seen = now
 
     def close(self) -> None:
@@ -273,6 +302,40 @@ class Firewall:
             get_logger("aiomos.firewall").info("rule", rule=rule, **tally)
         self._notices.close()
         self.counters.close()
+
+
+class Turn:
+    """A stretch of work on the event loop, that lets others have their turn when it has taken long enough."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._until = self._clock() + SLICE_SECONDS
+
+    async def pause(self) -> None:
+        """Let others have their turn, if it is time."""
+        if self._clock() >= self._until:
+            await asyncio.sleep(0)
+            self._until = self._clock() + SLICE_SECONDS
+
+
+def read_for(path: Path, kinds: tuple[Kind, ...]) -> Policy:
+    """Read a rule file, and have it ready for kinds of packets that are likely to come.
+
+    Raises:
+        OptionError: something in it is wrong.
+        OSError: it cannot be read.
+    """
+    policy = read_policy(path)
+    policy.expect(kinds)
+    return policy
+
+
+async def give_up(rules: list[Rule]) -> None:
+    """Free rules little by little, if nobody else has them: many thousand at once would hold up packets."""
+    turn = Turn()
+    while rules:
+        del rules[-FREED_AT_ONCE:]
+        await turn.pause()
 
 
 def end_early(accepted: "Flow | Session", *, reset: bool) -> None:
@@ -367,7 +430,7 @@ class Run:
 
     firewall: Firewall
     registrations: list[CallbackRegistration]
-    watcher: asyncio.Task[None] | None
+    watcher: asyncio.Task[None]
 
 
 _running: list[Run] = []
@@ -385,9 +448,9 @@ async def begin(engine: "Runtime") -> None:
         raise NotInLineError("a firewall stands in line: aiomos run firewall --bridge eth0 eth1")
     firewall = Firewall(app.options, policy)
     loop = asyncio.get_running_loop()
-    watcher = loop.create_task(firewall.watch()) if app.options.watch else None
+    watcher = loop.create_task(firewall.watch())
     with suppress(ValueError, RuntimeError):  # signals come to the main thread only
-        loop.add_signal_handler(signal.SIGHUP, firewall.reload)
+        loop.add_signal_handler(signal.SIGHUP, firewall.ask_reload)
     _running.append(Run(firewall, firewall.register(), watcher))
 
 
@@ -398,8 +461,7 @@ async def end() -> None:
         run = _running.pop()
         for registration in run.registrations:
             registration.cancel()
-        if run.watcher is not None:
-            run.watcher.cancel()
+        run.watcher.cancel()
         with suppress(ValueError, RuntimeError):
             asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
         run.firewall.close()

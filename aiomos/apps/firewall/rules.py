@@ -25,6 +25,7 @@ from aiomos.apps._tables import (
     ports,
     reads,
     seconds,
+    shared,
     text,
 )
 from aiomos.apps.firewall.icmp import ICMP, ICMP6, NAMES, TCP, UDP
@@ -102,24 +103,24 @@ def _networks(value: object) -> Networks:
 
 
 def _names(value: object) -> frozenset[str]:
-    return frozenset(each(text)(value))
+    return shared(frozenset(each(text)(value)))
 
 
 def _protocols(value: object) -> frozenset[int]:
-    return frozenset(each(_protocol)(value))
+    return shared(frozenset(each(_protocol)(value)))
 
 
 def _icmp_types(value: object) -> frozenset[IcmpType]:
-    return frozenset().union(*each(_icmp)(value))
+    return shared(frozenset().union(*each(_icmp)(value)))
 
 
 def _ports(value: object) -> Container[int | None]:
     ranges = each(ports)(value)
-    return ranges[0] if len(ranges) == 1 else frozenset().union(*ranges)
+    return ranges[0] if len(ranges) == 1 else shared(frozenset().union(*ranges))
 
 
 def _states(value: object) -> frozenset[str]:
-    return frozenset(each(choice(*STATES))(value))
+    return shared(frozenset(each(choice(*STATES))(value)))
 
 
 def _midstream(value: object) -> float:
@@ -279,6 +280,9 @@ class File:
 Kind = tuple[str, int, frozenset[str], frozenset[str]]
 """State, protocol, zones of the sender and of the receiver."""
 
+UNNAMED = -1
+"""All protocols that no rule names: senders choose among 256, and each kind has a list of rules."""
+
 
 class Verdict(NamedTuple):
     """What is to be done with a packet.
@@ -316,6 +320,12 @@ class Policy:
     udp_idle: float = 120.0
     icmp_idle: float = 30.0
     _by_kind: dict[Kind, tuple[Rule, ...]] = attrs.field(init=False, factory=dict)
+    _protocols: frozenset[int] = attrs.field(
+        init=False,
+        default=attrs.Factory(
+            lambda self: frozenset().union(*(rule.proto or () for rule in self.rules)), True
+        ),
+    )
 
     def judge(self, question: Question, state: str, *, age: float = 0.0, limited: bool = True) -> Verdict:
         """Find the first rule that matches a packet, or the default.
@@ -348,15 +358,29 @@ class Policy:
         """List the rules, and what is done where none of them matches, that can be about a packet."""
         kind = (
             state,
-            question.proto,
+            question.proto if question.proto in self._protocols else UNNAMED,
             self._zones_of(question.enters, question.src),
             self._zones_of(question.leaves, question.dst),
         )
         listed = self._by_kind.get(kind)
         if listed is None:
-            rules = (*self.rules, *self.defaults)
-            listed = self._by_kind[kind] = tuple(rule for rule in rules if rule.concerns(*kind))
+            listed = self._note(kind)
         return listed
+
+    def _note(self, kind: Kind) -> tuple[Rule, ...]:
+        rules = (*self.rules, *self.defaults)
+        listed = self._by_kind[kind] = tuple(rule for rule in rules if rule.concerns(*kind))
+        return listed
+
+    def expect(self, kinds: Iterable[Kind]) -> None:
+        """Note beforehand which rules can be about packets of such kinds."""
+        for kind in kinds:
+            self._note(kind)
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of packets that it has judged so far."""
+        return tuple(self._by_kind)
 
     def _zones_of(self, interface: str | None, address: Address) -> frozenset[str]:
         return frozenset(name for name, zone in self.zones.items() if zone.has(interface, address))

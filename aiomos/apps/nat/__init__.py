@@ -15,12 +15,12 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from pathlib import Path
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
 from aiomos import FRAME, PKT_IN, App, CallbackRegistration, Hook, SessionError
-from aiomos.apps.nat.mappings import Endpoint, Exhausted, Mapped, Mappings
+from aiomos.apps.nat.mappings import Endpoint, Exhausted, HostLimit, Mapped, Mappings
 from aiomos.apps.nat.neighbours import ETHERTYPE_ARP, Neighbours, mac_of
 from aiomos.apps.nat.settings import ICMP, TCP, UDP, Config, read_config
 from aiomos.errors import OptionError
@@ -91,6 +91,8 @@ class Nat:
             random,
             permanent=forwards(config),
             statics=statics,
+            host_ports=self._file.host_ports,
+            host_sessions=self._file.host_sessions,
         )
         inside = dict(self._macs)
         if self._gateway is not None:
@@ -166,7 +168,7 @@ class Nat:
                 self._refuse(pkt, "unresolved")
                 return
             rewrites["eth_dst"] = router
-        self._open(pkt, [(mapped, target.address)], **rewrites)
+        self._open(pkt, [Use(mapped, target.address, begun=True)], **rewrites)
 
     def _translate_inbound(self, pkt: "Packet", *, hairpin: bool) -> None:
         """Bring a packet for an external address to the host that it stands for."""
@@ -190,11 +192,11 @@ class Nat:
         if self._gateway is not None:
             rewrites["eth_src"] = mac_of(self._gateway)
         if source is None:
-            self._open(pkt, [(mapped, peer.address)], **rewrites)
+            self._open(pkt, [Use(mapped, peer.address)], **rewrites)
             return
         # RFC 4787 REQ-9 a: the host inside is to see the other one's external endpoint.
         rewrites |= {"src": peer.address, "sport": peer.port, "eth_src": self._macs[peer.address]}
-        uses = [(mapped, peer.address), (source, mapped.external.address)]
+        uses = [Use(mapped, peer.address), Use(source, mapped.external.address, begun=True)]
         self._open(pkt, uses, **rewrites, turn_back=True)
 
     def _map(self, pkt: "Packet", inside: Endpoint) -> Mapped | None:
@@ -202,27 +204,33 @@ class Nat:
             return self.mappings.of(inside)
         except Exhausted:
             self._count("exhausted")
-            pkt.reject()
-            return None
+        except HostLimit as limit:
+            self._count(f"host_{limit.what}")
+            if limit.is_first:
+                get_logger("aiomos.nat").warning(
+                    "host_limit", host=inside.address, what=limit.what, limit=limit.limit
+                )
+        pkt.reject()
+        return None
 
-    def _open(self, pkt: "Packet", uses: list[tuple[Mapped, str]], **rewrites: Any) -> None:
+    def _open(self, pkt: "Packet", uses: list["Use"], **rewrites: Any) -> None:
         """Make the session of a packet, which uses mappings until it ends."""
         if pkt.proto == PROTO_ICMP and "sport" in rewrites:
             rewrites["dport"] = rewrites["sport"]  # the identifier is both
-        for mapped, peer in uses:
-            self.mappings.use(mapped, peer)
+        for use in uses:
+            self.mappings.use(use.mapped, use.peer, begun=use.begun)
         try:
             pkt.session(**rewrites, **self._idle(pkt), on_end=partial(self._close, uses))
         except SessionError:
             self._release(uses)
             self._refuse(pkt, "no_session")
 
-    def _close(self, uses: list[tuple[Mapped, str]], _session: "Session") -> None:
+    def _close(self, uses: list["Use"], _session: "Session") -> None:
         self._release(uses)
 
-    def _release(self, uses: list[tuple[Mapped, str]]) -> None:
-        for mapped, peer in uses:
-            self.mappings.release(mapped, peer)
+    def _release(self, uses: list["Use"]) -> None:
+        for use in uses:
+            self.mappings.release(use.mapped, use.peer, begun=use.begun)
 
     def _pass(self, pkt: "Packet") -> None:
         """Let a packet pass as it is, and natively all that belong to it; a gateway lets nothing pass so."""
@@ -275,6 +283,20 @@ class Nat:
         self._metrics.close()
 
 
+class Use(NamedTuple):
+    """What a session has of a mapping.
+
+    Attributes:
+        mapped: The mapping.
+        peer: Address of who is talked to by it.
+        begun: Whether the host inside that it stands for has begun the session.
+    """
+
+    mapped: Mapped
+    peer: str
+    begun: bool = False
+
+
 class Metrics:
     """What Prometheus is told.
 
@@ -304,6 +326,8 @@ def endpoints(pkt: "Packet") -> tuple[Endpoint, Endpoint] | None:
     """Tell the endpoints of a packet that can be translated: TCP, UDP and ICMP echo requests."""
     proto = NUMBERS.get(pkt.proto)
     if proto is not None:
+        if pkt.sport is None:  # too short for ports, or a fragment
+            return None
         return Endpoint(proto, pkt.src, pkt.sport), Endpoint(proto, pkt.dst, pkt.dport)
     message = pkt.payload
     if pkt.proto != PROTO_ICMP or len(message) < ICMP_HEADER or message[0] != ECHO_REQUEST:

@@ -13,6 +13,12 @@ import attrs
 
 WELL_KNOWN = range(1024)
 
+HOST_PORTS = 4096
+"""Ports of each protocol for one host: a sixteenth of those of an address."""
+
+HOST_SESSIONS = 16_384
+"""Sessions for one host: a sixteenth of the engine's budget."""
+
 
 class Endpoint(NamedTuple):
     """A protocol, an address and a port; of ICMP, the identifier in place of the port."""
@@ -24,6 +30,37 @@ class Endpoint(NamedTuple):
 
 class Exhausted(Exception):  # noqa: N818  what happened to the ports
     """All ports of the host's external address are in use."""
+
+
+class HostLimit(Exception):  # noqa: N818  what happened to a host
+    """A host inside has as much as it may have (RFC 6888 REQ-4).
+
+    Args:
+        what: Of what: ports, or sessions.
+        limit: How many that are.
+        is_first: Whether it had not come to a limit before, since it has anything.
+    """
+
+    def __init__(self, what: str, limit: int, *, is_first: bool) -> None:
+        super().__init__(what, limit)
+        self.what, self.limit, self.is_first = what, limit, is_first
+
+
+@attrs.define
+class Host:
+    """What a host inside has.
+
+    Attributes:
+        address: The external address that it shares, while it has ports; else None.
+        ports: How many ports of that, by protocol.
+        sessions: How many sessions that it began.
+        told: Whether it has come to a limit.
+    """
+
+    address: str | None = None
+    ports: Counter[str] = attrs.field(factory=Counter)
+    sessions: int = 0
+    told: bool = False
 
 
 @attrs.define(eq=False)
@@ -116,6 +153,8 @@ class Mappings:
         random: Chooses ports.
         permanent: Mappings that were configured.
         statics: External addresses that hosts have to themselves, by the hosts' own addresses.
+        host_ports: Ports of each protocol that a host may have at once.
+        host_sessions: Sessions that it may have begun and not ended.
     """
 
     def __init__(
@@ -126,6 +165,8 @@ class Mappings:
         *,
         permanent: Iterable[tuple[Endpoint, Endpoint]] = (),
         statics: Mapping[str, str] | None = None,
+        host_ports: int = HOST_PORTS,
+        host_sessions: int = HOST_SESSIONS,
     ) -> None:
         self._external = external
         self._ports = ports
@@ -133,8 +174,10 @@ class Mappings:
         self._by_inside: dict[Endpoint, Mapped] = {}
         self._by_external: dict[Endpoint, Mapped] = {}
         self._pools: dict[tuple[str, str], PortPool] = {}
-        self._pairs: dict[str, tuple[str, int]] = {}  # of each host, its address and how many mappings
-        self._hosts: Counter[str] = Counter(dict.fromkeys(external, 0))  # how many hosts share each
+        self._hosts: dict[str, Host] = {}  # those that have a port or a session
+        self._host_ports = host_ports
+        self._host_sessions = host_sessions
+        self._sharing: Counter[str] = Counter(dict.fromkeys(external, 0))  # how many hosts share each address
         self._statics = dict(statics or {})
         self._hosts_of_statics = {external: inside for inside, external in self._statics.items()}
         for inside, outer in permanent:
@@ -146,12 +189,16 @@ class Mappings:
         return len(self._by_external)
 
     def of(self, inside: Endpoint) -> Mapped:
-        """Return the mapping of an inside endpoint, which is made when first asked for.
+        """Return the mapping of an inside endpoint that begins a session; it is made when first asked for.
 
         Raises:
             Exhausted: all ports are in use.
+            HostLimit: the host has as many ports, or sessions, as it may have.
         """
-        return self._by_inside.get(inside) or self._make(inside)
+        host = self._hosts.get(inside.address) or Host()
+        if host.sessions >= self._host_sessions:
+            raise self._limit(host, "sessions", self._host_sessions)
+        return self._by_inside.get(inside) or self._make(inside, host)
 
     def at(self, external: Endpoint) -> Mapped | None:
         """Find the mapping of an external endpoint."""
@@ -160,15 +207,20 @@ class Mappings:
             return Mapped(external._replace(address=host), external, permanent=True)
         return found
 
-    def use(self, mapped: Mapped, peer: str) -> None:
-        """Note that a session with a peer uses a mapping."""
+    def use(self, mapped: Mapped, peer: str, *, begun: bool = False) -> None:
+        """Note that a session with a peer uses a mapping; *begun*, if the host inside has begun it."""
         mapped.peers[peer] += 1
+        if begun:
+            self._hosts.setdefault(mapped.inside.address, Host()).sessions += 1
 
-    def release(self, mapped: Mapped, peer: str) -> None:
+    def release(self, mapped: Mapped, peer: str, *, begun: bool = False) -> None:
         """Note that a session has ended; with the last one its mapping ends."""
         mapped.peers[peer] -= 1
         if not mapped.peers[peer]:
             del mapped.peers[peer]
+        if begun:
+            self._hosts[mapped.inside.address].sessions -= 1
+            self._tidy_host(mapped.inside.address)
         self.tidy(mapped)
 
     def tidy(self, mapped: Mapped) -> None:
@@ -176,29 +228,46 @@ class Mappings:
         if not mapped.peers and not mapped.permanent:
             self._forget(mapped)
 
-    def _make(self, inside: Endpoint) -> Mapped:
+    @staticmethod
+    def _limit(host: Host, what: str, limit: int) -> HostLimit:
+        is_first, host.told = not host.told, True
+        return HostLimit(what, limit, is_first=is_first)
+
+    def _make(self, inside: Endpoint, host: Host) -> Mapped:
         if (own := self._statics.get(inside.address)) is not None:
             return Mapped(inside, inside._replace(address=own), permanent=True)
-        address, count = self._pairs.get(inside.address) or (self._least_shared(), 0)
+        if host.ports[inside.proto] >= self._host_ports:
+            raise self._limit(host, "ports", self._host_ports)
+        address = host.address or self._least_shared()
         port = self._pool(inside.proto, address).take(inside.port)
         mapped = Mapped(inside, Endpoint(inside.proto, address, port))
         self._by_inside[inside] = self._by_external[mapped.external] = mapped
-        self._pairs[inside.address] = address, count + 1
-        self._hosts[address] += not count
+        self._sharing[address] += host.address is None
+        host.address = address
+        host.ports[inside.proto] += 1
+        self._hosts[inside.address] = host
         return mapped
 
     def _forget(self, mapped: Mapped) -> None:
         del self._by_inside[mapped.inside], self._by_external[mapped.external]
         proto, address, port = mapped.external
         self._pool(proto, address).give_back(port)
-        _, count = self._pairs.pop(mapped.inside.address)
-        if count > 1:
-            self._pairs[mapped.inside.address] = address, count - 1
-        self._hosts[address] -= count == 1
+        host = self._hosts[mapped.inside.address]
+        host.ports[proto] -= 1
+        if not host.ports.total():
+            host.address = None
+            self._sharing[address] -= 1
+        self._tidy_host(mapped.inside.address)
+
+    def _tidy_host(self, address: str) -> None:
+        """Forget a host that has nothing."""
+        host = self._hosts[address]
+        if host.address is None and not host.sessions:
+            del self._hosts[address]
 
     def _least_shared(self) -> str:
         """Choose the address for a host that has none; it keeps it while it has mappings (RFC 4787 REQ-2: paired)."""
-        return min(self._external, key=self._hosts.__getitem__)
+        return min(self._external, key=self._sharing.__getitem__)
 
     def _pool(self, proto: str, address: str) -> PortPool:
         pool = self._pools.get((proto, address))

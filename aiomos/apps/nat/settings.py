@@ -15,11 +15,13 @@ from aiomos.apps._tables import (
     each,
     load,
     network,
+    number,
     ports,
     reads,
     seconds,
     text,
 )
+from aiomos.apps.nat.mappings import HOST_PORTS, HOST_SESSIONS
 from aiomos.errors import OptionError
 
 TCP, UDP, ICMP = PROTOCOLS = ("tcp", "udp", "icmp")
@@ -50,6 +52,7 @@ def _mac(value: object) -> str:
 _ADDRESS = "an IPv4 address such as 192.0.2.10"
 _PORTS = 'a port such as 80, or a range such as "8000-8100"'
 _SECONDS = "seconds, above 0"
+_COUNT = "a number, from 1"
 
 
 @attrs.frozen(kw_only=True)
@@ -121,6 +124,8 @@ class File:
     ports: range = attrs.field(
         default=range(FIRST_DYNAMIC_PORT, LARGEST_PORT + 1), metadata=reads(ports, _PORTS)
     )
+    host_ports: int = attrs.field(default=HOST_PORTS, metadata=reads(number, _COUNT))
+    host_sessions: int = attrs.field(default=HOST_SESSIONS, metadata=reads(number, _COUNT))
     filtering: str = attrs.field(
         default="address-dependent", metadata=reads(choice(*FILTERING), f"one of {', '.join(FILTERING)}")
     )

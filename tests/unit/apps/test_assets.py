@@ -114,6 +114,60 @@ def test_a_stack_is_known_by_its_handshake(
     assert distance == {57: 7, 50: 14, 63: 1, 120: 8, 41: 23, 254: 1, 52: 12}.get(ttl, 0)
 
 
+TFO, COOKIE, MPTCP = b"\x22\x02", b"\x22\x0a" + bytes(range(8)), b"\x1e\x04\x01\x01"
+MD5 = b"\x13\x12" + bytes(range(16))
+ACCECN = b"\xac\x0b" + bytes(9)
+LINUX, MAC = MSS + SOK + TS + NOP + ws(10), MSS + NOP + ws(6) + NOP * 2 + TS + SOK
+FREEBSD, OPENBSD = MSS + NOP + ws(6) + SOK + TS, MSS + NOP * 2 + SOK + NOP + ws(6) + NOP * 2 + TS
+WINDOWS = MSS + NOP + ws(8) + NOP * 2 + SOK
+
+
+@pytest.mark.parametrize(
+    ("expected", "ttl", "window", "options", "flags"),
+    [
+        # As Linux 6.18 sends them, by net.ipv4.tcp_* and net.mptcp.enabled.
+        (("Linux", "6.16 or later", "high"), 64, 64240, LINUX, "S"),
+        (("Linux", "6.16 or later", "medium"), 64, 64240, LINUX + TFO + NOP * 2, "S"),
+        (("Linux", "6.16 or later", "medium"), 64, 64240, LINUX + NOP * 2 + COOKIE, "S"),
+        (("Linux", "6.16 or later", "medium"), 64, 64240, LINUX + MPTCP, "S"),
+        (("Linux", "6.16 or later", "medium"), 64, 64240, LINUX + MPTCP + TFO + NOP * 2, "S"),
+        (("Linux", "buffers tuned", "medium"), 64, 65535, MSS + SOK + TS + NOP + ws(11), "S"),
+        (("Linux", "without timestamps", "medium"), 64, 64240,
+         MD5 + NOP * 2 + MSS + NOP * 2 + SOK + NOP + ws(7), "S"),
+        (("Linux", "without timestamps", "medium"), 64, 64240, MSS + NOP * 2 + SOK + NOP + ws(10) + MPTCP, "S"),
+        (("Linux", "options turned off", "medium"), 64, 64240, MSS + NOP * 2 + TS + NOP + ws(10), "S"),
+        (("Linux", "options turned off", "medium"), 64, 64240, MSS + SOK + TS, "S"),
+        (("Linux", "options turned off", "low"), 64, 64240, MSS + SOK + TS + TFO + NOP * 2, "S"),
+        (("Linux", "options turned off", "medium"), 64, 64240, MSS + NOP * 2 + TS, "S"),
+        (("Linux", "options turned off", "low"), 64, 64240, MSS + NOP * 2 + SOK, "S"),
+        (("Linux", "options turned off", "low"), 64, 64240, MSS + NOP + ws(10), "S"),
+        (("Linux", "options turned off", "low"), 64, 64240, MSS, "S"),
+        (("Linux", "options turned off", "low"), 64, 64240, MSS + MPTCP, "S"),
+        (("Linux", "4.20 or later", "medium"), 64, 65160, MSS + SOK + TS + NOP + ws(7) + MPTCP, "SA"),
+        (("Linux", "4.20 or later", "medium"), 64, 65160, MSS + SOK + TS + NOP + ws(7) + ACCECN + NOP, "SA"),
+        # Others, with what may be added there.
+        (("macOS or iOS", "OS X 10.9, iOS 7, or later", "medium"), 64, 65535, MAC + TFO, "S"),
+        (("macOS or iOS", "OS X 10.9, iOS 7, or later", "medium"), 64, 65535, MAC + MPTCP + EOL * 2, "S"),
+        (("Windows", "10, 11, Server 2016 or later", "medium"), 128, 64240, WINDOWS + TFO + NOP * 2, "S"),
+        (("Windows", "10, 11, Server 2016 or later", "medium"), 128, 65535, WINDOWS + COOKIE + NOP * 2, "S"),
+        (("FreeBSD", "9 or later", "medium"), 64, 65535, FREEBSD + TFO + EOL * 2, "S"),
+        (("FreeBSD", "9 or later", "medium"), 64, 65535, FREEBSD + NOP * 2 + MD5, "S"),
+        (("OpenBSD", None, "medium"), 64, 16384, OPENBSD + TFO + NOP * 2, "S"),
+        # An order of no stack that is known is none with something added, either.
+        (("unknown", None, "none"), 64, 64240, SOK + MSS + NOP + ws(7) + TFO, "S"),
+        (("unknown", None, "none"), 64, 64240, TFO + NOP * 2, "S"),
+    ],
+)  # fmt: skip
+def test_options_that_were_added_do_not_hide_the_stack(
+    expected: tuple[str, str | None, str], ttl: int, window: int, options: bytes, flags: str
+) -> None:
+    segment = tcp(flags=flags, window=window, options=options, seq=7)
+    frame = ethernet(ipv4(segment, ttl=ttl, dont_fragment=True, ip_id="A" not in flags))
+    seen, _ = fingerprint(Packet.decode(frame))
+    found = guesser()(seen)
+    assert (found.name, found.version, found.confidence) == expected
+
+
 def test_a_lowered_mss_does_not_hide_the_stack() -> None:
     """Routers of tunnels and DSL lines lower the MSS and leave the window."""
     options = b"\x02\x04\x05\xac" + SOK + TS + NOP + ws(7)

@@ -153,6 +153,24 @@ def test_a_long_gap_is_filled_whole(write: Write, trace: Callable[[Traffic], Pat
     assert files["10.0.0.1.1000-10.0.0.2.80.client"] == b"ab" + bytes(199_998) + b"yz"
 
 
+def test_a_gap_takes_no_room(tmp_path: Path, trace: Callable[[Traffic], Path]) -> None:
+    """However much a peer says was sent, the file holds what was captured, also where the gap is at its end."""
+    traffic = Traffic()
+    conn = traffic.connection()
+    conn.client(b"ab")
+    for at in range(1, 2000):
+        conn.server(ack=60_000 * at)
+    traffic.wait(2)
+    conn.server(ack=60_000 * 2000)
+    conn.close()
+    dump.app.configure([f"directory={tmp_path}", "gaps=zero"])
+    with structlog.testing.capture_logs():
+        aiomos.run(dump.app, pcap=[trace(traffic)])
+    file = (tmp_path / "10.0.0.1.1000-10.0.0.2.80.client").stat()
+    assert file.st_size == 120_000_000
+    assert file.st_blocks * 512 < 100_000
+
+
 def test_both_halves_of_a_reset_connection_are_written(
     write: Write, trace: Callable[[Traffic], Path]
 ) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from aiomos.apps.nat.mappings import Endpoint, Exhausted, Mappings, PortPool
+from aiomos.apps.nat.mappings import Endpoint, Exhausted, HostLimit, Mappings, PortPool
 
 EXTERNAL = "192.0.2.10"
 PORTS = range(1024, 65536)
@@ -52,6 +52,63 @@ def test_rfc_4787_req_3_ports_are_not_overloaded() -> None:
     assert len(set(externals)) == 100
     with pytest.raises(Exhausted):
         made.of(Endpoint("udp", A, 5100))
+
+
+def test_rfc_6888_req_4_ports_of_a_host_are_limited() -> None:
+    """By protocol; what it has stays, what it gives back it may have again, and others are not concerned."""
+    made = mappings(ports=range(2000, 2100), host_ports=10)
+    held = [made.of(Endpoint("udp", A, port)) for port in range(5000, 5010)]
+    for mapped in held:
+        made.use(mapped, PEER, begun=True)
+    told = []
+    for port in (5010, 5011):
+        with pytest.raises(HostLimit) as caught:
+            made.of(Endpoint("udp", A, port))
+        told.append((caught.value.what, caught.value.limit, caught.value.is_first))
+    assert told == [("ports", 10, True), ("ports", 10, False)]
+    assert made.of(held[3].inside) is held[3]
+    assert made.of(Endpoint("tcp", A, 5010))
+    assert made.of(Endpoint("udp", B, 5010))
+    made.release(held[3], PEER, begun=True)
+    assert made.of(Endpoint("udp", A, 5011))
+    assert len(made) == 12
+
+
+def test_rfc_6888_req_5_sessions_of_a_host_are_limited() -> None:
+    """One port leads to any number of peers, and each is a session; those that others begin are not the host's."""
+    made = mappings(host_sessions=5)
+    mapped = made.of(Endpoint("udp", A, 5000))
+    for number in range(5):
+        made.use(mapped, f"198.51.100.{number}", begun=True)
+    made.use(mapped, "203.0.113.9")
+    for port in (5000, 5001):
+        with pytest.raises(HostLimit) as caught:
+            made.of(Endpoint("udp", A, port))
+        assert caught.value.what == "sessions"
+    made.release(mapped, "198.51.100.0", begun=True)
+    assert made.of(Endpoint("udp", A, 5000)) is mapped
+    for number in range(1, 5):
+        made.release(mapped, f"198.51.100.{number}", begun=True)
+    made.release(mapped, "203.0.113.9")
+    assert len(made) == 0
+    assert not made._hosts
+
+
+@pytest.mark.parametrize("kind", ["permanent", "static"])
+def test_limits_of_sessions_are_those_of_hosts_with_ports_of_their_own_as_well(kind: str) -> None:
+    inside = Endpoint("udp", A, 5000)
+    options: dict[str, object] = (
+        {"permanent": [(inside, Endpoint("udp", EXTERNAL, 53))]}
+        if kind == "permanent"
+        else {"statics": {A: PEER}}
+    )
+    made = mappings(host_sessions=1, **options)
+    mapped = made.of(inside)
+    made.use(mapped, PEER, begun=True)
+    with pytest.raises(HostLimit):
+        made.of(inside)
+    made.release(mapped, PEER, begun=True)
+    assert made.of(inside).external == mapped.external
 
 
 def test_rfc_4787_req_3_a_well_known_ports_stay_well_known() -> None:

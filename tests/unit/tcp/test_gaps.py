@@ -176,7 +176,7 @@ def test_a_hole_nobody_acknowledged_is_a_gap_by_age(traffic: Traffic, conn: Conn
 def test_a_hole_is_a_gap_when_too_much_is_held_behind_it(traffic: Traffic, conn: Connection) -> None:
     for at in range(10, 100, 10):
         conn.client(b"x" * 5, at=at, ack=0)
-    seen = follow(traffic.frames, timeouts=TIMEOUTS, budgets=Budgets(flows=16, held_bytes_half=4 * 2048))
+    seen = follow(traffic.frames, timeouts=TIMEOUTS, budgets=Budgets(flows=16, held_bytes_half=4 * 128))
     found = gaps(seen)
     assert found[0] == Gap(0, 10, "budget")
     assert {gap.reason for gap in found} == {"budget", "end"}
@@ -192,7 +192,7 @@ def test_at_the_budget_the_overlap_policy_still_holds(
     """Else a sender who fills the budget chooses which bytes a monitor believes."""
     conn.client(b"bbbb", at=2)
     conn.client(b"aaaaa", at=0)
-    small = Budgets(flows=16, held_bytes_half=2048)
+    small = Budgets(flows=16, held_bytes_half=128)
     seen = follow(traffic.frames, overlap=overlap, budgets=small)  # type: ignore[arg-type]
     assert seen.client == [expected]
     assert seen.flow.client.conflicts == 1

@@ -1,5 +1,7 @@
 """Kept bytes, reading what is at hand, and the log of what was given up."""
 
+import random
+
 import pytest
 
 probe = pytest.importorskip("tests.native._probe_reassembly", reason="needs the native test probes")
@@ -157,3 +159,34 @@ def test_a_full_log_counts_what_it_misses() -> None:
         half.send(2 * at, b"ab", captured=1)
     assert len(half.incidents()) == probe.MOST_INCIDENTS
     assert half.incidents_missed == 3
+
+
+def test_any_place_of_a_long_batch_is_found() -> None:
+    """Looks come in any order, while the batch grows; what is missing in between is not at hand."""
+    choose = random.Random(9)
+    half = probe.Reassembly(0xFFFF_FF00, sink=True, keep=False)
+    data = choose.randbytes(20_000)
+    there: list[tuple[int, int]] = []
+    at = 0
+    while at < len(data):
+        length = choose.randrange(1, 20)
+        if choose.random() < 0.02:  # a hole, which is given up at once
+            missing = choose.randrange(1, 9)
+            half.send(at + missing, data[at + missing : at + missing + length])
+            half.tick(1 << 50)
+            at += missing
+        else:
+            half.send(at, data[at : at + length])
+        end = min(at + length, len(data))
+        there = [*there[:-1], (there[-1][0], end)] if there and there[-1][1] == at else [*there, (at, end)]
+        at += length
+        if choose.random() < 0.3:
+            assert half.ranges() == there
+        for _ in range(3):
+            offset = choose.choice([choose.randrange(end), max(0, end - choose.randrange(1, 300))])
+            reach = next((stop for start, stop in there if start <= offset < stop), offset)
+            assert half.read(offset, 100) == data[offset : min(offset + 100, reach)]
+    assert len(there) > 10
+    assert [len(item) for item in half.end_batch() if isinstance(item, bytes)].count(0) == 0
+    half.send(at, b"the next batch")
+    assert half.read(at, 100) == b"the next batch"

@@ -16,6 +16,8 @@ from aiomos import (
     ConnectionEvicted,
     ConnectionReset,
     ConnectionTimedOut,
+    Filter,
+    Flow,
     Gap,
     Level,
     MonitorConnection,
@@ -24,7 +26,10 @@ from aiomos import (
     StreamGap,
     Timeouts,
 )
-from tests.traffic import Connection, Loop, Traffic, drain, watch
+from aiomos.engine import Engine
+from aiomos.tcp.streams import Pressure
+from tests.traffic import Connection, Loop, Traffic, drain, fail, watch
+from tests.traffic import read as read_items
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])
@@ -301,6 +306,132 @@ def test_reads_of_both_kinds_can_be_mixed(traffic: Traffic, conn: Connection, lo
 
     watch(handler, traffic, loop=loop)
     assert reads == [(9, b" and more")]
+
+
+def test_read_to_the_end_has_a_limit(traffic: Traffic, conn: Connection, loop: Loop) -> None:
+    send(traffic, conn, b"a" * 10, b"b" * 10, b"c")
+    reads: list[bytes] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        with pytest.raises(asyncio.LimitOverrunError, match="not ended within 15") as error:
+            await conn.client.read(limit=15)
+        assert error.value.consumed == 20
+        assert (conn.client.offset, conn.client.unread) == (0, 20)
+        reads.append(await conn.client.read(limit=21))
+
+    watch(handler, traffic, loop=loop)
+    assert reads == [b"a" * 10 + b"b" * 10 + b"c"]
+
+
+def test_readexactly_has_a_limit(traffic: Traffic, conn: Connection, loop: Loop) -> None:
+    """A length of the peer's choice is not read, nor waited for."""
+    send(traffic, conn, b"\xff\xff\xff\xffrest")
+    reads: list[bytes] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        length = int.from_bytes(await conn.client.readexactly(4))
+        with pytest.raises(
+            asyncio.LimitOverrunError, match="4294967295 bytes are more than the limit of 67108864"
+        ):
+            await conn.client.readexactly(length)
+        with pytest.raises(asyncio.LimitOverrunError):
+            await conn.client.readexactly(4, limit=3)
+        reads.append(await conn.client.readexactly(4, limit=4))
+
+    watch(handler, traffic, loop=loop)
+    assert reads == [b"rest"]
+
+
+def test_zeros_for_a_gap_of_the_peer_s_choice_are_bounded(
+    traffic: Traffic, conn: Connection, loop: Loop
+) -> None:
+    """Two packets and an acknowledgement far ahead: no more memory than a read may take."""
+    conn.client(b"ab")
+    for at in range(1, 5000):  # as far ahead as is believed
+        conn.server(ack=60_000 * at)
+    traffic.wait(2)
+    conn.server(ack=60_000 * 5000)
+    conn.close()
+    seen: list[int] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        tracemalloc.start()
+        try:
+            with pytest.raises(asyncio.LimitOverrunError):
+                await conn.client.read(limit=4 << 20)
+            with pytest.raises(asyncio.LimitOverrunError):
+                await conn.client.readexactly(1 << 31)
+            assert await conn.client.readexactly(3) == b"ab\0"
+            seen.append(sum([len(chunk) async for chunk in conn.client]))
+            seen.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+
+    watch(handler, traffic, loop=loop, gaps="zero")
+    assert seen[0] == 300_000_000 - 3
+    assert seen[1] < 30 << 20
+
+
+def test_what_read_had_taken_before_a_gap_can_still_be_read(
+    traffic: Traffic, conn: Connection, loop: Loop
+) -> None:
+    lossy(traffic, conn)
+    reads: list[bytes] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        with pytest.raises(StreamGap):
+            await conn.client.read()
+        assert conn.client.offset == 0
+        reads.append(await conn.client.read(1))
+        reads.append(await conn.client.read(9))  # what adjoins, not what comes behind the gap
+        reads.append(await conn.client.read(9))
+
+    watch(handler, traffic, loop=loop)
+    assert reads == [b"a", b"b", b"fg"]
+
+
+def test_small_reads_of_a_large_chunk_take_time_by_what_they_read(
+    traffic: Traffic, conn: Connection, loop: Loop
+) -> None:
+    """If each read copied what is left, the bytes copied would be half a terabyte."""
+    for _ in range(25):
+        conn.client(b"1\n" * 20_000)
+        conn.server()
+    conn.close()
+    lines: list[int] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        reader = conn.client
+        count = 0
+        while line := await reader.readline():
+            assert line == b"1\n"
+            if not count:
+                assert await reader.readexactly(1) == b"1"
+                assert await reader.read(1) == b"\n"
+                assert reader.offset == 4
+            count += 1
+        lines.append(count)
+
+    watch(
+        handler,
+        traffic,
+        loop=loop,
+        settings=Settings(on_error="raise", budgets=Budgets(stream_bytes=1 << 24)),
+    )
+    assert lines == [499_999]
+
+
+def test_a_merged_read_goes_on_where_another_stopped(traffic: Traffic, conn: Connection, loop: Loop) -> None:
+    send(traffic, conn, b"one\ntwo\n")
+    seen: list[tuple[str, int, bytes]] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        assert await conn.client.readline() == b"one\n"
+        async for side, data in conn:
+            seen.append((side, data.offset, data))
+
+    watch(handler, traffic, loop=loop)
+    assert seen == [("client", 4, b"two\n")]
 
 
 # --- gaps --------------------------------------------------------------------------------------------
@@ -707,3 +838,49 @@ def test_a_stream_says_what_it_is(traffic: Traffic, conn: Connection) -> None:
         assert "3" in repr(conn.client)
 
     watch(handler, traffic)
+
+
+# --- what nobody reads -----------------------------------------------------------------------------------
+
+
+def unread_items(traffic: Traffic, limit: int) -> list[Chunk | Gap]:
+    """What there is to read in the end, where the engine waits for nobody and nobody has read."""
+    budgets = Budgets(flows=16)
+    engine = Engine(Settings(budgets=budgets), bytes(16), fail)
+    pressure = Pressure(limit, 1 << 30, waits=False)
+    opened: list[MonitorConnection] = []
+
+    def opener(flow: Flow) -> MonitorConnection:
+        opened.append(MonitorConnection(flow, pressure, engine.released, "mark", True))
+        return opened[-1]
+
+    engine.add_rule(Filter("").program, Level.STREAM, opener=opener)
+    for batch in traffic.batches:
+        engine.feed_frames(batch)
+        pressure.next_turn()
+    while engine.finish():
+        pass
+    (conn,) = opened
+    items = read_items(conn.client)
+    assert sum(item.length if isinstance(item, Gap) else len(item) for item in items) == 20_000
+    assert pressure.total == 0
+    return items
+
+
+def test_small_chunks_weigh_more_than_their_bytes(traffic: Traffic, conn: Connection) -> None:
+    for _ in range(20_000):
+        traffic.cut()
+        conn.client(b"!")
+    items = unread_items(traffic, 100_000)
+    assert isinstance(items[-1], Gap)
+    assert 19_000 < items[-1].length < 19_500
+    assert len(items) == 2  # a read joins what is there
+
+
+def test_gaps_that_nobody_reads_are_one(traffic: Traffic, conn: Connection) -> None:
+    for _ in range(2000):
+        traffic.cut()
+        conn.client(b"!" * 10, captured=5)
+    items = unread_items(traffic, 1000)
+    assert len(items) < 50
+    assert {item.reason for item in items if isinstance(item, Gap)} == {"snaplen", "unread"}

@@ -1,0 +1,1 @@
+"""For other compiled modules only: slabs have no Python face."""

@@ -1,0 +1,155 @@
+"""ICMP errors about packets that have passed: quotes of every length, quotes in quotes, in every tunnel."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from aiomos.testing.packets import (
+    checksum,
+    ethernet,
+    fragment_ipv4,
+    ip,
+    ipv4,
+    ipv6,
+    ipv6_extension,
+    ipv6_fragment,
+    pseudo_header,
+    udp,
+    vlan,
+)
+from tests.fuzz.hostile import Frame
+
+ICMP, ICMPV6 = 1, 58
+ERRORS = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
+ROUTERS = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
+OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
+MOST_DEPTH = 4
+
+
+def version_of(packet: bytes) -> int:
+    """The IP version of a packet, 4 if it says none."""
+    return 6 if packet and packet[0] >> 4 == 6 else 4
+
+
+def ends_of(packet: bytes) -> tuple[str, str]:
+    """Source and destination of an IP packet; some others if they are cut off."""
+    if version_of(packet) == 6:
+        if len(packet) < 40:
+            return OUTER[6]
+        return str(IPv6Address(packet[8:24])), str(IPv6Address(packet[24:40]))
+    if len(packet) < 20:
+        return OUTER[4]
+    return str(IPv4Address(packet[12:16])), str(IPv4Address(packet[16:20]))
+
+
+def error_about(quoted: bytes, kind: int, code: int, *, src: str | None = None, rest: int = 0) -> bytes:
+    """Write the ICMP error that tells a packet's sender of it.
+
+    Args:
+        quoted: As much of the packet as is to be quoted.
+        kind: The type.
+        code: The code.
+        src: Who tells; by default the destination.
+        rest: The second word of the header.
+    """
+    version = version_of(quoted)
+    told, other = ends_of(quoted)
+    src = src or other
+    message = struct.pack("!BBHI", kind, code, 0, rest) + quoted
+    pseudo = pseudo_header(src, told, ICMPV6, len(message)) if version == 6 else b""
+    message = message[:2] + struct.pack("!H", checksum(pseudo + message)) + message[4:]
+    return ip(message, src=src, dst=told, proto=ICMPV6 if version == 6 else ICMP)
+
+
+def in_ipip(packet: bytes) -> bytes:
+    """IP in IPv4."""
+    return ethernet(
+        ipv4(packet, src=OUTER[4][0], dst=OUTER[4][1], proto=41 if version_of(packet) == 6 else 4)
+    )
+
+
+def in_ip6(packet: bytes) -> bytes:
+    """IP in IPv6."""
+    return ethernet(ipv6(packet, proto=41 if version_of(packet) == 6 else 4))
+
+
+def in_gre(packet: bytes) -> bytes:
+    """GRE, with a key."""
+    ethertype = 0x86DD if version_of(packet) == 6 else 0x0800
+    return ethernet(
+        ipv4(struct.pack("!HHI", 0x2000, ethertype, 7) + packet, src=OUTER[4][0], dst=OUTER[4][1], proto=47)
+    )
+
+
+def in_udp(port: int, header: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
+    """A tunnel in UDP."""
+
+    def wrap(packet: bytes) -> bytes:
+        datagram = udp(header(packet), src=OUTER[4][0], dst=OUTER[4][1], sport=50_000, dport=port)
+        return ethernet(ipv4(datagram, src=OUTER[4][0], dst=OUTER[4][1], proto=17))
+
+    return wrap
+
+
+WRAPS: tuple[Callable[[bytes], bytes], ...] = (
+    ethernet,
+    ethernet,
+    ethernet,
+    lambda packet: vlan(ethernet(packet), 5),
+    lambda packet: ethernet(packet, ethertype=0x8847)[:14] + b"\0\0\1\x40" + packet,
+    in_ipip,
+    in_ip6,
+    in_gre,
+    in_udp(4789, lambda packet: struct.pack("!II", 0x0800_0000, 42 << 8) + ethernet(packet)),
+    in_udp(6081, lambda packet: struct.pack("!HHI", 0, 0x6558, 42 << 8) + ethernet(packet)),
+    in_udp(2152, lambda packet: struct.pack("!BBHI", 0x30, 255, len(packet), 1) + packet),
+)
+"""Bare, in a VLAN, MPLS, and in tunnels."""
+
+
+def errors_about(packet: bytes, chosen: random.Random) -> Iterator[bytes]:
+    """Give frames of errors about an IP packet, of one kind each time it is called."""
+    version = version_of(packet)
+    for _ in range(3):
+        quoted = packet
+        match chosen.randrange(8):
+            case 0 if version == 4 and len(packet) > 36 and packet[0] == 0x45 and packet[6:8] == b"\0\0":
+                quoted = chosen.choice(fragment_ipv4(packet, 36))
+            case 1 if version == 6 and len(packet) > 48:
+                body = ipv6_fragment(packet[40:], proto=packet[6], more_fragments=True)
+                quoted = packet[:4] + struct.pack("!HB", len(body), 44) + packet[7:40] + body
+            case 2 if version == 6 and len(packet) > 48:
+                body = ipv6_extension(packet[40:], proto=packet[6])
+                quoted = packet[:4] + struct.pack("!HB", len(body), 60) + packet[7:40] + body
+            case 3:
+                changed = bytearray(packet)
+                if changed:
+                    changed[chosen.randrange(min(60, len(changed)))] = chosen.randrange(256)
+                quoted = bytes(changed)
+            case 4:  # what NAT has done to it is undone: a reply's error
+                quoted = packet[:12] + packet[16:20] + packet[12:16] + packet[20:] if version == 4 else packet
+        for _ in range(chosen.choice((1, 1, 1, 2, 3, MOST_DEPTH))):
+            quoted = quoted[: chosen.choice((chosen.randrange(90), len(quoted)))]
+            of = version_of(quoted)
+            kind = chosen.choice((*ERRORS[of], *ERRORS[of], chosen.randrange(256)))
+            src = chosen.choice((None, ROUTERS[of]))
+            quoted = error_about(
+                quoted, kind, chosen.choice((0, 1, 3, 4, chosen.randrange(256))), src=src, rest=1280
+            )
+        yield chosen.choice(WRAPS)(quoted[:1500])
+
+
+def with_errors(frames: list[Frame], chosen: random.Random) -> Iterator[Frame]:
+    """Put errors about what has passed between frames."""
+    passed: list[bytes] = []
+    for time_ns, data, linktype, wirelen in frames:
+        yield time_ns, data, linktype, wirelen
+        start = {1: 14, 101: 0, 228: 0, 229: 0, 113: 16}.get(linktype)
+        if start is not None and data[start : start + 1] and data[start] >> 4 in (4, 6):
+            passed = [*passed[-20:], data[start:]]
+        if passed and chosen.random() < 0.5:
+            for error in errors_about(chosen.choice(passed), chosen):
+                yield time_ns, error, 1, len(error)
