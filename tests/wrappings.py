@@ -16,7 +16,7 @@ SNAP = b"\xaa\xaa\x03\0\0\0"
 TSHARK_READS_NOT = frozenset((166, 205, 206, 219, 281, 282, 284, 285))
 """Link types that tshark 4.0 refuses."""
 TSHARK_FAILS = frozenset(("NFLOG big-endian", "pseudowire to an address like IPv4", "ISL with a VLAN"))
-"""What it takes for something else: NFLOG in another order than its host's, nibble 4 for IPv4; ISL's is no `vlan.id`."""
+"""What it takes for something else; the VLAN of ISL is no `vlan.id`."""
 
 
 class Wrapping(NamedTuple):

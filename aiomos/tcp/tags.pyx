@@ -112,7 +112,7 @@ cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil:
     if is_vlan(ethertype):
         return read_vlan(at, out)
     if ethertype <= MAX_LENGTH:
-        return read_length(at)
+        return read_length(at, out)
     if ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_UPSTREAM:
         return read_mpls(at, out)
     if ethertype == ETHERTYPE_PPPOE:
@@ -144,10 +144,12 @@ cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil:
     return unread(out, LAYER_ETHERTYPE, ethertype)
 
 
-cdef int read_length(Cursor* at) noexcept nogil:
+cdef int read_length(Cursor* at, Packet* out) noexcept nogil:
     """An 802.3 frame has its length where others have a type."""
     if at.ethertype > at.wire_len:
         return WIRE_BAD_LINK
+    if at.ethertype < 3:                               # too short for 802.2: some odd type, of tests for instance
+        return unread(out, LAYER_ETHERTYPE, at.ethertype)
     cursor_clip(at, at.ethertype)
     return NEXT_LLC
 

@@ -574,6 +574,13 @@ cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, ui
     if ethertype == ETHERTYPE_IPV6:
         return decode_ipv6(data, captured, wire_len, options, out, 0)
     at.data, at.captured, at.wire_len, at.ethertype, at.depth = data, captured, wire_len, ethertype, 0
+    if is_vlan(ethertype):                             # one tag is nearly as common as none
+        out.link_layers = 1
+        if read_vlan(&at, out) == NEXT_ETHERTYPE:
+            if at.ethertype == ETHERTYPE_IPV4:
+                return decode_ipv4(at.data, at.captured, at.wire_len, options, out, 0)
+            return decode_layers(&at, NEXT_ETHERTYPE, options, out)
+        return WIRE_BAD_LINK
     if ethertype >= ETHERTYPE_MIN:
         return decode_layers(&at, NEXT_ETHERTYPE, options, out)
     at.data -= ETHERNET_HEADER                         # with a length, its addresses may mean something

@@ -121,7 +121,7 @@ def shard_of(const uint8_t[::1] frame not None, uint32_t count, *, uint16_t link
     """Tell which of *count* shards a frame belongs to.
 
     The kernel's program (`aiomos.transport.fanout`) says the same of Ethernet with IP in it, behind up to five VLAN
-    tags or PPPoE. It does not look into MPLS and SNAP, which all have hash 0 there.
+    tags or PPPoE. It does not look into MPLS, SNAP and other tags, which all have hash 0 there.
 
     Args:
         frame: Bytes from the link layer on.

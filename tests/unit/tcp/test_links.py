@@ -1,4 +1,4 @@
-"""Link types: a segment found behind each header, headers cut at every byte, lengths that lie, frames of other kinds."""
+"""Link types: a segment found behind each header, headers cut at every byte, lengths that lie, other frames."""
 
 import struct
 

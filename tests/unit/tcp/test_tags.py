@@ -135,6 +135,7 @@ UNREAD: dict[str, tuple[bytes, tuple[int, int]]] = {
         ethernet(b"\xaa\xaa\x03\0\0\0\x00\x26" + bytes(40), ethertype=48),
         (Layer.SNAP, 38),
     ),
+    "no type at all": (bytes(60), (Layer.ETHERTYPE, 0)),
     "OSI": (ethernet(b"\xfe\xfe\x03\x83\x1b\x01", ethertype=6), (Layer.NLPID, 0x83)),
     "PPP control": (ethernet(pppoe(b"\xc0\x21\x01\x01\0\x04"), ethertype=0x8864), (Layer.PPP, 0xC021)),
     "PPPoE of another code": (ethernet(b"\x11\xa7" + bytes(4), ethertype=0x8864), (Layer.ETHERTYPE, 0x8864)),
