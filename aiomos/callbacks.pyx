@@ -30,6 +30,7 @@ from aiomos.tcp.holdings cimport track_read
 from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.views cimport make_flow, state_named
+from aiomos.tcp.wire cimport WIRE_BAD_TCP
 from aiomos.ude.machine cimport Program, predicates_fire, run_filter
 from aiomos.ude.rules cimport (
     ANY_SET,
@@ -50,6 +51,9 @@ from aiomos.ude.slots cimport (
 import heapq
 
 from aiomos.errors import FlowClosed
+from aiomos.tcp.chunks import GAP_NAMES
+from aiomos.tcp.monitor import ANOMALY_NAMES
+from aiomos.tcp.packets import KIND_NAMES
 from aiomos.ude.events import ErrorKind, Occurrence, RexmitKind
 
 cdef enum:
@@ -58,12 +62,13 @@ cdef enum:
     MOST_EVIDENCE = 65536      # bytes of old and new that an occurrence carries
 
 cdef tuple SIDES = ("client", "server")
-# In the order of the anomalies of tcp/monitor; those that are no error have no name here.
-cdef tuple ERROR_KINDS = (
-    *list(ErrorKind)[:13], None, None, None, None, *list(ErrorKind)[13:21], None, None, None, None, None, None, None,
-    None, None, None, None, ErrorKind.MALFORMED_TCP, ErrorKind.MALFORMED_TCP_CUT, ErrorKind.MALFORMED_CHECKSUM, None)
+cdef dict KINDS_OF_ERRORS = {kind.value: kind for kind in ErrorKind}
+# In the order of Moment.what; what is counted and is no error has no kind.
+cdef tuple ERROR_KINDS = tuple([KINDS_OF_ERRORS.get(name) for name in (
+    *ANOMALY_NAMES, *[f"gap.{name}" for name in GAP_NAMES], "conflict", "evicted", *KIND_NAMES)])
 cdef tuple REXMIT_KINDS = (None, *RexmitKind)
 assert ERROR_KINDS[WHAT_GAP] is ErrorKind.GAP_LOST and ERROR_KINDS[WHAT_EVICTED] is ErrorKind.EVICTED
+assert ERROR_KINDS[WHAT_MALFORMED + WIRE_BAD_TCP] is ErrorKind.MALFORMED_TCP
 
 
 cdef inline int64_t clock_ns() noexcept nogil:

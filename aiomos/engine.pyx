@@ -48,7 +48,6 @@ from aiomos.tcp.layers cimport LAYER_IP, LAYERS
 from aiomos.tcp.monitor cimport (
     ACK_AHEAD,
     ACK_MOVED,
-    ANOMALIES,
     CLOSED_NOW,
     DOUBT,
     JOINED,
@@ -111,8 +110,9 @@ from aiomos.ude.rules cimport ANY_SET, MAX_SETS, rules_interest, rules_watching
 from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_RAW, SLOT_SETUP
 
 from aiomos.tcp.chunks import GAP_NAMES
+from aiomos.tcp.monitor import ANOMALY_NAMES
 from aiomos.tcp.packets import KIND_NAMES
-from aiomos.tcp.protocols import unread_name, warn_unread
+from aiomos.tcp.protocols import may_hide_flows, unread_name
 
 
 cdef extern from *:
@@ -128,12 +128,6 @@ cdef enum:
     MOST_BATCH_FRAMES = 65536
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
-
-cdef tuple ANOMALY_NAMES = (
-    "no_ack", "bad_flags", "out_of_window", "bad_ack", "bad_reset", "syn_in_connection", "bad_synack", "paws",
-    "after_fin", "unsigned", "bad_options", "ack_unseen", "before_synack", "keep_alive", "zero_window_probe",
-    "syn_retry", "urgent")
-assert len(ANOMALY_NAMES) == ANOMALIES
 
 
 cdef class Engine(Admission):
@@ -406,12 +400,13 @@ cdef class Engine(Admission):
             unread_add(&self.unread_table, packet.unread_layer, packet.unread_number)
 
     cdef int tell_unread(self) except -1:
-        """Say of what is not read, and may hide connections, that it was seen; once each."""
+        """Tell of what is not read, and may hide connections, that it was seen; once each."""
         cdef UnreadNumber* known
         while self.unread_told < self.unread_table.used:
             known = &self.unread_table.numbers[self.unread_told]
             self.unread_told += 1
-            warn_unread(known.layer, known.number)
+            if self.on_unread is not None and may_hide_flows(known.layer, known.number):
+                self.on_unread(known.layer, known.number)
         return 0
 
     cdef bint is_mine(self, const Packet* packet) noexcept nogil:

@@ -131,6 +131,11 @@ COUNTERS = (
     ),
     Definition("gaps", "Gaps in streams, by reason.", Source(r"gap\.(.+)", "reason")),
     Definition("gap_bytes", "Bytes missing in those gaps.", Source(r"gap_bytes\.(.+)", "reason")),
+    Definition("wild_times", "Frames whose time was not believed.", Source("wild_times")),
+    Definition("copies", "Segments that were captured more than once.", Source("copies")),
+    Definition(
+        "held_dropped", "How often a half went on without what is missing, for room.", Source("held_dropped")
+    ),
     Definition("kept_dropped", "How often a half gave up its kept bytes.", Source("kept_dropped")),
     Definition(
         "defragmentation",

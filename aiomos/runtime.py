@@ -45,6 +45,7 @@ from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.sleepers import Sleepers
 from aiomos.tcp.levels import Level
+from aiomos.tcp.protocols import Layer, number_name
 from aiomos.tcp.streams import MonitorConnection, Pressure
 from aiomos.tcp.views import Flow
 from aiomos.transport.captures import open_captures
@@ -163,6 +164,7 @@ class Runtime:
         self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
+        self.engine.on_unread = _warn_of_unread
         if transport is not None:
             self.engine.open(transport.forwards, [interface.name for interface in transport.interfaces])
             self.engine.read_clock = transport.now
@@ -736,6 +738,11 @@ class Runtime:
             self._flush()
         finally:
             self.source.close()
+
+
+def _warn_of_unread(layer: int, number: int) -> None:
+    name = Layer(layer).name.lower()
+    get_logger("aiomos").warning("not_read", layer=name, number=number, name=number_name(layer, number))
 
 
 async def sleep(seconds: float) -> None:

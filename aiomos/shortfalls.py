@@ -54,8 +54,29 @@ class Kind:
 KINDS = (
     Kind(
         "unknown_link",
-        "unknown_link",
+        r"unread\.linktype\.(.+)",
         ("frame of a link type that is not read", "frames of link types that are not read"),
+    ),
+    Kind(
+        "tunnels",
+        r"unread\.(?:udp\.(.+)|protocol\.(gre|ipv4|ipv6|etherip|l2tp|mpls))",
+        ("packet of a tunnel that was not looked into", "packets of tunnels that were not looked into"),
+        "--decapsulate looks into them",
+    ),
+    Kind(
+        "encrypted",
+        r"unread\.(?:encrypted\.(.+)|protocol\.(esp))",
+        ("encrypted frame or packet", "encrypted frames or packets"),
+    ),
+    Kind(
+        "link_fragments",
+        r"unread\.fragments\.(.+)",
+        ("fragment of the link layer, not put together", "fragments of the link layer, not put together"),
+    ),
+    Kind(
+        "wild_times",
+        "wild_times",
+        ("frame whose time was not believed", "frames whose times were not believed"),
     ),
     Kind("malformed", r"malformed\.(.+)", ("malformed packet", "malformed packets")),
     Kind(
@@ -135,4 +156,4 @@ def _matching(pattern: str, counters: Mapping[str, int]) -> Iterator[tuple[str, 
     """Yield the part that each counter of a kind stands for, "" where it has none, and its value if that is not 0."""
     for name, n in counters.items():
         if n and (match := re.fullmatch(pattern, name)):
-            yield (match[1] if match.re.groups else ""), n
+            yield next(filter(None, match.groups()), ""), n

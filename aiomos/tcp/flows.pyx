@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from aiomos.tcp.poison cimport unpoison
+from aiomos.poison cimport unpoison
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.siphash cimport siphash13
 

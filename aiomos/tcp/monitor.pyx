@@ -76,6 +76,13 @@ cdef int64_t LATE_SYN_NS = 1_000_000_000
 cdef int64_t PAWS_IDLE_NS = <int64_t> PAWS_IDLE_DAYS * 86400 * 1_000_000_000
 cdef uint8_t[256] STATES
 
+# What the anomalies of monitor.pxd are counted under.
+ANOMALY_NAMES = (
+    "no_ack", "bad_flags", "out_of_window", "bad_ack", "bad_reset", "syn_in_connection", "bad_synack", "paws",
+    "after_fin", "unsigned", "bad_options", "ack_unseen", "before_synack", "keep_alive", "zero_window_probe",
+    "syn_retry", "urgent")
+assert len(ANOMALY_NAMES) == ANOMALIES
+
 
 def _state_of(facts: int) -> int:
     """RFC 9293 state of an end of which *facts* are known."""

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
-from aiomos.tcp.poison cimport poison, unpoison
+from aiomos.poison cimport poison, unpoison
 from aiomos.tcp.rewriting cimport rewrite_begin
 
 from aiomos.errors import NotInLineError

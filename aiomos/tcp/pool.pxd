@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
-from aiomos.tcp.poison cimport poison, unpoison
+from aiomos.poison cimport poison, unpoison
 
 ctypedef struct Pool:
     uint8_t* base          # capacity + 1 records; address space is reserved at once, memory used as touched

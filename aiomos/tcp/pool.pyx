@@ -3,7 +3,7 @@
 from libc.stdint cimport UINT32_MAX
 from libc.string cimport memset
 
-from aiomos.tcp.poison cimport poison, unpoison
+from aiomos.poison cimport poison, unpoison
 
 
 cdef extern from "<sys/mman.h>" nogil:

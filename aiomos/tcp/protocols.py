@@ -8,9 +8,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from aiomos.logging import get_logger
-
-__all__ = ["READ", "Layer", "Protocol", "number_name", "unread_name", "warn_unread"]
+__all__ = ["READ", "Layer", "Protocol", "may_hide_flows", "number_name", "unread_name"]
 
 
 class Layer(enum.IntEnum):
@@ -536,11 +534,7 @@ def unread_name(layer: int, number: int) -> str:
     return f"unread.{Layer(layer).name.lower()}.{number_name(layer, number)}"
 
 
-def warn_unread(layer: int, number: int) -> None:
-    """Log that something was seen that is not read, if connections may hide in it."""
-    kind = Layer(layer)
-    numbers = _HIDING.get(kind, frozenset())
-    if numbers is None or number in numbers:
-        get_logger("aiomos.tcp").warning(
-            "not_read", layer=kind.name.lower(), number=number, name=number_name(layer, number)
-        )
+def may_hide_flows(layer: int, number: int) -> bool:
+    """Whether connections may be in what is not read."""
+    numbers = _HIDING.get(Layer(layer), frozenset())
+    return numbers is None or number in numbers

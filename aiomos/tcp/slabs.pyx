@@ -7,7 +7,7 @@ can be full of large ones later.
 
 from libc.string cimport memset
 
-from aiomos.tcp.poison cimport poison, unpoison
+from aiomos.poison cimport poison, unpoison
 from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 
 

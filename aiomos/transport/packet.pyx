@@ -24,7 +24,7 @@ from aiomos.transport.packet_sockets import (
     set_prefilter,
 )
 
-from aiomos.tcp.poison cimport poison, unpoison
+from aiomos.poison cimport poison, unpoison
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
 

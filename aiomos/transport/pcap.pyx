@@ -12,7 +12,7 @@ from libc.string cimport memmove, memset
 from aiomos.errors import CaptureError
 from aiomos.transport.interfaces import MAX_INTERFACES, Interface
 
-from aiomos.tcp.poison cimport poison, unpoison
+from aiomos.poison cimport poison, unpoison
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.records cimport (
     BLOCK_SECTION, MAX_CAPLEN, MAX_RECORD, MAX_TIME_NS, STOP_BAD_BLOCK_LENGTH, STOP_BAD_BYTE_ORDER,

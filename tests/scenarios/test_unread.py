@@ -88,11 +88,14 @@ def test_frames_are_counted_by_the_name_of_what_is_not_read() -> None:
     assert counters["unread_other"] == 0
 
 
-def test_each_that_may_hide_connections_is_logged_once() -> None:
+def test_each_that_may_hide_connections_is_logged_once(tmp_path: Path) -> None:
     hidden = of(0x88E5, lambda packet: macsec(packet, 0x0C))(ipv4(tcp()))
+    path = write(
+        tmp_path / "a.pcapng",
+        frames_of((ARP, 1), *[(bytes(60), 147)] * 2, *[(hidden, 1)] * 2, (bytes(60), 147), (bytes(60), 148)),
+    )
     with capture_logs() as logs:
-        engine = engine_of(frames_of((ARP, 1), (bytes(60), 147), (bytes(60), 147), (hidden, 1), (hidden, 1)))
-        engine.feed_frames(frames_of((bytes(60), 147), (bytes(60), 148)))
+        aiomos.run(pcap=[path], loop="asyncio")
     told = [(log["layer"], log["number"], log["name"]) for log in logs if log["event"] == "not_read"]
     assert told == [("linktype", 147, "user0"), ("encrypted", 1, "macsec"), ("linktype", 148, "user1")]
     assert {log["log_level"] for log in logs} == {"warning"}

@@ -13,7 +13,7 @@ PACKAGE = Path(aiomos.__file__).parent
 SOURCES = sorted(path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{suffix}"))
 
 # What each part may import of aiomos besides itself; parts that are not listed may import all.
-BASE = {"errors", "settings", "options"}
+BASE = {"errors", "settings", "options", "poison"}
 KERNEL = {*BASE, "tcp", "ude", "transport.frame"}
 ALLOWED = {
     "errors": set[str](),
@@ -38,7 +38,7 @@ ALLOWED = {
     "engine": {
         *KERNEL,
         *("admission", "callbacks", "delivery", "hooks", "lifetimes", "registry"),
-        *("transport.source", "transport.transport", "transport.sharding"),
+        *("transport.source", "transport.times", "transport.transport", "transport.sharding"),
     },
     "sleepers": set[str](),
     "live": {"engine", "sleepers", "transport.transport"},

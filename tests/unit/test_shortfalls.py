@@ -5,6 +5,7 @@ import re
 from aiomos.engine import Engine
 from aiomos.settings import Settings
 from aiomos.shortfalls import KINDS, shortfalls
+from aiomos.tcp.protocols import Layer, unread_name
 
 
 def test_a_run_that_followed_everything_has_none() -> None:
@@ -37,9 +38,23 @@ def test_of_several_interfaces_the_sum_is_told_once() -> None:
     assert drops.text == "7 frames lost on their way from the kernel"
 
 
+def test_what_is_not_read_is_told_by_its_name() -> None:
+    counters = {
+        "unread.linktype.user0": 2,
+        "unread.udp.vxlan": 3,
+        "unread.protocol.gre": 4,
+        "unread.ethertype.arp": 9,
+    }
+    links, tunnels = shortfalls(counters)
+    assert str(links) == "2 frames of link types that are not read (user0 2)"
+    assert tunnels.text == "7 packets of tunnels that were not looked into (gre 4, vxlan 3)"
+    assert "--decapsulate" in tunnels.hint
+
+
 def test_what_the_engine_counts_is_known_here_by_the_same_names() -> None:
     """A counter that is renamed is not to fall silent."""
     names = set(Engine(Settings(), bytes(16), print).statistics())
+    names |= {unread_name(layer, number) for layer in Layer for number in range(150)}
     elsewhere = {"kernel_drops", "failed"}  # counted by transports and the runtime
     for kind in KINDS:
         if kind.name not in elsewhere:
