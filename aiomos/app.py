@@ -40,6 +40,7 @@ Callback: TypeAlias = Callable[..., None]
 Lifecycle: TypeAlias = "Callable[[], Awaitable[None] | None] | Callable[[Runtime], Awaitable[None] | None]"
 Overlap: TypeAlias = Literal["first", "last", "bsd", "linux", "windows", "solaris"]
 Gaps: TypeAlias = Literal["raise", "mark", "skip", "zero"]
+Urgent: TypeAlias = Literal["inline", "out_of_band"]
 
 HandlerT = TypeVar("HandlerT", bound=Handler)
 LifecycleT = TypeVar("LifecycleT", bound=Lifecycle)
@@ -57,6 +58,7 @@ class MonitorRegistration:
         midstream: Whether flows whose handshake was not seen are handed over too.
         overlap: Which bytes count where segments overlap and differ, if it is the first to pick a flow.
         gaps: What reading past missing bytes does, unless a read says otherwise.
+        urgent: Whether urgent bytes are part of its streams.
         start: The event on a flow from which on the handler is started; None for its first bytes.
     """
 
@@ -67,6 +69,7 @@ class MonitorRegistration:
     midstream: bool
     overlap: Overlap
     gaps: Gaps
+    urgent: Urgent
     start: "AnyEvent | None"
 
 
@@ -223,6 +226,7 @@ class App(Generic[OptionsT]):
         midstream: bool = False,
         overlap: Overlap = "first",
         gaps: Gaps = "raise",
+        urgent: Urgent = "inline",
         start: "AnyEvent | None" = None,
     ) -> Callable[[HandlerT], HandlerT]:
         """Register an async function to be called once for each flow that the filter picks.
@@ -239,6 +243,9 @@ class App(Generic[OptionsT]):
                 all apps: the first handler that reads a flow's bytes decides for all of them.
             gaps: What reading past missing bytes does: ``raise`` `StreamGap`, yield a `Gap` to ``mark`` them,
                 ``skip`` them, or give that many ``zero`` bytes.
+            urgent: What becomes of urgent bytes (RFC 9293 section 3.8.5): ``inline`` gives them at their place, as a
+                reader with SO_OOBINLINE has them; ``out_of_band`` leaves them out, as Linux does for one without it
+                that keeps up. Each registration has what it chose, whatever others on the flow have.
             start: Call the function only once this event has happened on a flow. Both halves are kept until then
                 (`Budgets.kept_bytes_half`), so that the function reads them from the beginning; what was more is a gap.
 
@@ -254,8 +261,13 @@ class App(Generic[OptionsT]):
         _check_argument("level", level, tuple(Level))
         _check_argument("overlap", overlap, get_args(Overlap))
         _check_argument("gaps", gaps, get_args(Gaps))
+        _check_argument("urgent", urgent, get_args(Urgent))
         if start is not None:
             _check_event("start", start)
+            if urgent != "inline":
+                raise RegistrationError(
+                    f"urgent={urgent!r}: with start= bytes that were kept have their urgent ones"
+                )
         chosen = Filter(filter)
 
         def register(handler: HandlerT) -> HandlerT:
@@ -268,6 +280,7 @@ class App(Generic[OptionsT]):
                 midstream=midstream,
                 overlap=overlap,
                 gaps=gaps,
+                urgent=urgent,
                 start=start,
             )
             self.monitors.append(registration)

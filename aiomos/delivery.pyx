@@ -67,7 +67,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_NEW_DATA
 from collections import deque
 
 from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut, EngineBug, RegistrationError
-from aiomos.tcp.chunks import GAP_NAMES
+from aiomos.tcp.chunks import GAP_NAMES, URGENT_GAP
 
 cdef enum:
     STATE_LEVEL = 1
@@ -501,12 +501,14 @@ cdef class Delivery:
         cdef uint32_t index
         cdef uint64_t order
         cdef uint8_t kind
+        cdef bint urgent
         while track.out_head:
             index = track.out_head
             track.out_linked = 0
             part = part_at(&self.streams, index)
             kind = part.kind
             order = part.serial
+            urgent = kind == PART_DATA and part.reason
             if kind == PART_DATA:
                 item = self.take_run(track, both)
                 self.remember(flow, view, side, item)
@@ -521,7 +523,10 @@ cdef class Delivery:
                 track.out_tail = 0
             for connection in view.connections:
                 stream = connection.server if side else connection.client
-                if kind <= PART_GAP:
+                if urgent and self.rules.urgent_out >> connection.rule & 1:
+                    if stream.wanted:
+                        stream.push(new_gap(chunk_offset(item), 1, self.now_ns, URGENT_GAP), order)
+                elif kind <= PART_GAP:
                     self.push(flow, side, self.rule_accounts[connection.rule], stream, item, order)
                 else:
                     stream.end(item)
@@ -555,7 +560,7 @@ cdef class Delivery:
         cdef Part* first = part
         cdef uint64_t length = 0, serial = part.serial
         cdef uint8_t* target = NULL
-        while part.kind == PART_DATA and (not both or part.serial == serial):
+        while part.kind == PART_DATA and part.reason == first.reason and (not both or part.serial == serial):
             length += part.length
             serial += 1
             if not part.next:

@@ -73,6 +73,7 @@ from aiomos.tcp.reassembly cimport (
     track_deadline,
     track_payload,
     track_tick,
+    track_urgent,
     tracks_set_up,
 )
 from aiomos.tcp.retransmissions cimport track_acked_again
@@ -86,6 +87,7 @@ from aiomos.tcp.wire cimport (
     RST,
     SYN,
     Cursor,
+    URG,
     WIRE_AGGREGATE,
     WIRE_FRAGMENT,
     WIRE_ICMP,
@@ -663,6 +665,8 @@ cdef class Engine(Admission):
             track_acked(&self.streams, received, rcv, packet.time_ns)
             if outcome & ACK_AHEAD:
                 received.nxt_ns = packet.time_ns
+        if packet.flags & URG and self.rules.urgent_out and outcome & PAYLOAD_OK:
+            track_urgent(sent, packet)
         if packet.payload_len or packet.flags & (SYN | FIN):
             track_payload(&self.streams, sent, snd, packet, flow.overlap,
                           (outcome & PAYLOAD_OK) != 0, before_nxt)

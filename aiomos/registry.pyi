@@ -1,7 +1,7 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
-from aiomos.app import Overlap
+from aiomos.app import Overlap, Urgent
 from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection
 from aiomos.tcp.views import Flow
@@ -52,6 +52,7 @@ class Registry:
         account: Account | None = None,
         midstream: bool = False,
         overlap: Overlap = "first",
+        urgent: Urgent = "inline",
         opener: Callable[[Flow], MonitorConnection] | None = None,
         keeps: bool = False,
         unbound: bool = False,

@@ -136,8 +136,8 @@ cdef class Registry:
         self.accounts.append(account)
         return account
 
-    def add_rule(self, Program program, level, *, account=None, midstream=False, overlap="first", opener=None,
-                 keeps=False, unbound=False):
+    def add_rule(self, Program program, level, *, account=None, midstream=False, overlap="first", urgent="inline",
+                 opener=None, keeps=False, unbound=False):
         """Watch the flows that a filter picks.
 
         Args:
@@ -146,6 +146,7 @@ cdef class Registry:
             account: Whose rule it is, from add_account(); None for one that is made now.
             midstream: Whether to take flows whose SYN was not captured.
             overlap: Who wins bytes that two segments share; the first rule to pick a flow decides.
+            urgent: Whether urgent bytes are part of the stream (``inline``), or left out (``out_of_band``).
             opener: Called with each `Flow` that has data to read or ends; returns its `MonitorConnection`.
             keeps: Whether delivered bytes are kept for a while, to be looked at.
             unbound: Whether it is only about packets that belong to no flow, or not yet.
@@ -174,6 +175,7 @@ cdef class Registry:
         rule.code_len = program.n if program is not None else 0
         rule.level = int(level)
         rule.overlap = OVERLAPS.index(overlap)
+        rule.urgent_out = urgent == "out_of_band"
         rule.midstream = midstream
         rule.connects = opener is not None
         rule.keeps = keeps
@@ -184,6 +186,8 @@ cdef class Registry:
             self.rules.connecting |= bit
             if level == STREAM_LEVEL:
                 self.rules.reading |= bit
+                if rule.urgent_out:
+                    self.rules.urgent_out |= bit
         return number
 
     def add_call(self, uint32_t rule, event, hook, function, parameters, edits=None):
@@ -245,7 +249,8 @@ cdef class Registry:
         cdef Call call
         cdef const Rule* waiting = &self.rules.rules[rule]
         started = self.add_rule(None, waiting.level, account=self.rule_accounts[rule],
-                                overlap=OVERLAPS[waiting.overlap], opener=opener)
+                                overlap=OVERLAPS[waiting.overlap],
+                                urgent="out_of_band" if waiting.urgent_out else "inline", opener=opener)
         call = self.add_call(rule, event, Hook.RECEIVER, None, ())
         call.starts = started
         return started

@@ -25,6 +25,7 @@ from aiomos.app import (
     MonitorRegistration,
     Overlap,
     TrackRegistration,
+    Urgent,
     asks_for_engine,
 )
 from aiomos.engine import Engine
@@ -331,6 +332,7 @@ class Runtime:
             account=attachment.account,
             midstream=registration.midstream,
             overlap=registration.overlap,
+            urgent=registration.urgent,
             opener=opener if start is None else None,
             keeps=start is not None and registration.level is Level.STREAM,
         )
@@ -415,6 +417,7 @@ class Runtime:
         midstream: bool = False,
         overlap: Overlap = "first",
         gaps: Gaps = "raise",
+        urgent: Urgent = "inline",
     ) -> Listener:
         """Listen for connections that a filter picks; use it with ``async with``.
 
@@ -424,6 +427,7 @@ class Runtime:
             midstream: Whether to take those whose handshake was not captured.
             overlap: Which bytes count where segments overlap and differ.
             gaps: What missing bytes do to a reader: raise, mark, skip or zero.
+            urgent: Whether urgent bytes are part of the stream, inline, or left out, out_of_band.
         """
         chosen = Filter(filter)
 
@@ -438,7 +442,13 @@ class Runtime:
 
             account = self.engine.add_account("listener")
             self.engine.add_rule(
-                chosen.program, level, account=account, midstream=midstream, overlap=overlap, opener=opener
+                chosen.program,
+                level,
+                account=account,
+                midstream=midstream,
+                overlap=overlap,
+                urgent=urgent,
+                opener=opener,
             )
             return account
 

@@ -4,6 +4,8 @@ from typing_extensions import Buffer
 
 _GapReason = Literal["lost", "age", "budget", "snaplen", "end", "unread"]
 
+URGENT_GAP: str
+
 @final
 class Chunk(bytes):
     def __new__(cls, data: Buffer = b"", offset: int = 0, time: float = 0.0) -> Self: ...

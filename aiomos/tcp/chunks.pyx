@@ -46,6 +46,7 @@ cdef extern from *:
 # What apps and counters call the reasons of gaps, in the order of tcp/reassembly.
 GAP_NAMES = ("lost", "age", "budget", "snaplen", "end", "unread")
 assert len(GAP_NAMES) == GAP_REASONS
+URGENT_GAP = "urgent"          # an urgent byte in a stream that leaves them out: passed over whatever gaps do
 
 # Offset and time of a chunk stand in the object's own memory behind the bytes, so that it is one allocation without
 # a dict. That is why every chunk is made by new_chunk().

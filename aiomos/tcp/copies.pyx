@@ -15,7 +15,7 @@ cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil:
     """Is a segment that says nothing new one of those just seen?"""
     cdef uint64_t mark = mark_of(packet)
     cdef int64_t limit = COPY_NS
-    cdef uint32_t i
+    cdef int i
     if not identification(packet):
         if not packet.payload_len and not packet.flags & (SYN | FIN):
             return False                           # duplicate acknowledgements are alike

@@ -347,7 +347,7 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     if not in_window(snd, rcv, end):
         if not believe_jump(snd, rcv, packet):
             anomalies[A_OUT_OF_WINDOW] += 1
-            return DOUBT
+            return DOUBT if seq_lt(snd.nxt, end) else 0
         outcome |= RESYNC
     moved = on_ack(flow, snd, rcv, packet, anomalies)
     if moved < 0:

@@ -49,7 +49,7 @@ ctypedef struct Part:
     uint32_t next
     uint32_t block             # given back after delivery
     uint8_t kind               # PartKind
-    uint8_t reason             # of a gap
+    uint8_t reason             # of a gap; of data, whether it is an urgent byte
     uint64_t serial            # order of parts over all halves
 
 # What finds a part by its offset, and where the run of data ends that it lies in; made when somebody looks.
@@ -166,6 +166,7 @@ cdef void track_close(Streams* s, uint32_t index) noexcept nogil
 cdef void track_base(Track* t, const Half* half) noexcept nogil
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil
+cdef void track_urgent(Track* t, const Packet* packet) noexcept nogil
 cdef void track_copied(Streams* s, Track* t, const Packet* packet) noexcept nogil
 cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef void track_settle(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil

@@ -232,12 +232,40 @@ cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, 
             part.data = data
             if packet.transient:
                 own_bytes(s, t, part)
+            if t.flags & URGENT:
+                part_urgent(s, t, part)
     advance(t, start + captured)
     if captured < length:
         if half.level == LEVEL_STREAM:
             emit_gap(s, t, half, start + length, GAP_SNAPLEN, packet.time_ns)
         else:
             advance(t, start + length)
+
+
+cdef void part_urgent(Streams* s, Track* t, Part* part) noexcept nogil:
+    """Have the urgent byte, if it is in the last part, be a part of its own."""
+    cdef Part* after
+    cdef uint64_t before = t.urgent - part.offset
+    if part.kind != PART_DATA or t.urgent < part.offset or before >= part.length:
+        return
+    if before:
+        after = cut_part(s, t, part, before)
+        if after == NULL:
+            return
+        part = after
+    part.reason = part.length == 1 or cut_part(s, t, part, 1) != NULL
+
+
+cdef Part* cut_part(Streams* s, Track* t, Part* part, uint64_t at) noexcept nogil:
+    """Make two of the last part; the bytes of both are the second one's."""
+    cdef Part* after = emit(s, t, PART_DATA, part.offset + at, part.length - at, part.time_ns)
+    if after == NULL:
+        return NULL
+    after.data = part.data + at
+    after.block = part.block
+    part.block = 0
+    part.length = at
+    return after
 
 
 cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
@@ -284,6 +312,19 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
         t.flags |= FIN_TAKEN
     if half.flags & FIN_SEEN and not t.flags & FINISHED:
         tell_end(s, t, half, packet.time_ns)
+
+
+cdef void track_urgent(Track* t, const Packet* packet) noexcept nogil:
+    """Take note of an urgent pointer, as Linux does (tcp_check_urg() in net/ipv4/tcp_input.c).
+
+    It points behind the urgent byte. What it says of bytes that have come is ignored; if it says another than before,
+    the former byte is urgent no more.
+    """
+    cdef int64_t at = offset_of(t, data_seq(packet)) + (packet.urgent - 1 if packet.urgent else 0)
+    if not t.flags & BASED or at < <int64_t> t.edge or (t.flags & URGENT and at <= <int64_t> t.urgent):
+        return
+    t.urgent = <uint64_t> at
+    t.flags |= URGENT
 
 
 cdef void track_copied(Streams* s, Track* t, const Packet* packet) noexcept nogil:
@@ -515,6 +556,8 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
         if part != NULL:
             part.data = piece.data + (t.edge - piece.start)
             part.block = take_piece(&s.store, &t.held, index)
+            if t.flags & URGENT:
+                part_urgent(s, t, part)
             advance(t, end)
             continue
         if cut and half.level == LEVEL_STREAM:

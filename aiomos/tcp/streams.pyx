@@ -22,7 +22,7 @@ from collections import deque
 from weakref import ref
 
 from aiomos.errors import RegistrationError, StreamGap
-from aiomos.tcp.chunks import Chunk
+from aiomos.tcp.chunks import URGENT_GAP, Chunk
 from aiomos.tcp.occurrences import Occurrences
 from aiomos.ude.events import Event, Hook
 from aiomos.ude.parameters import callback_parameters
@@ -432,6 +432,9 @@ cdef class Stream:
             if item is self.unread_gap:
                 self.unread_gap = None
             self.offset = (<Gap> item).offset
+            if (<Gap> item).reason is URGENT_GAP:
+                self.offset += (<Gap> item).length
+                continue
             if gaps == "zero":
                 return self.fill(<Gap> item)
             self.offset += (<Gap> item).length

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import attrs
 
-from aiomos.app import Overlap
+from aiomos.app import Overlap, Urgent
 from aiomos.engine import Engine
 from aiomos.errors import AiomosError
 from aiomos.settings import Settings
@@ -266,6 +266,7 @@ class Watcher:
         filter: Which flows.
         key: 16 bytes that key the flow table's hash.
         overlap: Who wins bytes that two segments share.
+        urgent: Whether urgent bytes are part of the streams.
     """
 
     def __init__(
@@ -277,6 +278,7 @@ class Watcher:
         filter: str = "",  # noqa: A002 - the word of the field
         key: bytes = bytes(16),
         overlap: Overlap = "first",
+        urgent: Urgent = "inline",
     ) -> None:
         self.engine = Engine(settings or Settings(), key, self._failed)
         self.records: list[dict[str, Any]] = []
@@ -286,7 +288,12 @@ class Watcher:
         self._connections: list[MonitorConnection] = []
         self._pressure = Pressure(1 << 30, 1 << 30)
         rule = self.engine.add_rule(
-            Filter(filter).program, level, midstream=midstream, overlap=overlap, opener=self._open
+            Filter(filter).program,
+            level,
+            midstream=midstream,
+            overlap=overlap,
+            urgent=urgent,
+            opener=self._open,
         )
         self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, self._set_up, ("flow",))
         self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, self._tear_down, ("flow",))
@@ -362,6 +369,7 @@ def watch(
     batch: int | None = None,
     filter: str = "",  # noqa: A002 - the word of the field
     overlap: Overlap = "first",
+    urgent: Urgent = "inline",
 ) -> Watched:
     """Run an engine over frames, to the end of every flow.
 
@@ -373,11 +381,14 @@ def watch(
         batch: Frames in one batch, None for all in one.
         filter: Which flows.
         overlap: Who wins bytes that two segments share.
+        urgent: Whether urgent bytes are part of the streams.
 
     Raises:
         AssertionError: the engine still holds records after the last flow.
     """
-    watcher = Watcher(level=level, midstream=midstream, settings=settings, filter=filter, overlap=overlap)
+    watcher = Watcher(
+        level=level, midstream=midstream, settings=settings, filter=filter, overlap=overlap, urgent=urgent
+    )
     watcher.feed(frames, batch=batch)
     return watcher.finish()
 

@@ -24,6 +24,7 @@ ctypedef struct Rule:
     size_t code_len
     uint8_t level
     uint8_t overlap            # Policy of the reassembly
+    bint urgent_out            # its streams leave urgent bytes out
     bint midstream
     bint connects              # makes a connection for each flow
     bint keeps                 # wants delivered bytes to be kept for looking at
@@ -37,6 +38,7 @@ ctypedef struct Rules:
     uint64_t midstream         # sets of rules, a bit each
     uint64_t connecting
     uint64_t reading           # of the connecting ones, those at level STREAM
+    uint64_t urgent_out        # those that leave urgent bytes out
     uint64_t retired           # removed; to be forgotten by all sets before their numbers are used again
     uint64_t sets[4096]        # watch sets that flows name by their index; the first is empty
     uint32_t set_count

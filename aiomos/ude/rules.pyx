@@ -42,6 +42,7 @@ cdef void rules_forget(Rules* rules) noexcept nogil:
     rules.midstream &= ~rules.retired
     rules.connecting &= ~rules.retired
     rules.reading &= ~rules.retired
+    rules.urgent_out &= ~rules.retired
     for at in range(rules.set_count):
         rules.sets[at] &= ~rules.retired           # sets may become equal; that does no harm
     rules.retired = 0
