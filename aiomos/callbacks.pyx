@@ -50,6 +50,7 @@ from aiomos.ude.slots cimport (
 import heapq
 
 from aiomos.errors import FlowClosed
+from aiomos.tcp.packets import KIND_NAMES
 from aiomos.ude.events import ErrorKind, Occurrence, RexmitKind
 
 cdef enum:
@@ -60,8 +61,8 @@ cdef enum:
 cdef tuple SIDES = ("client", "server")
 # In the order of the anomalies of tcp/monitor; those that are no error have no name here.
 cdef tuple ERROR_KINDS = (
-    *list(ErrorKind)[:13], None, None, None, None, *list(ErrorKind)[13:21], None, None, None, None, None, None, None,
-    None, None, None, None, ErrorKind.MALFORMED_TCP, ErrorKind.MALFORMED_TCP_CUT, ErrorKind.MALFORMED_CHECKSUM, None)
+    *list(ErrorKind)[:13], None, None, None, None, *list(ErrorKind)[13:21],
+    *[{kind.value: kind for kind in ErrorKind}.get(name) for name in KIND_NAMES])
 cdef tuple REXMIT_KINDS = (None, *RexmitKind)
 assert ERROR_KINDS[WHAT_GAP] is ErrorKind.GAP_LOST and ERROR_KINDS[WHAT_EVICTED] is ErrorKind.EVICTED
 
