@@ -96,15 +96,18 @@ cdef class PortTransport(Transport):
         ports: The ports; closed together with the transport.
     """
 
-    def __init__(self, ports):
-        if self.ports is not None:
-            raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
-        cdef Port port
-        self.ports = tuple(ports)
+    def __cinit__(self, *args, **kwargs):
+        self.ports = ()
         self.reserve(BATCH)
         self.run = <Frame*> calloc(BATCH, sizeof(Frame))
         if self.run == NULL:
             raise MemoryError(f"no memory for a batch of {BATCH} frames")
+
+    def __init__(self, ports):
+        cdef Port port
+        if self.ports:
+            raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
+        self.ports = tuple([<Port?> given for given in ports])
         self.poll = LinkPoll()
         for port in self.ports:
             self.interfaces.append(Interface("", port.interface, port.linktype, 0))
@@ -195,7 +198,7 @@ cdef class PortTransport(Transport):
         self.ended = True
         if self.poll is not None:
             self.poll.close()
-        for port in self.ports or ():
+        for port in self.ports:
             port.close()
 
 
