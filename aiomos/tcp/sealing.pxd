@@ -7,21 +7,21 @@ cdef extern from *:
         sealed->tp_new = NULL;
         sealed->tp_vectorcall = NULL;
         sealed->tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
-        sealed->tp_flags &= ~Py_TPFLAGS_BASETYPE;
         if (PyDict_DelItemString(sealed->tp_dict, "__new__") < 0) return -1;
         PyType_Modified(sealed);
         return 0;
     }
 
-    /* A class that only compiled classes extend: its own __cinit__, or that of its first base, asks is_part(). */
+    /* A class that is complete only as what it is a base of: the __cinit__ of the first one asks is_part(). */
     static void aiomos_mark_part(PyTypeObject *part) {
         part->tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
-        part->tp_flags &= ~Py_TPFLAGS_BASETYPE;
         PyType_Modified(part);
     }
 
     static int aiomos_is_part(PyObject *object) {
-        return (Py_TYPE(object)->tp_flags & Py_TPFLAGS_DISALLOW_INSTANTIATION) != 0;
+        PyTypeObject *made = Py_TYPE(object);
+        while (made->tp_flags & Py_TPFLAGS_HEAPTYPE) made = made->tp_base;     /* what Python has made of it */
+        return (made->tp_flags & Py_TPFLAGS_DISALLOW_INSTANTIATION) != 0;
     }
     """
     int seal "aiomos_seal" (type made) except -1
