@@ -27,6 +27,7 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.pool cimport pool_at, pool_take
 from aiomos.tcp.reassembly cimport track_at
+from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
 from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
 
@@ -217,3 +218,6 @@ cdef bint guess_client_low(const FlowKey* key, bint from_low) noexcept nogil:
     if key.low_port != key.high_port:
         return key.low_port > key.high_port
     return from_low
+
+
+mark_part(Admission)

@@ -231,8 +231,10 @@ class App(Generic[OptionsT]):
     ) -> Callable[[HandlerT], HandlerT]:
         """Register an async function to be called once for each flow that the filter picks.
 
-        At `Level.STREAM` it is called when the first bytes have come, or else at the flow's end, so that a flood of
-        SYNs starts no handlers; below that level, after the flow's first packet.
+        At `Level.STREAM` it is called when the first bytes have come, or else at the flow's end; below that level, once
+        the connection is established. For a flow that is never established and never carries a byte, such as one that
+        is refused, it is not called at all, so that a flood of SYNs starts no handlers. ``start=CONN_START`` has it
+        called for these, too, and so early; callbacks see them in any case.
 
         Args:
             filter: Connection filter, looked at on a flow's first packet; empty picks every TCP flow.

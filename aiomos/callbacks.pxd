@@ -78,11 +78,15 @@ cdef class Callbacks(Registry):
     cdef list passing                  # views made for the last callbacks of flows that nobody knew
     cdef Moment* current               # of the callbacks that run now
     cdef int depth
+    cdef int emitted                   # events raised by hand since the outermost callbacks began
     cdef object fatal                  # what a callback has raised that is to end the run, once the batch is done
     cdef list timers                   # heap of (due_ns, ticket, Timer)
     cdef Py_ssize_t most_timers        # beyond which those are let go that will not run out
     cdef uint64_t tickets
+    cdef int64_t pass_ns               # while timers run out: up to when, and
+    cdef int ran_out                   # how many have
 
+    cdef int begin(self) except -1
     cdef int tell_news(self) except -1
     cdef int cut(self, FlowRecord* flow, uint16_t flags) except -1 nogil
     cdef int64_t clock(self)
@@ -92,6 +96,8 @@ cdef class Callbacks(Registry):
     cdef tuple evidence(self, Moment* m)
     cdef void judge(self, Moment* m, uint64_t wanted) noexcept nogil
     cdef int call(self, Moment* m) except -1 with gil
+    cdef int leave(self, Moment* outer) except -1
+    cdef int end_run(self, object error) except -1
     cdef int walk(self, Node node, Moment* m) except -1
     cdef bint holds(self, Node node, Moment* m) except -1
     cdef int invoke(self, Call call, Moment* m) except -1
@@ -114,6 +120,7 @@ cdef class Callbacks(Registry):
     cdef int raise_fatal(self) except -1
     cdef bint picks(self, Program program, Moment* m)
     cdef int run_timers(self) except -1 with gil
+    cdef int64_t due_of(self, int64_t delay_ns) except? -1
 
 cdef inline bint is_awaited(Callbacks engine, int slot, const FlowRecord* flow,
                             const WirePacket* segment) noexcept nogil:

@@ -7,7 +7,7 @@ walked: callbacks of an event, then the events upon it that fired.
 
 cimport cython
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport INT64_MAX, uint8_t
+from libc.stdint cimport INT64_MAX, INT64_MIN, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -29,6 +29,7 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.holdings cimport track_read
 from aiomos.tcp.packets cimport make_packet
 from aiomos.tcp.reassembly cimport streams_close, track_at
+from aiomos.tcp.sealing cimport mark_part, seal
 from aiomos.tcp.views cimport make_flow, state_named
 from aiomos.tcp.wire cimport WIRE_BAD_TCP
 from aiomos.ude.machine cimport Program, predicates_fire, run_filter
@@ -59,6 +60,9 @@ from aiomos.ude.events import ErrorKind, Occurrence, RexmitKind
 cdef enum:
     FEW_TIMERS = 64
     MOST_DEPTH = 16            # of callbacks that emit events whose callbacks emit events
+    MOST_EMITTED = 65536       # events that callbacks emit before the first of them has returned
+    MOST_RAN_OUT = 65536       # timers that run out before those set meanwhile have to wait for the clock
+    LEAST_DELAY_NS = 1_000_000     # of a timer that is set by one that runs out
     MOST_EVIDENCE = 65536      # bytes of old and new that an occurrence carries
 
 cdef tuple SIDES = ("client", "server")
@@ -102,6 +106,7 @@ cdef class Callbacks(Registry):
     def __cinit__(self):
         self.views, self.free_views, self.timers = [None], [], []
         self.timer_ns = INT64_MAX
+        self.pass_ns = INT64_MIN
         self.most_timers = FEW_TIMERS
 
     def __dealloc__(self):
@@ -111,6 +116,17 @@ cdef class Callbacks(Registry):
 
     cdef void watch_errors(self, bint watched) noexcept:
         self.streams.log_incidents = watched
+
+    cdef int begin(self) except -1:
+        """A batch begins, or time passes.
+
+        Raises:
+            RuntimeError: from inside a callback.
+        """
+        if self.busy:
+            raise RuntimeError("the engine is at work: a callback cannot feed it, or let its time pass")
+        self.busy = True
+        return 0
 
     cdef int tell_news(self) except -1:
         """Something has been asked for between two batches."""
@@ -177,7 +193,6 @@ cdef class Callbacks(Registry):
     cdef int call(self, Moment* m) except -1 with gil:
         """Call those who wait: for the event itself, then for the events upon it that fired, depth first."""
         cdef Moment* outer = self.current
-        cdef Flow view
         if self.fatal is not None:
             return 0
         m.outer = outer
@@ -186,21 +201,34 @@ cdef class Callbacks(Registry):
         try:
             self.walk(self.roots[m.slot], m)
         except BaseException as error:             # it must not leave TCP processing half done
-            if outer != NULL:
-                raise
-            self.fatal = error
+            self.end_run(error)
         finally:
-            self.depth -= 1
-            self.current = outer
-            if self.depth == 0 and self.packet is not None:
-                self.packet.expire()
-                self.packet = None
-            if self.passing is not None and outer == NULL:
-                views, self.passing = self.passing, None
-                while views:
-                    view = views.pop()
-                    if Py_REFCNT(view) > 1:
-                        view.detach()              # a callback has kept it
+            self.leave(outer)
+        return 0
+
+    cdef int leave(self, Moment* outer) except -1:
+        """Callbacks have returned: what they were lent expires with the outermost ones."""
+        cdef Flow view
+        self.depth -= 1
+        self.current = outer
+        if self.depth:
+            return 0
+        self.emitted = 0
+        if self.packet is not None:
+            self.packet.expire()
+            self.packet = None
+        if self.passing is not None:
+            views, self.passing = self.passing, None
+            while views:
+                view = views.pop()
+                if Py_REFCNT(view) > 1:
+                    view.detach()                  # a callback has kept it
+        return 0
+
+    cdef int end_run(self, object error) except -1:
+        """Have the run end with an exception, the first one, once the batch is done."""
+        if self.fatal is None:
+            self.fatal = error
         return 0
 
     cdef int raise_fatal(self) except -1:
@@ -241,6 +269,8 @@ cdef class Callbacks(Registry):
 
     cdef bint picks(self, Program program, Moment* m):
         """Does a filter pick the flow at hand?"""
+        if program is None:
+            return False
         return run_filter(program.code, program.n, &m.scene)
 
     cdef int invoke(self, Call call, Moment* m) except -1:
@@ -269,7 +299,10 @@ cdef class Callbacks(Registry):
     cdef int invoke_own(self, Call call, Moment* m) except -1:
         """Call what single connections of the app have registered."""
         cdef Call own
-        for own in (self.app_view(call.account, m).own or {}).get(call, ()):
+        cdef Flow view = self.app_view(call.account, m)
+        if view is None or view.own is None:
+            return 0
+        for own in view.own.get(call, ()):
             if own.active and m.rules & call.rule_bit:
                 self.invoke(own, m)
         return 0
@@ -438,13 +471,15 @@ cdef class Callbacks(Registry):
 
         Raises:
             FlowClosed: the flow has ended.
-            RecursionError: callbacks that emit have come too deep.
+            RecursionError: callbacks that emit have come too deep, or there is no end of what they emit.
         """
         cdef Moment m
         cdef Node node
         cdef Moment* outer = self.current
         if self.depth >= MOST_DEPTH:
             raise RecursionError(f"{event.name} is emitted by callbacks {MOST_DEPTH} deep")
+        if self.depth and self.emitted >= MOST_EMITTED:
+            raise RecursionError(f"{event.name}: callbacks have emitted {MOST_EMITTED} events at one moment")
         memset(&m, 0, sizeof(m))
         m.flow = self.record_of(view)
         m.by_hand = True
@@ -458,13 +493,13 @@ cdef class Callbacks(Registry):
         m.rules = rules_watching(&self.rules, m.flow)
         self.current = &m
         self.depth += 1
+        self.emitted += 1
         try:
             for node in [node for (named, _), node in self.nodes.items() if named is event]:
                 m.slot = node.slot
                 self.walk(node, &m)
         finally:
-            self.depth -= 1
-            self.current = outer
+            self.leave(outer)
 
     # --- timers ---------------------------------------------------------------------------------------
 
@@ -476,14 +511,14 @@ cdef class Callbacks(Registry):
 
     def set_timer(self, Flow view not None, delay, function):
         """Have a timer of a flow run out after *delay* seconds of the engine's clock; see `Flow.timer`."""
-        cdef Timer timer = Timer()
+        cdef Timer timer = Timer.__new__(Timer)
         self.record_of(view)
-        if (<Account> view.account).calls is None:
-            raise FlowClosed(flow=view)            # to an app that is detached
+        if (<Account?> view.account).detached:
+            raise FlowClosed(flow=view)
         if len(self.timers) >= self.most_timers:
             self.drop_timers()
         timer.view, timer.function, timer.active = view, function, True
-        timer.due_ns = self.clock() + nanoseconds(delay)
+        timer.due_ns = self.due_of(nanoseconds(delay))
         self.tickets += 1
         heapq.heappush(self.timers, (timer.due_ns, self.tickets, timer))
         if view.timers is None:
@@ -497,6 +532,18 @@ cdef class Callbacks(Registry):
             self.tell_news()
         return timer
 
+    cdef int64_t due_of(self, int64_t delay_ns) except? -1:
+        """When a timer is to run out; one that is set by another that does so, not before the clock has gone on.
+
+        Else one that sets itself anew would never let it go on.
+        """
+        cdef int64_t due_ns = self.clock() + delay_ns
+        if self.pass_ns != INT64_MIN:
+            due_ns = max(due_ns, self.now_ns + LEAST_DELAY_NS)
+            if delay_ns < LEAST_DELAY_NS or self.ran_out >= MOST_RAN_OUT:
+                due_ns = max(due_ns, self.pass_ns + 1)
+        return due_ns
+
     cdef int call_timer(self, Timer timer, Moment* m) except -1:
         cdef Flow view = timer.view
         function = timer.function
@@ -506,16 +553,16 @@ cdef class Callbacks(Registry):
             except Exception as error:
                 self.failed(timer, function, view.account, m, error)
         except BaseException as error:
-            self.fatal = error
+            self.end_run(error)
         return 0
 
     cdef bint is_watched(self, Flow view) except -1:
         """Does the app of a view still watch the flow?"""
-        return (rules_watching(&self.rules, <FlowRecord*> view.r) & (<Account> view.account).rules) != 0
+        return (rules_watching(&self.rules, <FlowRecord*> view.r) & (<Account?> view.account).rules) != 0
 
     cdef int drop_timers(self) except -1:
         """Let timers go that will not run out any more; done when there are twice as many as were left last time."""
-        self.timers = [entry for entry in self.timers if (<Timer> entry[2]).active and is_open((<Timer> entry[2]).view)]
+        self.timers = [entry for entry in self.timers if may_run_out(entry[2])]
         heapq.heapify(self.timers)
         self.most_timers = max(2 * len(self.timers), <Py_ssize_t> FEW_TIMERS)
         return 0
@@ -524,22 +571,25 @@ cdef class Callbacks(Registry):
         """Have no timer of an app run out."""
         cdef Timer timer
         for _, _, timer in self.timers:
-            if timer.active and timer.view.account is account:
+            if timer.active and timer.view is not None and timer.view.account is account:
                 timer.cancel()
         return 0
 
     cdef int run_timers(self) except -1 with gil:
         """Let the timers run out that are due now."""
         cdef Timer timer
+        cdef Flow view
         cdef Moment m
         while self.fatal is None and self.timers and self.timers[0][0] <= self.now_ns:
             timer = heapq.heappop(self.timers)[2]
-            if not (timer.active and is_open(timer.view) and self.is_watched(timer.view)):
+            view = timer.view
+            if not (may_run_out(timer) and self.is_watched(view)):
                 continue
             timer.active = False
-            moment_begin(&m, SLOT_TIMEOUT, <FlowRecord*> timer.view.r, CLIENT, NULL, timer.due_ns)
+            self.ran_out += 1
+            moment_begin(&m, SLOT_TIMEOUT, <FlowRecord*> view.r, CLIENT, NULL, timer.due_ns)
             if timer.function is None:
-                m.only = (<Account> timer.view.account).rules
+                m.only = (<Account?> view.account).rules
                 self.happen(&m)
             else:
                 self.call_timer(timer, &m)
@@ -549,4 +599,13 @@ cdef class Callbacks(Registry):
 
 cdef bint is_open(Flow view) noexcept:
     """Is the flow still followed?"""
-    return view.streams != NULL and view.index != 0 and not view.r.flags & ENDED
+    return view is not None and view.streams != NULL and view.index != 0 and not view.r.flags & ENDED
+
+
+cdef bint may_run_out(Timer timer) noexcept:
+    """Is a timer still set, on a flow that is still followed?"""
+    return timer.active and is_open(timer.view)
+
+
+seal(Timer)
+mark_part(Callbacks)

@@ -31,6 +31,7 @@ from aiomos.errors import AiomosError, ControlError
 from aiomos.loader import load_app
 from aiomos.logging import get_logger
 from aiomos.options import must
+from aiomos.steps import ENDS_PROGRAM
 from aiomos.tcp.views import Flow
 from aiomos.ude.filters import Filter
 
@@ -67,6 +68,9 @@ class ControlledRuntime(Protocol):
 
     async def detach(self, app: App, /) -> None:
         """Cancel an app's handlers and run its shut-down functions."""
+
+    def end_with(self, error: BaseException, /) -> None:
+        """Have the run end with an exception."""
 
     def flows(self) -> Iterator[Flow]:
         """Walk the open flows."""
@@ -242,7 +246,10 @@ class RuntimeCommands:
         if app in self._runtime.apps:
             raise ControlError(f"{request.app} is attached already, as {self._name(app)}")
         app.configure(request.set)
-        await self._runtime.attach(app)
+        try:
+            await self._runtime.attach(app)
+        except ENDS_PROGRAM as error:
+            raise ControlError(f"{request.app} ends the program as it starts") from error
         name = self._name(app)
         get_logger("aiomos.control").info("app_attached", app=name)
         return {"name": name}
@@ -258,7 +265,11 @@ class RuntimeCommands:
         if request.name not in attached:
             listed = f"attached are {', '.join(attached)}" if attached else "none is attached"
             raise ControlError(f"no app goes by {request.name!r}; {listed}")
-        await self._runtime.detach(attached[request.name])
+        try:
+            await self._runtime.detach(attached[request.name])
+        except ENDS_PROGRAM as error:
+            self._runtime.end_with(error)
+            raise ControlError(f"{request.name} ends the program as it leaves") from error
         get_logger("aiomos.control").info("app_detached", app=request.name)
         return {"name": request.name}
 

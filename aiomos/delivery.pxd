@@ -21,6 +21,7 @@ cdef class Delivery(Callbacks):
     cdef dict own_calls                # by (Account, event, slot): Call that stands for those of single connections
     cdef object history                # deque of Past: what streams were given last, oldest first
     cdef uint64_t history_bytes
+    cdef uint64_t on_event             # rules whose handlers are started by an event: nothing else is asked
 
     cdef void open_tracks(self, FlowRecord* flow) noexcept nogil
     cdef void free_tracks(self, FlowRecord* flow) noexcept nogil
@@ -29,6 +30,8 @@ cdef class Delivery(Callbacks):
     cdef int signal_disturbed(self) except -1 nogil
     cdef int raise_new_data(self, FlowRecord* flow) except -1 nogil
     cdef uint32_t find_run(self, uint32_t index, Moment* m) noexcept nogil
+    cdef bint has_come_about(self, const FlowRecord* flow) noexcept nogil
+    cdef int come_about(self, FlowRecord* flow) except -1 nogil
     cdef int watch(self, FlowRecord* flow, uint64_t mask) except -1 nogil
     cdef int watch_less(self, Flow view, Call shared) except -1
     cdef int sweep(self) except -1

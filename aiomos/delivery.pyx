@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
 from aiomos.callbacks cimport WHAT_GAP, Callbacks, Moment, is_open, moment_begin
-from aiomos.registry cimport Account, Call, encode
+from aiomos.registry cimport Account, Call, new_call
 from aiomos.tcp.chunks cimport Gap, chunk_offset, new_chunk, new_gap
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
@@ -29,6 +29,7 @@ from aiomos.tcp.flows cimport (
     flow_of,
     flows_release,
 )
+from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_ranges, track_read
 from aiomos.tcp.reassembly cimport (
     BASED,
@@ -49,9 +50,11 @@ from aiomos.tcp.reassembly cimport (
     track_open,
 )
 from aiomos.tcp.retention cimport track_forget, track_keep
+from aiomos.tcp.sealing cimport mark_part, seal
 from aiomos.tcp.views cimport reason_named
 from aiomos.ude.rules cimport (
     ANY_SET,
+    MAX_RULES,
     MAX_SETS,
     Need,
     Rule,
@@ -88,6 +91,24 @@ cdef class Delivery:
     def __cinit__(self):
         self.own_calls = {}
         self.history = deque()
+
+    def start_at(self, uint32_t rule, event, opener):
+        """Have a rule's flows given to handlers only once an event has happened on them.
+
+        Args:
+            rule: Number of the rule.
+            event: `Event` or `UserEvent`.
+            opener: As in add_rule().
+        """
+        started = Callbacks.start_at(self, rule, event, opener)
+        self.on_event |= <uint64_t> 1 << <uint32_t> started
+        return started
+
+    def remove_rule(self, uint32_t number):
+        """Have a rule pick no more flows and call nothing; its connections are to be left by their app."""
+        Callbacks.remove_rule(self, number)
+        if number < MAX_RULES:
+            self.on_event &= ~(<uint64_t> 1 << number)
 
     # --- records --------------------------------------------------------------------------------------
 
@@ -170,6 +191,30 @@ cdef class Delivery:
 
     # --- who watches a running flow -------------------------------------------------------------------
 
+    cdef bint has_come_about(self, const FlowRecord* flow) noexcept nogil:
+        """Is there more to a flow than the try to open it: was it established, or has it carried a byte?
+
+        Else no handler is started for it, so that scans and floods of SYNs cost none.
+        """
+        cdef const Half* half
+        cdef int side
+        if flow.flags & FLOW_ESTABLISHED:
+            return True
+        for side in range(2):
+            half = &flow.halves[side]
+            if half.track:
+                if track_at(&self.streams, half.track).bytes:
+                    return True
+            elif half.flags & ISS_KNOWN and half.nxt - half.iss > <uint32_t> (2 if half.flags & FIN_SEEN else 1):
+                return True
+        return False
+
+    cdef int come_about(self, FlowRecord* flow) except -1 nogil:
+        """A flow that handlers wait for is established: who reads bytes is told when there are some, others now."""
+        if rules_watching(&self.rules, flow) & self.rules.connecting & ~self.rules.reading:
+            return self.signal(flow)
+        return 0
+
     cdef int watch(self, FlowRecord* flow, uint64_t mask) except -1 nogil:
         """Fix who watches a flow; those who connect are told at the end of the batch."""
         cdef uint64_t connecting = mask & self.rules.connecting
@@ -183,8 +228,8 @@ cdef class Delivery:
         flow.watchers = rules_intern(&self.rules, mask)
         if connecting:
             flow.flags |= TO_CONNECT
-            if connecting & ~self.rules.reading:
-                self.signal(flow)                  # who reads bytes is told when there are some, or at the end
+            if self.has_come_about(flow):
+                return self.come_about(flow)
         return 0
 
     def pick_up(self, rules):
@@ -197,6 +242,7 @@ cdef class Delivery:
         cdef uint32_t index
         cdef FlowRecord* flow
         for index in rules:
+            self.owner(index)
             added |= <uint64_t> 1 << index
         for index in range(1, self.flows.pool.high_water + 1):
             flow = flow_at(&self.flows, index)
@@ -213,7 +259,7 @@ cdef class Delivery:
         cdef Account account = view.account
         cdef Moment* moment = self.current
         cdef MonitorConnection connection
-        if view.streams == NULL or view.index == 0:    # it is gone, or was made for the last callbacks of a flow
+        if view.streams == NULL or view.index == 0 or account is None:     # gone, or made for its last callbacks
             return
         while moment != NULL:
             if moment.flow == flow:
@@ -238,10 +284,8 @@ cdef class Delivery:
         cdef FlowRecord* flow = self.record_of(view)
         cdef Account account = view.account
         cdef uint16_t watchers
-        cdef Call own = Call(), shared = self.own_call(account, event, hook)
-        own.account, own.event, own.function, own.node = account, event, function, shared.node
-        own.count = encode(parameters, own.codes)
-        own.rule, own.rule_bit, own.starts, own.active = shared.rule, shared.rule_bit, -1, True
+        cdef Call shared = self.own_call(account, event, hook)
+        cdef Call own = new_call(account, event, function, parameters, shared.node, shared.rule)
         if not shared.edits and self.may_edit(self.slot_of(event, hook), function, parameters):
             shared.edits = True
             self.refresh()
@@ -258,7 +302,7 @@ cdef class Delivery:
     def own_call(self, Account account not None, event, hook):
         """The call that stands for those that single connections of an app have registered for an event."""
         cdef Call shared
-        if account.calls is None:
+        if account.detached:
             raise RegistrationError(f"the app {account.name} is detached")
         key = account, event, self.slot_of(event, hook)
         shared = self.own_calls.get(key)
@@ -278,12 +322,14 @@ cdef class Delivery:
     def remove_account(self, Account account not None):
         """Forget an app: its rules, calls and timers."""
         cdef uint32_t number
+        if account.detached:
+            return
         self.cancel_timers(account)
         for number in range(self.rules.count):
             if account.rules >> number & 1:
                 self.remove_rule(number)
         self.accounts.remove(account)
-        account.calls = None                       # nothing can be registered on it any more
+        account.detached = True
         if self.current == NULL:                   # else at the end of the batch
             self.sweep()
 
@@ -412,13 +458,18 @@ cdef class Delivery:
         cdef uint32_t number
         cdef Flow view = self.views[flow.hold]
         cdef MonitorConnection connection
-        flow.flags &= ~<uint16_t> TO_CONNECT
+        if self.has_come_about(flow):
+            flow.flags &= ~<uint16_t> TO_CONNECT
+        else:
+            mask &= self.on_event
+            if not mask:
+                return 0
         if view is not None:
             for connection in view.connections:
                 mask &= ~(<uint64_t> 1 << connection.rule)
         for number in range(self.rules.count):
             if mask >> number & 1 and self.rules.rules[number].active:
-                connection = self.openers[number](self.view_of(flow, self.rule_accounts[number]))
+                connection = <MonitorConnection?> self.openers[number](self.view_of(flow, self.rule_accounts[number]))
                 connection.rule = number
                 (<Flow> self.views[flow.hold]).connections.append(connection)
                 if flow.halves[0].track:
@@ -426,6 +477,7 @@ cdef class Delivery:
                     self.replay(flow, 1, connection)
         if flow.halves[0].flags & KEEP or not flow.hold or not (<Flow> self.views[flow.hold]).connections:
             self.relevel(flow)                     # a handler has begun late, or whoever wanted the flow has gone
+        return 0
 
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
         """Give a stream that begins late what is kept of the bytes that went by, and a gap for what is not."""
@@ -661,3 +713,7 @@ cdef object stream_error(uint8_t kind, Flow view):
     if kind == PART_EVICTED:
         return ConnectionEvicted(flow=view)
     return None
+
+
+seal(Past)
+mark_part(Delivery)

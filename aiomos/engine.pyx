@@ -32,6 +32,7 @@ from aiomos.tcp.flows cimport (
     REASON_FIN,
     RESETTING,
     SEQ_KNOWN,
+    TO_CONNECT,
     FlowKey,
     Half,
     flow_at,
@@ -178,12 +179,16 @@ cdef class Engine(Admission):
     # --- feeding --------------------------------------------------------------------------------------
 
     def feed(self, FrameSource source not None):
-        """Process the current batch of a transport and hand over what came of it."""
+        """Process the current batch of a transport and hand over what came of it.
+
+        Raises:
+            RuntimeError: from inside a callback.
+        """
         self.partial = self.shards > 1 and source.heard_by_all
         self.run_batch(source.frames, source.count)
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1:
-        self.busy = True
+        self.begin()
         try:
             if self.chatty:                        # the interpreter is needed at every packet: do not let it go
                 self.run(frames, count)
@@ -640,8 +645,11 @@ cdef class Engine(Admission):
             self.raise_event(SLOT_OUT, flow, side, packet)
         if flow.flags & DROPPED:                   # meanwhile
             return 0
-        if flow.flags & HALF_OPEN and flow.flags & FLOW_ESTABLISHED and flow.halves[1 - side].packets:
-            self.leave_half_open(flow)
+        if flow.flags & (HALF_OPEN | TO_CONNECT) and flow.flags & FLOW_ESTABLISHED:
+            if flow.halves[1 - side].packets:
+                self.leave_half_open(flow)
+            if flow.flags & TO_CONNECT:
+                self.come_about(flow)
         if outcome & (SETUP | CLOSED_NOW) or packet.flags & FIN:
             self.after_segment(flow, packet, outcome)
         return 0
@@ -741,7 +749,6 @@ cdef class Engine(Admission):
         cdef uint32_t index
         cdef uint64_t rules
         cdef const FlowRecord* flow
-        cdef Account account
         cdef list odd = []                         # sets for which the table has no room
         memset(by_set, 0, sizeof(by_set))
         for index in range(1, self.flows.pool.high_water + 1):
@@ -753,7 +760,7 @@ cdef class Engine(Admission):
                     odd.append(rules_watching(&self.rules, flow))
         counts = []
         for account in accounts:
-            rules = account.rules
+            rules = (<Account?> account).rules
             counts.append(sum([by_set[index] for index in range(self.rules.set_count)
                                if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
         return counts

@@ -14,6 +14,7 @@ from aiomos.tcp.holdings cimport track_conflict
 from aiomos.tcp.monitor cimport ANOMALIES, JOINED, PAYLOAD_OK, REBASED, RESTARTED, monitor_segment, state_of
 from aiomos.tcp.reassembly cimport BASED, Incident, Streams, Track, data_seq, offset_of, track_at
 from aiomos.tcp.retransmissions cimport track_judge
+from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.wire cimport ACK, FIN, SYN, WIRE_TCP
 from aiomos.ude.rules cimport MAX_SETS, Interest, rules_interest, rules_match_packet
 from aiomos.ude.slots cimport (
@@ -212,3 +213,6 @@ cdef uint64_t segment_offset(const Streams* streams, const FlowRecord* flow, int
                              const Packet* packet) noexcept nogil:
     """Stream offset of a segment's first byte, modulo 2**64: it may lie before the stream."""
     return <uint64_t> offset_of(track_at(streams, flow.halves[side].track), data_seq(packet))
+
+
+mark_part(Hooks)

@@ -52,6 +52,7 @@ from aiomos.tcp.reassembly cimport (
     track_finish,
     track_tick,
 )
+from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.translation cimport Session
 from aiomos.tcp.views cimport Flow
 from aiomos.ude.slots cimport SLOT_TEARDOWN
@@ -82,12 +83,16 @@ cdef class Lifetimes(Hooks):
     # --- time -----------------------------------------------------------------------------------------
 
     def pass_time(self, int64_t now_ns):
-        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
-        if now_ns <= self.now_ns:
+        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens.
+
+        Raises:
+            RuntimeError: from inside a callback.
+        """
+        if now_ns < self.now_ns or now_ns == self.now_ns < self.timer_ns:      # a timer may be due now
             return
+        self.begin()
         self.now_ns = now_ns
         self.outlet.pass_time(now_ns)
-        self.busy = True
         try:
             with nogil:
                 if now_ns >= self.next_tick_ns:
@@ -157,10 +162,13 @@ cdef class Lifetimes(Hooks):
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
         """Let time pass: timers run out, and flows end, in the order of their times."""
-        while self.timer_ns <= now_ns:
-            self.now_ns = self.timer_ns
-            self.turn_wheel(self.now_ns)
-            self.run_timers()
+        if self.timer_ns <= now_ns:
+            self.pass_ns, self.ran_out = now_ns, 0
+            while self.timer_ns <= now_ns:
+                self.now_ns = self.timer_ns
+                self.turn_wheel(self.now_ns)
+                self.run_timers()
+            self.pass_ns = INT64_MIN
         self.now_ns = now_ns
         self.turn_wheel(now_ns)
         self.next_tick_ns = min((self.flows.tick + 1) * SECOND, self.timer_ns)
@@ -331,7 +339,8 @@ cdef class Lifetimes(Hooks):
         else:                                      # a SYN-ACK whose SYN never came, and what followed it
             self.orphans += flow.halves[0].packets + flow.halves[1].packets
             self.without_syn += flow.halves[0].packets + flow.halves[1].packets
-        if flow.hold or flow.flags & (SIGNALLED | TO_CONNECT) or flow == self.outlet.flow:
+        if (flow.hold or flow.flags & SIGNALLED or flow.flags & TO_CONNECT and self.has_come_about(flow)
+                or flow == self.outlet.flow):
             self.signal(flow)                      # its last segment is yet to leave, perhaps in other numbers
         else:
             self.release(flow)
@@ -340,10 +349,10 @@ cdef class Lifetimes(Hooks):
     def finish(self):
         """End the next slice of flows for want of frames, oldest first; False when none is left."""
         cdef size_t done = 0
-        if self.remaining == NULL:
-            self.list_remaining()
-        self.busy = True
+        self.begin()
         try:
+            if self.remaining == NULL:
+                self.list_remaining()
             with nogil:
                 while self.remaining_count and done < FINISH_SLICE:
                     self.remaining_count -= 1
@@ -379,9 +388,12 @@ cdef class Lifetimes(Hooks):
         for session in self.outlet.take_ended():
             for function in session.listeners:
                 try:
-                    function(session)
-                except Exception as error:
-                    self.on_callback_error(function, None, error)
+                    try:
+                        function(session)
+                    except Exception as error:
+                        self.on_callback_error(function, None, error)
+                except BaseException as error:
+                    self.end_run(error)
         return 0
 
 
@@ -392,3 +404,6 @@ cdef int younger_first(const void* a, const void* b) noexcept nogil:
     if one.started_ns != other.started_ns:
         return -1 if one.started_ns > other.started_ns else 1
     return memcmp(&other.key, &one.key, sizeof(FlowKey))
+
+
+mark_part(Lifetimes)

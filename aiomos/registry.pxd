@@ -27,6 +27,7 @@ cdef class Account:
     cdef int64_t sampled_ns
     cdef uint64_t rules                # its rules
     cdef readonly list calls
+    cdef readonly bint detached        # nothing can be registered on it any more
 
 cdef class Call:
     cdef readonly Account account
@@ -53,7 +54,9 @@ cdef class Node:
     cdef object predicate              # to be asked in Python; None where the machine judges
     cdef uint8_t codes[8]
     cdef int count
-    cdef Account account               # whose view of the flow the predicate sees
+    cdef Account account               # whose view of the flow the predicate sees; at the root, which has none, None
+
+cdef Call new_call(Account account, object event, object function, object parameters, Node node, uint32_t rule)
 
 cdef class Registry:
     cdef object __weakref__
@@ -70,7 +73,8 @@ cdef class Registry:
 
     cdef bint may_edit(self, int slot, function, parameters) except -1
     cdef int note_edits(self, Call call) except -1
-    cdef Node node_of(self, object event, int slot)
+    cdef Account owner(self, uint32_t rule)
+    cdef Node node_of(self, object event, int slot, Account account)
     cdef int refresh(self) except -1
     cdef int prune(self) except -1
     cdef int rebuild(self, int slot) except -1

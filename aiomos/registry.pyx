@@ -8,6 +8,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from aiomos.tcp.sealing cimport is_part, mark_part, seal
 from aiomos.ude.machine cimport Predicates, Program
 from aiomos.ude.rules cimport MAX_RULES, MAX_SETS, Interest, Rule, rules_changed, rules_open, rules_take
 from aiomos.ude.slots cimport (
@@ -82,6 +83,7 @@ cdef class Account:
         errors: How many of these raised.
         bytes: Stream bytes handed to its handlers.
         calls: Its callbacks.
+        detached: Whether the app has left.
     """
 
     @property
@@ -115,13 +117,17 @@ cdef class Registry:
     """Who waits for what. Not to be made by itself: `aiomos.engine.Engine` is one."""
 
     def __cinit__(self):
+        cdef Node root
+        if is_part(self):
+            raise TypeError(f"a {type(self).__name__} is a part of an Engine, and cannot be made by itself")
         rules_open(&self.rules)
         self.accounts, self.rule_accounts, self.nodes = [], [], {}
         self.filters, self.openers = [], []
-        self.roots = [Node() for _ in range(SLOTS)]
-        self.judges = [None] * SLOTS
+        self.roots, self.judges = [], [None] * SLOTS
         for slot in range(<int> SLOTS):
-            (<Node> self.roots[slot]).slot = slot
+            root = Node.__new__(Node)
+            root.slot = slot
+            self.roots.append(root)
 
     def add_account(self, name):
         """Make the account of an app, behind those there are.
@@ -129,7 +135,7 @@ cdef class Registry:
         Returns:
             What add_rule() wants to be told.
         """
-        cdef Account account = Account()
+        cdef Account account = Account.__new__(Account)
         account.name = name
         account.order = (<Account> self.accounts[len(self.accounts) - 1]).order + 1 if self.accounts else 0
         account.calls = []
@@ -157,9 +163,13 @@ cdef class Registry:
         Raises:
             RegistrationError: too many rules.
         """
-        cdef uint32_t number = rules_take(&self.rules)
+        cdef uint32_t number
         cdef uint64_t bit
         cdef Rule* rule
+        cdef Account owner = self.add_account("app") if account is None else <Account?> account
+        if owner.detached:
+            raise RegistrationError(f"the app {owner.name} is detached")
+        number = rules_take(&self.rules)
         if number == MAX_RULES:
             raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
         bit = <uint64_t> 1 << number
@@ -168,8 +178,8 @@ cdef class Registry:
             self.openers.append(None)
             self.rule_accounts.append(None)
         self.filters[number], self.openers[number] = program, opener
-        self.rule_accounts[number] = account or self.add_account("app")
-        (<Account> self.rule_accounts[number]).rules |= bit
+        self.rule_accounts[number] = owner
+        owner.rules |= bit
         rule = &self.rules.rules[number]
         rule.code = program.code if program is not None else NULL
         rule.code_len = program.n if program is not None else 0
@@ -207,20 +217,12 @@ cdef class Registry:
         Raises:
             RegistrationError: the event does not exist at that hook, or too many events build upon one.
         """
-        cdef Call call = Call()
         cdef int slot = self.slot_of(event, hook)
-        call.account = self.rule_accounts[rule]
-        call.event = event
-        call.function = function
-        call.count = encode(parameters, call.codes)
-        call.rule = rule
-        call.rule_bit = <uint64_t> 1 << rule
-        call.starts = -1
-        call.active = True
+        cdef Account account = self.owner(rule)
+        cdef Call call = new_call(account, event, function, parameters, self.node_of(event, slot, account), rule)
         call.declared = edits is not None
         call.edits = edits if call.declared else self.may_edit(slot, function, parameters)
-        call.node = self.node_of(event, slot)
-        call.account.calls.append(call)
+        account.calls.append(call)
         self.refresh()
         return call
 
@@ -247,9 +249,9 @@ cdef class Registry:
             opener: As in add_rule().
         """
         cdef Call call
+        cdef Account account = self.owner(rule)
         cdef const Rule* waiting = &self.rules.rules[rule]
-        started = self.add_rule(None, waiting.level, account=self.rule_accounts[rule],
-                                overlap=OVERLAPS[waiting.overlap],
+        started = self.add_rule(None, waiting.level, account=account, overlap=OVERLAPS[waiting.overlap],
                                 urgent="out_of_band" if waiting.urgent_out else "inline", opener=opener)
         call = self.add_call(rule, event, Hook.RECEIVER, None, ())
         call.starts = started
@@ -272,7 +274,8 @@ cdef class Registry:
         """Have a function called no more; also from inside a callback."""
         if call.active:
             call.active = False
-            call.account.calls.remove(call)
+            if call in call.account.calls:         # not one of a single connection: see ignore()
+                call.account.calls.remove(call)
             self.refresh()
 
     def remove_rule(self, uint32_t number):
@@ -288,7 +291,17 @@ cdef class Registry:
             self.rules.rules[number].active = False
             self.rules.retired |= <uint64_t> 1 << number
 
-    cdef Node node_of(self, object event, int slot):
+    cdef Account owner(self, uint32_t rule):
+        """Whose rule it is.
+
+        Raises:
+            RegistrationError: there is no such rule.
+        """
+        if rule >= self.rules.count or not self.rules.rules[rule].active:
+            raise RegistrationError(f"there is no rule {rule}")
+        return self.rule_accounts[rule]
+
+    cdef Node node_of(self, object event, int slot, Account account):
         """The place of an event in the tree of a slot, made when first needed."""
         cdef Node node, parent
         if isinstance(event, Event):
@@ -298,20 +311,27 @@ cdef class Registry:
         node = self.nodes.get((event, slot))
         if node is not None:
             return node
-        parent = self.roots[slot] if event.base is None else self.node_of(event.base, slot)
+        parent = self.roots[slot] if event.base is None else self.node_of(event.base, slot, account)
         taken = {(<Node> other).bit for (_, at), other in self.nodes.items() if at == slot}
         if len(taken) == MOST_EVENTS:
             raise RegistrationError(f"at most {MOST_EVENTS} user-defined events can build upon one built-in event")
-        node = Node()
-        node.event, node.parent, node.slot = event, parent, slot
+        node = Node.__new__(Node)
+        node.event, node.parent, node.slot, node.account = event, parent, slot, account
         node.bit = next(bit for bit in range(MOST_EVENTS) if bit not in taken)
         node.count = encode(event.parameters, node.codes)
         if event.compiled is None:
             node.predicate = event.predicate
         parent.children = [*parent.children, node]
         self.nodes[event, slot] = node
+        try:
+            self.rebuild(slot)
+        except BaseException as error:             # it is as if it had never been there
+            parent.children = [child for child in parent.children if child is not node]
+            del self.nodes[event, slot]
+            if isinstance(error, RecursionError):
+                raise RegistrationError(f"{event.name} is nested too deep to be compiled from here") from error
+            raise
         event.engines.add(self)
-        self.rebuild(slot)
         return node
 
     def remove_event(self, event):
@@ -352,17 +372,15 @@ cdef class Registry:
         cdef Node node
         cdef Rule* rule
         cdef uint32_t number
+        cdef set served = set()                    # nodes whose account waits for them; others keep the one they had
         for number in range(self.rules.count):
             memset(&self.rules.rules[number].interest, 0, sizeof(Interest))
         waiting = {}
         self.chatty = False
-        for node in self.nodes.values():
-            node.account = None
         for account in self.accounts:
             for call in account.calls:
                 node = call.node
                 waiting.setdefault(node, []).append(call)
-                node.account = account
                 rule = &self.rules.rules[call.rule]
                 rule.interest.events |= 1 << node.slot
                 rule.interest.edits = rule.interest.edits or call.edits
@@ -374,8 +392,9 @@ cdef class Registry:
                     rule.interest.called[node.slot] |= <uint64_t> 1 << node.bit
                 while node.parent is not None:
                     rule.interest.udes[node.slot] |= <uint64_t> 1 << node.bit
-                    if node.account is None:
+                    if node not in served or node is call.node:    # its own callbacks before those upon it
                         node.account = account
+                    served.add(node)
                     node = node.parent
         for node in (*self.roots, *self.nodes.values()):
             calls = waiting.get(node, [])
@@ -425,6 +444,23 @@ cdef int collect(list nodes, list rows) except -1:
     return 0
 
 
+cdef Call new_call(Account account, object event, object function, object parameters, Node node, uint32_t rule):
+    """A callback of an app, for the flows of one of its rules."""
+    cdef Call call = Call.__new__(Call)
+    call.account, call.event, call.function, call.node = account, event, function, node
+    call.count = encode(parameters, call.codes)
+    call.rule, call.rule_bit = rule, <uint64_t> 1 << rule
+    call.starts = -1
+    call.active = True
+    return call
+
+
 def backwards(Call call not None):
     """Key by which calls are sorted for packets from the server: apps reversed, each app's in order."""
     return -<int64_t> call.account.order
+
+
+seal(Account)
+seal(Call)
+seal(Node)
+mark_part(Registry)

@@ -45,6 +45,7 @@ from aiomos.logging import get_logger
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.sleepers import Sleepers
+from aiomos.steps import ENDS_PROGRAM, Steps
 from aiomos.tcp.levels import Level
 from aiomos.tcp.protocols import Layer, number_name
 from aiomos.tcp.streams import MonitorConnection, Pressure
@@ -73,6 +74,9 @@ BLOCK_SIZE = 1 << 20
 
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
+
+MOST_LAST_SLEEPS = 10_000
+"""How often a task may sleep once frames have run out, when no time passes any more."""
 
 SAMPLED = 64
 """One handler in so many is timed, and stands for the others."""
@@ -184,6 +188,8 @@ class Runtime:
         self._finished = False
         self._out_of_frames = False
         self._fatal: BaseException | None = None
+        self._exit: BaseException | None = None
+        self._last_sleeps: Counter[asyncio.Task[Any] | None] = Counter()
 
     # --- apps ------------------------------------------------------------------------------------------
 
@@ -224,6 +230,8 @@ class Runtime:
     async def detach(self, app: App) -> None:
         """Show an app no more traffic: leave its connections, end its handlers, and run its shut-down functions.
 
+        All of these run, whatever one of them raises; that is raised at the end, the first of several.
+
         Raises:
             RegistrationError: the app is not attached.
         """
@@ -239,15 +247,17 @@ class Runtime:
         others = attachment.handlers - {asyncio.current_task()}
         for task in others:
             task.cancel()
-        try:
+        steps = Steps()
+        with steps:
             if others:
                 await asyncio.wait(others)
-        finally:
-            self._pressures.remove(attachment.pressure)
-            self._relieve()
-            if attachment.started:
-                for function in reversed(app.shutdown_functions):
+        self._pressures.remove(attachment.pressure)
+        self._relieve()
+        if attachment.started:
+            for function in reversed(app.shutdown_functions):
+                with steps:
                     await self._call(function)
+        steps.conclude()
 
     async def _call(self, function: Callable[..., Any]) -> None:
         """Call a start-up or shut-down function."""
@@ -505,6 +515,8 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
+        except ENDS_PROGRAM as error:  # out of a task, it would stop the loop in mid-air
+            self.end_with(error)
         finally:
             connection.leave()
             task = asyncio.current_task()
@@ -516,13 +528,19 @@ class Runtime:
         if self._fatal is not None:
             raise self._fatal
 
+    def end_with(self, error: BaseException) -> None:
+        """Have the run end, in good order, with an exception; of several, with the first."""
+        self._fatal = self._fatal or error
+        self._relieve()
+        if self._live is not None:
+            self._live.attend_soon()
+
     def _failed(self, what: str, app: object, flow: Flow | None, error: Exception) -> None:
         """An app raised: that is the end of its interest in this flow, and of nothing else."""
         self.errors[f"{what}_errors"] += 1
         self._logged[app] += 1
         if self.settings.on_error == "raise" or isinstance(error, BrokenPipeError):
-            self._fatal = self._fatal or error
-            self._relieve()
+            self.end_with(error)
             return
         log = get_logger("aiomos").bind(app=str(app))
         if self._logged[app] <= LOGGED_ERRORS:
@@ -537,6 +555,7 @@ class Runtime:
 
         Raises:
             CaptureError: the capture broke off; what could be read has been processed, and handlers are done.
+            KeyboardInterrupt, SystemExit: raised by an app, in a callback or handler.
         """
         begun = time.perf_counter()
         self._start_pump()
@@ -565,6 +584,8 @@ class Runtime:
     async def _check_pump(self) -> None:
         assert self._pump_task is not None
         await self._pump_task
+        if self._exit is not None:
+            raise self._exit
 
     def stop(self) -> None:
         """Have a live run end: flows end where they stand, handlers come to their end, and `run` returns."""
@@ -584,6 +605,8 @@ class Runtime:
                 await self._turn()
             self._flush()
             await self._drain()
+        except ENDS_PROGRAM as error:  # as in _handle()
+            self._exit = error
         finally:
             self._finished = True
             for listener in self._listeners:
@@ -710,7 +733,16 @@ class Runtime:
         return self.engine.now
 
     async def sleep(self, seconds: float) -> None:
-        """Wait on the engine's clock: packet time offline. When frames run out, all sleepers wake."""
+        """Wait on the engine's clock: packet time offline. When frames run out, all sleepers wake.
+
+        Raises:
+            RuntimeError: frames have run out, and the task does nothing but sleep, again and again.
+        """
+        if self._out_of_frames:
+            task = asyncio.current_task()
+            self._last_sleeps[task] += 1
+            if self._last_sleeps[task] > MOST_LAST_SLEEPS:
+                raise RuntimeError("there are no more frames, and so no time to sleep: end when the flow has")
         if seconds <= 0 or self._out_of_frames:
             await asyncio.sleep(0)
             return
@@ -737,17 +769,24 @@ class Runtime:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Cancel what still runs, detach the apps and close the source."""
+        """Cancel what still runs, detach the apps and close the source; each is done, whatever another raises."""
         tasks = [task for task in (*self.handlers, self._pump_task) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        try:
-            for app in reversed(self.apps):
+        steps = Steps()
+        for app in reversed(self.apps):
+            with steps:
                 await self.detach(app)
+        with steps:
             self._flush()
-        finally:
+        with steps:
             self.source.close()
+        if exc is None and isinstance(self._fatal, ENDS_PROGRAM):  # raised by a handler at its end
+            exc = self._fatal
+            with steps:
+                raise exc
+        steps.conclude(exc)
 
 
 def _warn_of_unread(layer: int, number: int) -> None:

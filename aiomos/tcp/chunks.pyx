@@ -14,8 +14,17 @@ cdef extern from *:
 
     /* A subclass of bytes that the cyclic collector does not visit: a class statement would make one that it
        does, and a chunk is made for every read. Its Python methods are added below. */
+    /* As new objects of bytes are made, so that bytes.__new__(Chunk) has room behind its bytes, too. */
+    static PyObject *aiomos_chunk_alloc(PyTypeObject *type, Py_ssize_t length) {
+        size_t size = offsetof(PyBytesObject, ob_sval) + 1 + CHUNK_NOTE;
+        PyVarObject *op;
+        if (length < 0 || length > PY_SSIZE_T_MAX - 256) return PyErr_NoMemory();
+        op = (PyVarObject *) PyObject_Calloc(1, size + (size_t) length);
+        return op != NULL ? (PyObject *) PyObject_InitVar(op, type, length) : PyErr_NoMemory();
+    }
+
     static PyObject *aiomos_chunk_type(void) {
-        static PyType_Slot slots[] = {{0, NULL}};
+        static PyType_Slot slots[] = {{Py_tp_alloc, aiomos_chunk_alloc}, {0, NULL}};
         static PyType_Spec spec = {"aiomos.tcp.chunks.Chunk", 0, 0, Py_TPFLAGS_DEFAULT, slots};
         PyObject *bases = PyTuple_Pack(1, (PyObject *) &PyBytes_Type), *type;
         if (bases == NULL) return NULL;

@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 
 from aiomos.poison cimport poison, unpoison
 from aiomos.tcp.rewriting cimport rewrite_begin
+from aiomos.tcp.sealing cimport is_part, mark_part
 
 from aiomos.errors import NotInLineError
 
@@ -23,6 +24,8 @@ cdef class Outlet:
     """Frames to be sent after a batch. Not to be made by itself: `aiomos.tcp.verdicts.Verdicts` is one."""
 
     def __cinit__(self):
+        if is_part(self):
+            raise TypeError(f"a {type(self).__name__} is a part of Verdicts, and cannot be made by itself")
         memset(self.peers, 0xFF, sizeof(self.peers))
 
     def __dealloc__(self):
@@ -167,3 +170,6 @@ cdef class Outlet:
             "forwarded": self.forwarded, "forwarded_bytes": self.forwarded_bytes, "dropped": self.drops,
             "originated": self.originated, "no_room": self.no_room,
         }
+
+
+mark_part(Outlet)

@@ -20,6 +20,7 @@ from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, RESETTING, SEQ_K
 from aiomos.tcp.outlet cimport MOST_INTERFACES, NOWHERE
 from aiomos.tcp.pool cimport pool_at, pool_close, pool_open
 from aiomos.tcp.rewriting cimport Rewrite, rewrite_ack, rewrite_sack, rewrite_window
+from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.waiting cimport waiting_clear
 from aiomos.tcp.wire cimport ACK, FIN, OPT_MPTCP, RST, SYN
 
@@ -206,3 +207,6 @@ cdef class Paths(Translation):
 
 cdef inline uint32_t segment_end(const Packet* packet) noexcept nogil:
     return packet.seq + packet.payload_len + ((packet.flags & SYN) != 0) + ((packet.flags & FIN) != 0)
+
+
+mark_part(Paths)

@@ -18,7 +18,7 @@ READ_LIMIT: int
 
 class Pressure:
     HARD: int
-    def __init__(self, half_limit: int, total_limit: int, waits: bool = True) -> None: ...
+    def __new__(cls, half_limit: int, total_limit: int, waits: bool = True) -> Self: ...
     waits: bool
     @property
     def half_limit(self) -> int: ...
@@ -74,14 +74,14 @@ class Stream:
     async def readline(self) -> bytes: ...
 
 class MonitorConnection:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         flow: Flow,
         pressure: Pressure,
         released: Callable[[Flow], object] | None,
         gaps: Gaps = "raise",
         wanted: bool = True,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def flow(self) -> Flow: ...
     @property

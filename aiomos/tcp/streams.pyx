@@ -14,6 +14,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.chunks cimport Gap, chunk_offset, chunk_time, join_chunks, new_chunk, new_gap
+from aiomos.tcp.sealing cimport seal
 
 import asyncio
 import sys
@@ -46,7 +47,7 @@ cdef class Pressure:
 
     HARD = 16
 
-    def __init__(self, half_limit, total_limit, waits=True):
+    def __cinit__(self, half_limit, total_limit, waits=True):
         self.half_limit = half_limit
         self.total_limit = total_limit
         self.waits = waits
@@ -696,7 +697,7 @@ cdef class MonitorConnection:
         wanted: Whether its level includes the bytes.
     """
 
-    def __init__(self, flow, Pressure pressure not None, released, gaps="raise", wanted=True):
+    def __cinit__(self, flow, Pressure pressure not None, released, gaps="raise", wanted=True):
         cdef Wiring wiring = Wiring.__new__(Wiring)
         wiring.flow = flow
         wiring.pressure = pressure
@@ -768,7 +769,8 @@ cdef class MonitorConnection:
 
     def listen(self, event, function, parameters, hook=Hook.RECEIVER):
         """As on(), for a function whose parameters are known."""
-        if not isinstance(event, Event | UserEvent) or hook is Hook.RAW or event is Event.ORPHAN:
+        root = event.root if isinstance(event, UserEvent) else event
+        if not isinstance(event, Event | UserEvent) or hook is Hook.RAW or root is Event.ORPHAN:
             raise RegistrationError(f"{event!r} at {hook} is no event of a connection")
         engine = self.flow._engine()
         return ConnectionCallback(engine, self.flow, engine.listen(self.flow, event, hook, function, parameters))
@@ -892,3 +894,8 @@ cdef Stream new_stream(Wiring wiring, object side, object gaps, bint wanted):
     stream.wanted = wanted
     stream.ended = not wanted
     return stream
+
+
+seal(Wiring)
+seal(Waiting)
+seal(Stream)

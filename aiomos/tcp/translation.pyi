@@ -1,9 +1,6 @@
-from typing import Never
-
 from aiomos.tcp.outlet import Outlet
 
 class Session:
-    def __init__(self, *args: Never, **kwargs: Never) -> None: ...
     @property
     def packets(self) -> tuple[int, int]: ...
     @property

@@ -34,6 +34,7 @@ from aiomos.tcp.sessions cimport (
     sessions_take_ended,
     tuple_of,
 )
+from aiomos.tcp.sealing cimport mark_part, seal
 from aiomos.tcp.sessions cimport Session as SessionRecord
 from aiomos.tcp.wire cimport decode_frame, decode_options_of
 from aiomos.transport.frame cimport Frame
@@ -46,9 +47,6 @@ cdef class Session:
 
     Attributes, once it has ended, keep their last values.
     """
-
-    def __init__(self):
-        raise TypeError("sessions are made by pkt.session()")
 
     cdef SessionRecord* record(self) except NULL:
         if self.translation is None:
@@ -106,6 +104,8 @@ cdef class Translation(Outlet):
     """Sessions. Not to be made by itself: `aiomos.tcp.verdicts.Verdicts` is one."""
 
     def __cinit__(self, settings, const uint8_t[::1] key not None):
+        if key.shape[0] != 16:
+            raise ValueError(f"the key is 16 bytes, not {key.shape[0]}")
         memcpy(self.keys, &key[0], 16)
         self.handles, self.free_handles = [None], []
         decode_options_of(settings, &key[0], &self.decode_options)
@@ -196,6 +196,8 @@ cdef class Translation(Outlet):
             raise SessionError("the packet is a reply, or an error, of a session")
         if self.matched:
             session = self.handles[session_at(&self.sessions, self.match.index).hold]
+            if session is None:
+                raise SessionError("the packet's session has ended")
             if not addresses and not turn_back:
                 session.idle = min(idle, session.idle)
             else:
@@ -340,3 +342,7 @@ cdef int64_t span_of(str name, object value) except -1:
     if not 0 < value <= 1e9:
         raise ValueError(f"{name}: a session ends after some seconds, up to 1e9, not {value}")
     return nanoseconds(value)
+
+
+seal(Session)
+mark_part(Translation)

@@ -34,6 +34,7 @@ from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_ranges, track_read, track_view
 from aiomos.tcp.monitor cimport state_of
 from aiomos.tcp.reassembly cimport BASED, HAS_RTT, offset_of, track_at, track_lost
+from aiomos.tcp.sealing cimport seal
 from aiomos.tcp.seq cimport seq_lt
 from aiomos.tcp.wire cimport NO_VLAN
 
@@ -115,7 +116,7 @@ cdef class Flow:
     """
 
     def __cinit__(self):
-        self.r = &NOTHING                          # made by hand, it reads as an empty flow
+        self.r = &NOTHING
 
     def __dealloc__(self):
         free(self.kept)
@@ -235,7 +236,8 @@ cdef class Flow:
 
         Returns:
             The timer, which has ``cancel()``, ``due`` and ``active``. It runs out once, before the first packet that is
-            later; not at all if the flow, or the capture, ends before.
+            later; not at all if the flow, or the capture, ends before. Set by a timer that runs out, it takes a
+            millisecond at least, and one of less than that waits until the clock goes on.
 
         Raises:
             FlowClosed: the flow has ended.
@@ -644,3 +646,7 @@ cdef class Half:
 
     def __repr__(self):
         return f"<Half {self.name} {self.address}:{self.port} {self.state.name}>"
+
+
+seal(Flow)
+seal(Half)

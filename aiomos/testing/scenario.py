@@ -25,7 +25,7 @@ from aiomos.tcp.levels import Level
 from aiomos.tcp.streams import MonitorConnection, Pressure, Stream
 from aiomos.tcp.views import Flow
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
-from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, Hook
+from aiomos.ude.events import CONN_SETUP, CONN_START, CONN_TEARDOWN, Hook
 from aiomos.ude.filters import Filter
 
 Frame = tuple[int, bytes, int, int]
@@ -295,6 +295,7 @@ class Watcher:
             urgent=urgent,
             opener=self._open,
         )
+        self.engine.add_call(rule, CONN_START, Hook.RECEIVER, self._start, ("flow",))
         self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, self._set_up, ("flow",))
         self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, self._tear_down, ("flow",))
 
@@ -307,6 +308,9 @@ class Watcher:
         connection = MonitorConnection(flow, self._pressure, self.engine.released, "mark", wanted)
         self._connections.append(connection)
         return connection
+
+    def _start(self, flow: Flow) -> None:
+        self.flow = flow
 
     def _set_up(self, _flow: Flow) -> None:
         self._setups += 1

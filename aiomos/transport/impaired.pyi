@@ -1,4 +1,4 @@
-from typing import final
+from typing import Self, final
 
 from aiomos.transport.sim import Link, Wire
 from aiomos.transport.transport import Transport
@@ -8,7 +8,7 @@ class Delayed: ...
 
 @final
 class Impaired(Transport):
-    def __init__(self, transport: Transport, *links: Link, seed: int = 0) -> None: ...
+    def __new__(cls, transport: Transport, *links: Link, seed: int = 0) -> Self: ...
     @property
     def transport(self) -> Transport: ...
     @property

@@ -61,10 +61,8 @@ cdef class Impaired(Transport):
         wires: The `Wire` of each interface, with its counts.
     """
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self, Transport transport not None, *links, seed=0):
         self.timer = -1
-
-    def __init__(self, Transport transport not None, *links, seed=0):
         if len(links) != len(transport.interfaces):
             raise ValueError(f"{len(transport.interfaces)} interfaces need as many links, not {len(links)}")
         self.transport = transport

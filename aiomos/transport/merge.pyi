@@ -1,6 +1,7 @@
 from collections.abc import Sequence
+from typing import Self
 
 from aiomos.transport.source import FrameSource
 
 class MergedSource(FrameSource):
-    def __init__(self, sources: Sequence[FrameSource]) -> None: ...
+    def __new__(cls, sources: Sequence[FrameSource]) -> Self: ...

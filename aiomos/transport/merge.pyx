@@ -6,7 +6,6 @@ looked at: a merged batch ends with the first source's batch that is used up.
 
 from libc.stdint cimport INT64_MIN, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memset
 
 from aiomos.errors import CaptureError
 
@@ -113,12 +112,7 @@ cdef class MergedSource(FrameSource):
         sources: The sources, which share one list of interfaces; closed with this one.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        memset(&self.merge, 0, sizeof(self.merge))
-
-    def __init__(self, sources):
-        if self.merge.heap != NULL:
-            raise RuntimeError("a MergedSource cannot be initialised twice")
+    def __cinit__(self, sources):
         if not sources:
             raise ValueError("nothing to merge: give at least one source")
         self.sources = list(sources)

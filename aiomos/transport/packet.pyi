@@ -1,6 +1,6 @@
 import socket
 from collections.abc import Sequence
-from typing import final
+from typing import Self, final
 
 from aiomos.transport.bpf import Program
 from aiomos.transport.packet_sockets import Fanout
@@ -10,8 +10,8 @@ COUNTERS: tuple[str, ...]
 
 @final
 class PacketWatch(Transport):
-    def __init__(
-        self,
+    def __new__(
+        cls,
         interfaces: Sequence[str],
         *,
         sockets: Sequence[socket.socket] | None = None,
@@ -22,5 +22,5 @@ class PacketWatch(Transport):
         prefilter: Program | None = None,
         promiscuous: bool = True,
         fanout: Fanout | None = None,
-    ) -> None: ...
+    ) -> Self: ...
     def set_prefilter(self, prefilter: Program | None) -> None: ...

@@ -263,12 +263,10 @@ cdef class PacketWatch(Transport):
         TransportError: an interface cannot be watched.
     """
 
-    def __init__(
+    def __cinit__(
         self, interfaces, *, sockets=None, block_size=DEFAULT_BLOCK_SIZE, blocks=DEFAULT_BLOCKS,
         retire_ms=DEFAULT_RETIRE_MS, busy_poll=0, prefilter=None, promiscuous=True, fanout=None,
     ):
-        if self.rings != NULL:
-            raise RuntimeError("a PacketWatch cannot be initialised twice")
         names = list(interfaces)
         if not names or isinstance(interfaces, str):
             raise ValueError(f"interfaces {interfaces!r}: must be a sequence of at least one name")
@@ -392,6 +390,8 @@ cdef class PacketWatch(Transport):
         cdef size_t i
         cdef Ring* ring
         for i in range(count):
+            if frames[i].interface >= self.count_rings:
+                continue
             ring = &self.rings[frames[i].interface]
             if (frames[i].offload == NULL and self.poll is not None
                     and send(ring.fd, frames[i].data, frames[i].caplen, MSG_DONTWAIT) >= 0):

@@ -1,5 +1,5 @@
 import socket
-from typing import Final, final
+from typing import Final, Self, final
 
 from aiomos.transport.bpf import Program
 from aiomos.transport.packet_sockets import Fanout
@@ -9,15 +9,15 @@ DEFAULT_SLOTS: Final[int]
 
 @final
 class PacketPort(Port):
-    def __init__(
-        self,
+    def __new__(
+        cls,
         interface: str,
         *,
         socket: socket.socket | None = None,
         slots: int = ...,
         busy_poll: int = 0,
         fanout: Fanout | None = None,
-    ) -> None: ...
+    ) -> Self: ...
 
 def open_port_socket(
     interface: str,

@@ -160,9 +160,7 @@ cdef class PacketPort(Port):
         TransportError: the interface cannot be used.
     """
 
-    def __init__(self, interface, *, socket=None, slots=DEFAULT_SLOTS, busy_poll=0, fanout=None):
-        if self.ring.map != NULL:
-            raise RuntimeError("a PacketPort cannot be initialised twice")
+    def __cinit__(self, interface, *, socket=None, slots=DEFAULT_SLOTS, busy_poll=0, fanout=None):
         self.interface = interface
         self.owned = socket is None
         self.sock = socket

@@ -7,7 +7,7 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memmove, memset
+from libc.string cimport memmove
 
 from aiomos.errors import CaptureError
 from aiomos.transport.interfaces import MAX_INTERFACES, Interface
@@ -106,13 +106,7 @@ cdef class CaptureReader(FrameSource):
         CaptureError: the file is no capture.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        memset(&self.parser, 0, sizeof(self.parser))
-        self.buffer = NULL
-
-    def __init__(self, file, list interfaces not None, Py_ssize_t block_size=DEFAULT_BLOCK_SIZE):
-        if self.buffer != NULL:
-            raise RuntimeError("a CaptureReader cannot be initialised twice")
+    def __cinit__(self, file, list interfaces not None, Py_ssize_t block_size=DEFAULT_BLOCK_SIZE):
         if block_size < MIN_BLOCK_SIZE:
             file.close()
             raise ValueError(f"block_size {block_size}: must be at least {MIN_BLOCK_SIZE} bytes")

@@ -98,16 +98,19 @@ cdef class PortTransport(Transport):
             them hear the fragments that those of *ports* leave out.
     """
 
-    def __init__(self, ports, fragment_ports=()):
-        if self.ports is not None:
-            raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
-        cdef Port port
-        self.ports = tuple(ports)
-        self.fragment_ports = tuple(fragment_ports)
+    def __cinit__(self, *args, **kwargs):
+        self.ports = self.fragment_ports = ()
         self.reserve(BATCH)
         self.run = <Frame*> calloc(BATCH, sizeof(Frame))
         if self.run == NULL:
             raise MemoryError(f"no memory for a batch of {BATCH} frames")
+
+    def __init__(self, ports, fragment_ports=()):
+        cdef Port port
+        if self.ports:
+            raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
+        self.ports = tuple([<Port?> given for given in ports])
+        self.fragment_ports = tuple([<Port?> given for given in fragment_ports])
         self.poll = LinkPoll()
         for port in self.ports:
             self.interfaces.append(Interface("", port.interface, port.linktype, 0))
@@ -217,7 +220,7 @@ cdef class PortTransport(Transport):
         self.ended = True
         if self.poll is not None:
             self.poll.close()
-        for port in (*(self.ports or ()), *(self.fragment_ports or ())):
+        for port in (*self.ports, *self.fragment_ports):
             port.close()
 
 

@@ -1,10 +1,10 @@
-from typing import ClassVar, final
+from typing import ClassVar, Self, final
 
 from aiomos.transport.ports import Port, PortTransport
 
 class DevicePort(Port):
     kind: ClassVar[int]
-    def __init__(self, interface: str, *, offload: bool = True) -> None: ...
+    def __new__(cls, interface: str, *, offload: bool = True) -> Self: ...
 
 @final
 class TapPort(DevicePort): ...

@@ -127,12 +127,8 @@ cdef class DevicePort(Port):
 
     kind = 0
 
-    def __cinit__(self, *args, **kwargs):
+    def __cinit__(self, interface, *, offload=True):
         self.fd = -1
-
-    def __init__(self, interface, *, offload=True):
-        if self.memory != NULL:
-            raise RuntimeError(f"a {type(self).__name__} cannot be initialised twice")
         self.offload = offload
         self.linktype = LINKTYPE_ETHERNET if self.kind == IFF_TAP else LINKTYPE_RAW
         self.memory = <uint8_t*> malloc(<size_t> BATCH * SLOT)

@@ -1,6 +1,6 @@
 """Equality, and ``in``: what a value is compared with, sorted by what the machine can look for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 from ipaddress import ip_address
 from typing import Any
 
@@ -25,7 +25,7 @@ from aiomos.ude.nodes import (
 )
 from aiomos.ude.values import LEAST, MOST, Static, Unsupported, Value, describe, of_kind
 
-__all__ = ["contains", "equals"]
+__all__ = ["contains", "equals", "is_few"]
 
 MOST_ITEMS = 4096
 _BYTE = ((0, 255),)
@@ -72,13 +72,25 @@ def contains(container: Value, item: Value) -> Value:
             ranges = ((numbers.start, numbers.stop - 1),) if numbers else ()
             return InNumbers(of_kind(item, Kind.NUMBER), _fitting(ranges))
         case tuple() | list() | set() | frozenset() | dict() | range() as items:
-            if len(items) > MOST_ITEMS:
+            if not is_few(items):
                 raise Unsupported(f"looks among more than {MOST_ITEMS} items")
             return _is_one_of(item, list(items))
     raise Unsupported(f"looks for something in {describe(container)}")
 
 
+def is_few(items: Sized) -> bool:
+    """Tell whether there are few enough items to go through them when a predicate is defined."""
+    try:
+        return len(items) <= MOST_ITEMS
+    except OverflowError:  # of a range
+        return False
+
+
 def _constant_in(item: Any, container: Any) -> bool:
+    if isinstance(container, range) and type(item) is not int and not is_few(container):
+        raise Unsupported("looks for other than a number in a long range")
+    if not isinstance(container, Network | bytes | str | tuple | list | set | frozenset | dict | range):
+        raise Unsupported(f"looks for something in {describe(Static(container))}")
     try:
         return item in container
     except Exception as error:

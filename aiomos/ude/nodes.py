@@ -92,6 +92,11 @@ class Node:
         """How many nodes it is, itself included, as written out."""
         return 1 + sum(part.size for part in self.parts)
 
+    @cached_property
+    def depth(self) -> int:
+        """How deep it is nested: 1 for a leaf."""
+        return 1 + max((part.depth for part in self.parts), default=0)
+
 
 @attrs.frozen(slots=False, cache_hash=True)
 class Const(Node):

@@ -5,6 +5,7 @@ defined. What the machine cannot do raises `Unsupported`, whose message says wha
 """
 
 import ast
+import ipaddress
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
@@ -13,7 +14,7 @@ from typing import Any
 
 from aiomos.ude import attributes
 from aiomos.ude.instructions import Field, Op, Relation
-from aiomos.ude.membership import contains, equals
+from aiomos.ude.membership import contains, equals, is_few
 from aiomos.ude.networks import Network
 from aiomos.ude.nodes import (
     And,
@@ -65,6 +66,7 @@ _ORDERS: dict[type[ast.cmpop], Order] = {
     ast.GtE: Order.GE,
 }
 _BITS = 64  # of constants: one with more does not fit anyway
+_MOST_BYTES = 65536  # of constants that are computed: no packet has more
 
 
 # --- attributes -----------------------------------------------------------------------------------
@@ -118,16 +120,27 @@ def binary(op: type[ast.operator], left: Value, right: Value) -> Value:
         raise Unsupported("divides with /, which gives a float" if op is ast.Div else "computes a power")
     code, compute = _ARITHMETIC[op]
     if isinstance(left, Static) and isinstance(right, Static):
-        if not _is_modest(op, right.value):
-            raise Unsupported("computes a constant that does not fit in 64 bits")
+        if not _is_modest(op, left.value, right.value):
+            raise Unsupported("computes a constant that does not fit in 64 bits, or is long, or takes long")
         return _folded(compute, left, right)
     return Arithmetic(code, of_kind(left, Kind.NUMBER), of_kind(right, Kind.NUMBER))
 
 
-def _is_modest(op: type[ast.operator], right: object) -> bool:
-    """Tell whether a constant is computed without much memory."""
-    most = {ast.LShift: _BITS, ast.Mult: 1 << _BITS}.get(op)
-    return most is None or (isinstance(right, int) and -most <= right <= most)
+def _is_modest(op: type[ast.operator], left: object, right: object) -> bool:
+    """Tell whether a constant is computed without much memory or time."""
+    match left, right:
+        case int(), int():
+            fits = _is_short(left) and _is_short(right)
+            return fits and (op is not ast.LShift or right <= _BITS)
+        case (bytes() as data, int() as times) | (int() as times, bytes() as data) if op is ast.Mult:
+            return len(data) * times <= _MOST_BYTES
+        case bytes(), bytes() if op is ast.Add:
+            return len(left) + len(right) <= _MOST_BYTES
+    return not (isinstance(left, bytes) and op is ast.Mod)  # which formats them, to any width
+
+
+def _is_short(number: int) -> bool:
+    return number.bit_length() <= 2 * _BITS
 
 
 def _folded(function: Callable[..., object], *values: Static) -> Static:
@@ -251,10 +264,27 @@ def call(function: object, name: str, arguments: Sequence[Value], keywords: Mapp
 def _called(function: Any, name: str, constants: Sequence[object], keywords: Mapping[str, Value]) -> Static:
     if keywords:
         raise Unsupported(f"calls {name}() with {', '.join(keywords)}=")
+    if not all(map(_is_quick, constants)):
+        raise Unsupported(
+            f"calls {name}() with constants that are long, or of a kind that it knows nothing of"
+        )
     try:
         return Static(function(*constants))
     except Exception as error:
         raise Unsupported(f"calls {name}() with constants for which it raises {error!r}") from None
+
+
+def _is_quick(constant: object) -> bool:
+    """Tell whether a function can be called with a constant at once, whatever it does with it."""
+    if isinstance(constant, int):
+        return _is_short(constant)
+    if isinstance(constant, range):
+        return is_few(constant)
+    if isinstance(constant, Network | Enum | float | ipaddress.IPv4Address | ipaddress.IPv6Address):
+        return True
+    if isinstance(constant, ipaddress.IPv4Network | ipaddress.IPv6Network) or constant is None:
+        return True
+    return isinstance(constant, bytes | str | tuple | list | set | frozenset | dict) and is_few(constant)
 
 
 def _from_bytes(arguments: Sequence[Value], keywords: dict[str, Value]) -> Value:

@@ -28,6 +28,9 @@ from aiomos.ude.values import Static, Unsupported, Value, as_node
 __all__ = ["Compiled", "NotNative", "combine", "compile_predicate"]
 
 MOST_NODES = 2000
+FEW_NODES = 16
+MOST_DEPTH = 150
+"""Of a tree: what compiles it goes down it by recursion, in an app's callback as well as at the start."""
 
 
 @attrs.frozen
@@ -184,6 +187,8 @@ class _Translator:
         return value if isinstance(value, Static) else self._bounded(value)
 
     def _bounded(self, node: Node) -> Node:
+        if node.depth > MOST_DEPTH:
+            raise CannotCompile("it is nested too deep")
         if node.size > MOST_NODES:
             raise CannotCompile("it is too large")
         return node
@@ -221,13 +226,15 @@ class _Translator:
 
     def boolean(self, expression: ast.BoolOp, known: _Locals) -> Value:
         junction = And if isinstance(expression.op, ast.And) else Or
-        *others, result = [self._value(value, known) for value in expression.values]
-        for value in reversed(others):
-            if isinstance(value, Static):
-                result = value if bool(value.value) is (junction is Or) else result
-            else:
-                result = junction(value, as_node(result))
-        return result
+        nodes: list[Node] = []
+        *others, last = [self._value(value, known) for value in expression.values]
+        for value in others:
+            if not isinstance(value, Static):
+                nodes.append(value)
+            elif bool(value.value) is (junction is Or):
+                last = value
+                break
+        return _joined(junction, [*nodes, as_node(last)]) if nodes else last
 
     def unary(self, expression: ast.UnaryOp, known: _Locals) -> Value:
         value = self._value(expression.operand, known)
@@ -290,6 +297,14 @@ class _Translator:
         if len(constants) != len(items):
             raise Unsupported("makes a collection of values that are not constant")
         return Static(tuple(constants))
+
+
+def _joined(junction: type[And] | type[Or], nodes: Sequence[Node]) -> Node:
+    """Join nodes in their order; many of them by halves, which come to the same and nest less deep."""
+    if len(nodes) == 1:
+        return nodes[0]
+    half = len(nodes) // 2 if len(nodes) > FEW_NODES else 1
+    return junction(_joined(junction, nodes[:half]), _joined(junction, nodes[half:]))
 
 
 _PARAMETERS: dict[str, Value] = {

@@ -64,7 +64,7 @@ class Ending:
     """
 
     counters: dict[str, int]
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 def written(what: What, output: int, time_ns: int, data: bytes) -> bytes:

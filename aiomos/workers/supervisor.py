@@ -24,6 +24,7 @@ from aiomos.metrics import Exporter
 from aiomos.running import loop_factory
 from aiomos.runtime import Report
 from aiomos.snapshot import Snapshot, show
+from aiomos.steps import ENDS_PROGRAM
 from aiomos.transport.clock import LiveClock
 from aiomos.workers.commands import WorkersCommands, add_counters, ask
 from aiomos.workers.merging import Files, Merger
@@ -84,7 +85,7 @@ class Supervisor:
         self._merger = Merger(plan.workers, self._files, ordered=bool(plan.captures))
         self._moved = asyncio.Event()  # set when records have been passed on
         self._stopping = asyncio.Event()
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self.interrupted: signal.Signals | None = None
         self._log = get_logger("aiomos.workers")
 
@@ -93,6 +94,7 @@ class Supervisor:
 
         Raises:
             AiomosError: what a worker ended with, as if it had run alone.
+            KeyboardInterrupt, SystemExit: raised by an app in a worker.
             OSError: the same, or a file cannot be written.
             WorkerError: a worker died again and again.
         """
@@ -122,7 +124,7 @@ class Supervisor:
             self.interrupted = number
             self._stop()
 
-    def _fail(self, error: Exception) -> None:
+    def _fail(self, error: BaseException) -> None:
         """Note what `run` is to raise, of several the first."""
         self._failure = self._failure or error
 
@@ -194,7 +196,8 @@ class Supervisor:
         """An error ends the run, as it would alone; over captures the other workers read theirs to the end."""
         if ending.error is not None:
             self._fail(ending.error)
-            if not self._plan.captures or self._plan.settings.on_error == "raise":
+            ends_all = isinstance(ending.error, ENDS_PROGRAM) or self._plan.settings.on_error == "raise"
+            if ends_all or not self._plan.captures:
                 self._stop()
 
     async def _run_once(self, worker: WorkerProcess) -> int:

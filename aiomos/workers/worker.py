@@ -87,12 +87,16 @@ class Worker:
         """Run to the end, and tell the supervisor how it was."""
         outputs.outputs = self._outputs
         sys.stdout = self._outputs.stdout
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             with patient_collector(), asyncio.Runner(loop_factory=loop_factory(self._plan.loop)) as runner:
                 runner.run(self._main())
         except asyncio.CancelledError:
             pass  # asked to end early; apps have given what they had
+        except KeyboardInterrupt:
+            error = KeyboardInterrupt()
+        except SystemExit as failure:  # an app's: it is to end the whole program
+            error = SystemExit(failure.code if isinstance(failure.code, int | None) else str(failure.code))
         except EngineBug:
             raise
         except (AiomosError, OSError) as failure:

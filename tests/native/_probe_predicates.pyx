@@ -7,7 +7,7 @@ from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.pool cimport pool_close, pool_open, pool_take
 from aiomos.tcp.reassembly cimport PART_DATA, Part, Streams, Track, part_at, track_at
-from aiomos.tcp.views cimport Flow
+from aiomos.tcp.views cimport Flow, make_flow
 
 
 cdef class Box:
@@ -41,9 +41,7 @@ cdef class Box:
         self.record.flags, self.record.reason = flow
         for side in range(2):
             self.fill_half(side, halves[side], tracks[side])
-        self.flow = Flow.__new__(Flow)
-        self.flow.r = &self.record
-        self.flow.streams = &self.streams
+        self.flow = make_flow(&self.record, &self.streams, 0, None, None)
 
     cdef int fill_half(self, int side, tuple half, object track) except -1:
         cdef Half* h = &self.record.halves[side]

@@ -25,6 +25,7 @@ from aiomos import (
     App,
     Budgets,
     Event,
+    Filter,
     Flow,
     FlowClosed,
     Half,
@@ -38,6 +39,7 @@ from aiomos import (
     Settings,
     StalePacketError,
 )
+from aiomos.engine import Engine
 from aiomos.testing.scenario import START, Conversation, Frame, merge
 from tests.events import PLACES, Storyteller, flags_of, play, source_of
 
@@ -823,7 +825,7 @@ def test_a_handler_can_raise_an_event(app: App[None]) -> None:
 def test_a_connection_can_be_listened_to(app: App[None]) -> None:
     seen: list[Any] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         if conn.flow.client.port == 1:
             conn.on(PKT_IN, lambda pkt, flow: seen.append((flow.client.port, flags_of(pkt))))
@@ -836,7 +838,7 @@ def test_a_connection_can_be_listened_to(app: App[None]) -> None:
 def test_a_callback_of_a_connection_can_be_cancelled(app: App[None]) -> None:
     seen: list[str] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         def once(pkt: Packet) -> None:
             seen.append(flags_of(pkt))
@@ -859,7 +861,7 @@ def test_the_last_callback_of_a_connection_takes_its_level_along(app: App[None],
     levels: list[Level] = []
     told: list[bytes] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         ends: list[Callable[[], object]]
         if how == "callbacks":
@@ -892,7 +894,7 @@ def test_the_last_callback_of_a_connection_takes_its_level_along(app: App[None],
 def test_what_cannot_be_listened_to_on_a_connection(app: App[None]) -> None:
     done: list[bool] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         with pytest.raises(RegistrationError):
             conn.on(CONN_SETUP, lambda: None, hook=Hook.SENDER)
@@ -915,7 +917,7 @@ def test_what_cannot_be_listened_to_on_a_connection(app: App[None]) -> None:
 def test_events_of_a_connection_are_an_iterator(app: App[None], batch: int | None) -> None:
     seen: list[tuple[str, str | None, str | None]] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         async for occurrence in conn.events(PKT_IN, CONN_SETUP, ERROR):
             packet = flags_of(occurrence.packet) if occurrence.packet is not None else None
@@ -947,7 +949,7 @@ def test_a_handler_that_is_slow_to_take_events_holds_the_reader_back(app: App[No
         c.client("A")
     taken = 0
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         nonlocal taken, most
         events = conn.events(PKT_IN)
@@ -971,7 +973,7 @@ def test_events_that_a_handler_cannot_take_meanwhile_are_missed_and_counted(app:
         c.client("A")
     counts: list[int] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         events = conn.events(PKT_IN)
         await conn.closed()
@@ -1008,7 +1010,7 @@ def test_events_pile_up_no_further_while_a_handler_sleeps(app: App[None]) -> Non
 def test_events_can_be_closed(app: App[None]) -> None:
     seen: list[str] = []
 
-    @app.monitor(level=Level.STATE)
+    @app.monitor(level=Level.STATE, start=CONN_START)
     async def handle(conn: MonitorConnection) -> None:
         events = conn.events(PKT_IN)
         async for occurrence in events:
@@ -1119,3 +1121,118 @@ def test_a_handler_that_waits_picks_no_more_than_its_filter(app: App[None]) -> N
 
     play(merge(opened(1), opened(2)), app)
     assert started == [2]
+
+
+# --- what is taken away while it is used -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, RecursionError, FlowClosed])
+def test_a_predicate_that_raises_once_its_last_callback_was_cancelled_is_logged(
+    app: App[None], error: type[Exception]
+) -> None:
+    """In the same moment: nobody waits for its event any more."""
+
+    @app.ude(PKT_IN)
+    def bad() -> bool:
+        raise error
+
+    @app.on(PKT_IN)
+    def first() -> None:
+        on_bad.cancel()
+
+    @app.on(bad)
+    def on_bad() -> None:
+        raise AssertionError
+
+    with capture_logs() as logs:
+        report = play(opened().client("PA", b"a").frames, app, settings=LOG)
+    assert [type(log["exc_info"]) for log in logs] == [error]
+    assert report.counters["callback_errors"] == 1
+    assert not held(report)
+
+
+def test_one_that_fires_once_then_is_silent_though_nobody_waits(app: App[None]) -> None:
+    asked = 0
+
+    @app.ude(PKT_IN, once=True)
+    def once(pkt: Packet) -> bool:
+        nonlocal asked
+        asked += 1
+        return len(str(pkt)) > 0
+
+    app.on(PKT_IN)(lambda: on_once.cancel())
+    on_once = app.on(once)(lambda: None)
+    assert not held(play(opened().client("PA", b"a").frames, app))
+    assert asked == 1
+
+
+def test_callbacks_of_an_app_that_is_detached_within_one_are_called_no_more(app: App[None]) -> None:
+    calls: list[str] = []
+
+    @app.ude(PKT_IN)
+    def judge() -> bool:
+        calls.append("predicate")
+        raise IndexError
+
+    app.on(judge)(lambda: calls.append("event"))
+
+    @app.on(PKT_IN)
+    def leave(engine: aiomos.Runtime) -> None:
+        calls.append("leave")
+        engine.engine.remove_account(engine._attachments[app].account)
+
+    with capture_logs() as logs:
+        report = play(opened().client("PA", b"a").frames, app, settings=LOG)
+    assert calls == ["leave", "predicate"]
+    assert len(logs) == 1
+    assert not held(report)
+
+
+def test_nothing_can_be_registered_for_an_app_that_has_left(app: App[None]) -> None:
+    refused: list[str] = []
+
+    @app.on(CONN_SETUP)
+    def leave(engine: aiomos.Runtime, flow: Flow) -> None:
+        account = engine._attachments[app].account
+        call = account.calls[0]
+        engine.engine.remove_account(account)
+        engine.engine.remove_account(account)  # twice, it does nothing
+        engine.engine.remove_call(call)
+        for late in (
+            lambda: engine.engine.add_rule(None, Level.STATE, account=account),
+            lambda: engine.engine.add_call(0, PKT_IN, Hook.RECEIVER, leave, ()),
+            lambda: engine.engine.add_call(1 << 20, PKT_IN, Hook.RECEIVER, leave, ()),
+            lambda: engine.engine.start_at(63, PKT_IN, leave),
+            lambda: engine.engine.pick_up([1 << 20]),
+            lambda: engine.engine.listen(flow, PKT_IN, Hook.RECEIVER, leave, ()),
+        ):
+            with pytest.raises(RegistrationError):
+                late()
+            refused.append("refused")
+        with pytest.raises(FlowClosed):
+            flow.timer(1)
+
+    play(opened().frames, app)
+    assert len(refused) == 6
+
+
+def test_an_event_upon_orphans_is_none_of_a_connection(app: App[None]) -> None:
+    upon = app.ude(ORPHAN)(lambda pkt: pkt.syn)
+    refused = 0
+
+    @app.monitor(level=Level.STATE)
+    async def handle(conn: MonitorConnection) -> None:
+        nonlocal refused
+        with pytest.raises(RegistrationError):
+            conn.on(upon, lambda: None)
+        refused += 1
+
+    play(opened().frames, app)
+    assert refused == 1
+
+
+def test_an_opener_that_makes_no_connection_is_an_error() -> None:
+    engine = Engine(Settings(), bytes(16), print)
+    engine.add_rule(Filter("").program, Level.STATE, opener=lambda _flow: None)  # type: ignore[arg-type,return-value]
+    with pytest.raises(TypeError):
+        engine.feed_frames(opened().frames)

@@ -41,15 +41,16 @@ ALLOWED = {
         *("transport.source", "transport.times", "transport.transport", "transport.sharding"),
     },
     "sleepers": set[str](),
+    "steps": {"logging"},
     "live": {"engine", "sleepers", "transport.transport"},
     "app": KERNEL,
     "runtime": {
         *KERNEL,
         *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners"),
+        *("live", "sleepers", "listeners", "steps"),
     },
     "listeners": {*KERNEL, "registry"},
-    "control": {*KERNEL, "app", "control_client", "loader", "logging"},
+    "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},
     "control_client": {"errors"},
     "loader": {"app", "apps", "errors"},
 }

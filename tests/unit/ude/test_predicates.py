@@ -1,6 +1,7 @@
 """The predicate compiler: what it takes, what it refuses and how it says so, and what comes of it."""
 
 import inspect
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,10 @@ PORTS = [80, 443, *range(8000, 8100), 9999, 11, 13, 15]
 NET = Network("10.0.0.0/8", "2001:db8::/32")
 HOSTS = ("10.0.0.2", "192.0.2.1", "10.0.0.3", "::1", "fe80::1", "1.1.1.1", "2001:db8::5", "8.8.8.8")
 LARGE = 1 << 63
+HUGE = bytes(1 << 20)
+NUMBER = 1 << 100_000
+FAR = 1 << 100
+COUNT = itertools.count()
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 REQUEST = Packet.decode(
     tcp_frame(payload=GET, flags="PA", dport=80, seq=1000, ack=7, ttl=64, ip_id=9, vlan=12)
@@ -239,6 +244,17 @@ REFUSED: dict[str, tuple[Predicate, str]] = {
     "power": (lambda pkt: pkt.ttl**2 > 1, "computes a power"),
     "large": (lambda pkt: pkt.seq < LARGE, "does not fit in 64 bits"),
     "large shift": (lambda pkt: pkt.seq < 1 << 1000000000, "does not fit in 64 bits"),
+    "long bytes": (lambda pkt: pkt.payload == b"x" * 10000000000, "or is long"),
+    "long bytes, turned round": (lambda pkt: pkt.payload == 10000000000 * b"x", "or is long"),
+    "long sum": (lambda pkt: pkt.payload == HUGE + HUGE, "or is long"),
+    "wide format": (lambda pkt: pkt.payload == b"%1000000000d" % 5, "or is long"),
+    "long number": (lambda pkt: pkt.seq == NUMBER * NUMBER, "does not fit in 64 bits"),
+    "long set": (lambda pkt: pkt.dport in frozenset(range(10000000000)), "constants that are long"),
+    "long search": (lambda pkt: pkt.dport == max(range(10000000000)), "constants that are long"),
+    "endless set": (lambda pkt: pkt.dport in frozenset(COUNT), "of a kind that it knows nothing of"),
+    "endless search": (lambda pkt: pkt.syn and -1 in COUNT, "looks for something in a constant count"),
+    "long look": (lambda pkt: pkt.syn and 5.5 in range(10000000000000), "in a long range"),
+    "endless range": (lambda pkt: pkt.dport in range(0, FAR, 2), "more than 4096 items"),
     "kinds": (lambda pkt: pkt.payload + pkt.ttl, "takes bytes for a number"),
     "mixed kinds": (lambda pkt: (pkt.payload or pkt.ttl) == 5, "takes"),
     "ordered bytes": (lambda pkt: pkt.payload < b"x", "takes bytes for a number"),
@@ -323,6 +339,47 @@ def test_too_large_a_predicate_is_refused() -> None:
     refused = compiled(doubling)
     assert isinstance(refused, NotNative)
     assert "too large" in refused.reason
+
+
+@pytest.mark.parametrize("depth", [10, 149])
+@pytest.mark.parametrize("form", ["not {}", "{} + 1", "(1 if {} else 0)"])
+def test_what_nests_deep_is_refused_and_what_does_not_combines(tmp_path: Path, form: str, depth: int) -> None:
+    """Also where the calls of functions are deep already."""
+    made = defined(tmp_path, nested(form, depth))
+    assert isinstance(made, Compiled)
+    refused = defined(tmp_path, nested(form, 190))
+    assert isinstance(refused, NotNative)
+    assert "too deep" in refused.reason
+
+    def deeper(levels: int) -> int:
+        return deeper(levels - 1) if levels else combine([(0, None, made, None)]).native
+
+    assert deeper(300) == 1
+
+
+def test_a_long_choice_does_not_nest_deep(tmp_path: Path) -> None:
+    for word, answer in (("or", True), ("and", False)):
+        choice = f" {word} ".join(f"pkt.dport == {port}" for port in range(1, 250))
+        made = defined(tmp_path, f"def p(pkt):\n    return {choice}\n")
+        assert isinstance(made, Compiled)
+        fired, unsure = combine([(0, None, made, None)]).fire(REQUEST, None, 0)
+        assert (fired, unsure) == (int(answer), 0)
+
+
+def nested(form: str, depth: int) -> str:
+    text = "pkt.ttl"
+    for _ in range(depth):
+        text = form.format(text)
+    return f"def p(pkt):\n    return {text}\n"
+
+
+def defined(folder: Path, source: str) -> Compiled | NotNative:
+    """Compile a function of this source."""
+    path = folder / f"p{len(list(folder.iterdir()))}.py"
+    path.write_text(source)
+    space: dict[str, Any] = {}
+    exec(compile(source, str(path), "exec"), space)
+    return compiled(space["p"])
 
 
 # --- together -------------------------------------------------------------------------------------
