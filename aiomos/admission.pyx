@@ -23,9 +23,10 @@ from aiomos.tcp.flows cimport (
     flows_insert,
     queue_push,
     side_of,
+    take_pending,
     wheel_link,
 )
-from aiomos.tcp.pool cimport pool_at, pool_take
+from aiomos.tcp.pool cimport pool_at
 from aiomos.tcp.reassembly cimport track_at
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
@@ -147,20 +148,20 @@ cdef class Admission(Lifetimes):
         cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_cap
         if length > MOST_SYN_HEADERS:              # it must do without: no host sends such headers
             return
-        if not again:
-            flow.pending = pool_take(&self.flows.pending)
-        if flow.pending:
+        if again:
             syn = <PendingSyn*> pool_at(&self.flows.pending, flow.pending)
-            if again and syn.seq == packet.seq and syn.side == side:
+            if syn.seq == packet.seq and syn.side == side:
                 syn.count += 1
                 return
-            syn.time_ns = packet.time_ns
-            syn.before_ns = flow.last_ns
-            syn.count = 1
-            syn.seq = packet.seq
-            syn.side = <uint8_t> side
-            syn.length = <uint16_t> length
-            memcpy(syn.headers, packet.network, length)
+        else:
+            syn = take_pending(&self.flows, flow)
+        syn.time_ns = packet.time_ns
+        syn.before_ns = flow.last_ns
+        syn.count = 1
+        syn.seq = packet.seq
+        syn.side = <uint8_t> side
+        syn.length = <uint16_t> length
+        memcpy(syn.headers, packet.network, length)
 
     cdef FlowRecord* replace(self, FlowRecord* old, Decoded* decoded) except? NULL nogil:
         """A doubted SYN has been confirmed: end the old flow and open the new one with it."""

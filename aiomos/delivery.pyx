@@ -494,13 +494,9 @@ cdef class Delivery:
         due = part_at(&self.streams, track.out_head).offset if track.out_head else track.edge
         if due == 0:
             return 0
-        count = track_ranges(&self.streams, track, starts, ends, MOST_RANGES)
+        count = track_ranges(&self.streams, track, 0, due, starts, ends, MOST_RANGES)
         for i in range(count):
-            if starts[i] >= due:                   # beyond a hole: not handed over yet
-                break
-            end = min(ends[i], due)
-            if end <= at:
-                continue
+            end = ends[i]
             if starts[i] > at:
                 self.push_missed(stream, at, starts[i])
                 at = starts[i]

@@ -150,12 +150,9 @@ class Stretch(NamedTuple):
 
 def repeated(half: "Half", offset: int, data: bytes) -> Iterator[Stretch]:
     """Find what is held in the place of a segment that begins at *offset*, stretch by stretch."""
-    end = offset + len(data)
-    for start, stop in half.held:
-        first, after = max(start, offset), min(stop, end)
-        if first < after:
-            old, new = half.peek(first, after - first), data[first - offset : after - offset]
-            yield Stretch(first, old, new, count_differing(old, new))
+    for start, end in half.held_within(offset, len(data)):
+        old, new = half.peek(start, end - start), data[start - offset : end - offset]
+        yield Stretch(start, old, new, count_differing(old, new))
 
 
 def count_differing(old: bytes, new: bytes) -> int:

@@ -126,6 +126,7 @@ ctypedef struct PendingSyn:
     int64_t time_ns
     int64_t before_ns          # Flow.last_ns as it was
     uint32_t count             # how often it came
+    uint32_t flow              # index of the flow that it may replace
     uint32_t seq
     uint16_t length            # of its headers
     uint8_t side               # who sent it, by the old flow's roles
@@ -147,6 +148,7 @@ ctypedef struct Flows:
     uint32_t count             # flows in the table
     uint64_t key0
     uint64_t key1
+    uint32_t next_pending      # of those: who gives way next
     uint16_t vlan_mask         # 0xFFFF where VLANs separate flows, else 0
     int64_t tick               # wheel time, seconds; all slots up to it have been looked at; INT64_MIN at first
     uint32_t wheel[8192]
@@ -158,6 +160,7 @@ cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) 
 cdef void flows_close(Flows* flows) noexcept nogil
 cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil
 cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil
+cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil
 cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil
 cdef void wheel_link(Flows* flows, Flow* flow, int64_t deadline_ns) noexcept nogil
 cdef void wheel_unlink(Flows* flows, Flow* flow) noexcept nogil

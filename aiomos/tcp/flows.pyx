@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from aiomos.poison cimport unpoison
-from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
+from aiomos.tcp.pool cimport pool_at, pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.siphash cimport siphash13
 
 cdef enum:
@@ -160,6 +160,20 @@ cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil:
         pool_give(&flows.pending, flow.pending)
         flow.pending = 0
     flow.flags |= ENDED
+
+
+cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil:
+    """Room to remember a SYN that may replace a flow; another, in turn, is forgotten for it if need be."""
+    cdef PendingSyn* syn
+    cdef uint32_t index = pool_take(&flows.pending)
+    if not index:
+        flows.next_pending = flows.next_pending % flows.pending.capacity + 1
+        index = flows.next_pending                 # all are in use
+        flow_at(flows, (<PendingSyn*> pool_at(&flows.pending, index)).flow).pending = 0
+    syn = <PendingSyn*> pool_at(&flows.pending, index)
+    syn.flow = flow_index(flows, flow)
+    flow.pending = index
+    return syn
 
 
 cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil:

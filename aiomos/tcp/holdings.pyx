@@ -187,17 +187,18 @@ cdef const uint8_t* track_view(const Streams* s, const Track* t, uint64_t offset
     return data
 
 
-cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t* starts, uint64_t* ends,
-                         size_t most) noexcept nogil:
-    """The ranges that track_read() can read, ascending and disjoint, *most* at most; returns how many."""
+cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t start, uint64_t end, uint64_t* starts,
+                         uint64_t* ends, size_t most) noexcept nogil:
+    """The ranges between two offsets that track_read() can read, in order, apart, *most* at most; returns how many."""
     cdef Cursor cursor
     cdef Stretch stretch
-    cdef uint64_t offset = 0
+    cdef uint64_t offset = start
     cdef size_t count = 0
-    cursor_begin(s, t, 0, UINT32_MAX, &cursor)
+    cursor_begin(s, t, start, UINT32_MAX, &cursor)
     link_parts(<Streams*> s, <Track*> t)
-    while next_stretch(s, t, &cursor, offset, &stretch):
+    while next_stretch(s, t, &cursor, offset, &stretch) and stretch.start < end:
         pass_run(s, &cursor, &stretch)
+        stretch.end = min(stretch.end, end)
         if count and ends[count - 1] == stretch.start:
             ends[count - 1] = stretch.end
         elif count < most:

@@ -161,15 +161,23 @@ cdef void drop_blocks(Store* store, Pieces* held) noexcept nogil:
 
 cdef void room_for(const Store* store, const Pieces* held, uint64_t start, uint64_t end, bint with_data,
                    Room* room) noexcept nogil:
-    """How much a segment may take; pieces that it meets may cut it, and be cut."""
-    cdef uint32_t at = first_overlap(store, held, start) if held.head[0] else 0
+    """How much a segment may take; pieces that it meets may cut it, and be cut.
+
+    They are not counted where there is room even if it meets all of them.
+    """
     cdef uint64_t length = end - start
+    cdef uint32_t at
     room.pieces = 2                                # what is captured of it, and what was cut off
     room.bytes = UNIT
     room.block = 0
     if with_data and length > OWN_BYTES:
         room.block = length
         room.bytes += <uint64_t> UNIT << size_for(length)
+    if (2 * held.count + room.pieces <= MAX_PIECES
+            and held.bytes + room.bytes + 2 * UNIT * <uint64_t> held.count <= store.half_budget
+            and store.bytes + room.bytes + 2 * UNIT * <uint64_t> held.count <= store.budget):
+        return
+    at = first_overlap(store, held, start)
     while at and piece_at(store, at).start < end:
         room.pieces += 1
         room.bytes += 2 * UNIT                     # a block is less than twice what it holds, or the smallest
@@ -181,8 +189,9 @@ cdef bint half_has(const Store* store, const Pieces* held, const Room* room) noe
 
 
 cdef bint store_has(const Store* store, const Room* room) noexcept nogil:
-    return (store.bytes + room.bytes <= store.budget and block_waits(&store.blocks, UNIT)
-            and block_waits(&store.blocks, room.block))
+    return store.bytes + room.bytes <= store.budget and (
+        store.blocks.memory.in_use + 2 <= store.blocks.memory.capacity
+        or (block_waits(&store.blocks, UNIT) and block_waits(&store.blocks, room.block)))
 
 
 cdef bint add_piece(Store* store, Pieces* held, uint64_t start, uint64_t end, const uint8_t* data,

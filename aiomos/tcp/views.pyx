@@ -7,7 +7,7 @@ moment of TCP processing. When the flow ends its last values are kept, so an app
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 
 from aiomos.tcp.addresses cimport address_text
@@ -617,26 +617,17 @@ cdef class Half:
     @property
     def held(self):
         """``(start, end)`` stream offsets of what ``peek`` can read, in order, apart; ``()`` if the flow has ended."""
-        cdef const Track* t = self.track()
-        cdef uint64_t few[2 * FEW_RANGES]
-        cdef uint64_t* ranges = few
-        cdef size_t most = FEW_RANGES, count, i
-        if t == &NO_TRACK or self.flow.streams == NULL:
-            return ()
-        count = track_ranges(self.flow.streams, t, ranges, ranges + most, most)
-        try:
-            while count == most:                       # there may be more
-                most *= 4
-                if ranges != few:
-                    free(ranges)
-                ranges = <uint64_t*> malloc(2 * most * sizeof(uint64_t))
-                if ranges == NULL:
-                    raise MemoryError(f"no memory to list more than {count} ranges of bytes")
-                count = track_ranges(self.flow.streams, t, ranges, ranges + most, most)
-            return tuple([(ranges[i], ranges[most + i]) for i in range(count)])
-        finally:
-            if ranges != few:
-                free(ranges)
+        return ranges_of(self, 0, UINT64_MAX)
+
+    def held_within(self, int64_t offset, int64_t n):
+        """As ``held``, but only what lies within *n* bytes from *offset* on; that takes no time for the rest.
+
+        Raises:
+            ValueError: *offset* or *n* is negative.
+        """
+        if offset < 0 or n < 0:
+            raise ValueError(f"held_within takes an offset from 0 on and a number of bytes, not {offset} and {n}")
+        return ranges_of(self, <uint64_t> offset, <uint64_t> offset + <uint64_t> n)
 
     def __eq__(self, other):
         return isinstance(other, Half) and (<Half> other).flow is self.flow and (<Half> other).side == self.side
@@ -646,6 +637,30 @@ cdef class Half:
 
     def __repr__(self):
         return f"<Half {self.name} {self.address}:{self.port} {self.state.name}>"
+
+
+cdef tuple ranges_of(Half half, uint64_t start, uint64_t end):
+    """What is at hand of a half between two offsets."""
+    cdef const Track* t = half.track()
+    cdef uint64_t few[2 * FEW_RANGES]
+    cdef uint64_t* ranges = few
+    cdef size_t most = FEW_RANGES, count, i
+    if t == &NO_TRACK or half.flow.streams == NULL:
+        return ()
+    count = track_ranges(half.flow.streams, t, start, end, ranges, ranges + most, most)
+    try:
+        while count == most:                       # there may be more
+            most *= 4
+            if ranges != few:
+                free(ranges)
+            ranges = <uint64_t*> malloc(2 * most * sizeof(uint64_t))
+            if ranges == NULL:
+                raise MemoryError(f"no memory to list more than {count} ranges of bytes")
+            count = track_ranges(half.flow.streams, t, start, end, ranges, ranges + most, most)
+        return tuple([(ranges[i], ranges[most + i]) for i in range(count)])
+    finally:
+        if ranges != few:
+            free(ranges)
 
 
 seal(Flow)

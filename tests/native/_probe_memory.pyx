@@ -85,7 +85,7 @@ cdef class Records:
 
 
 def frame_of_the_batch_before(FrameSource source not None):
-    """Whether the first frame of a batch is out of bounds as long as the batch is there, and after the next has come."""
+    """Whether the first frame of a batch is out of bounds while the batch is there, and after the next has come."""
     assert source.read_batch()
     cdef const uint8_t* data = source.frames.data
     cdef bint at_first = is_poisoned(data)

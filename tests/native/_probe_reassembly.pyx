@@ -191,10 +191,11 @@ cdef class Reassembly:
         cdef uint64_t available = 0
         return track_view(&self.streams, self.track(), offset, n, &available) != NULL
 
-    def ranges(self, size_t most=4096):
+    def ranges(self, size_t most=4096, uint64_t start=0, uint64_t end=1 << 63):
         cdef uint64_t starts[4096]
         cdef uint64_t ends[4096]
-        cdef size_t i, count = track_ranges(&self.streams, self.track(), starts, ends, min(most, <size_t> 4096))
+        cdef size_t i, count = track_ranges(&self.streams, self.track(), start, end, starts, ends,
+                                            min(most, <size_t> 4096))
         return [(starts[i], ends[i]) for i in range(count)]
 
     def unseen(self, uint64_t start, uint64_t end):

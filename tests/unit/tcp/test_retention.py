@@ -190,3 +190,15 @@ def test_any_place_of_a_long_batch_is_found() -> None:
     assert [len(item) for item in half.end_batch() if isinstance(item, bytes)].count(0) == 0
     half.send(at, b"the next batch")
     assert half.read(at, 100) == b"the next batch"
+
+
+def test_ranges_can_be_asked_for_in_part() -> None:
+    half = probe.Reassembly(sink=True, keep=False)
+    half.send(0, b"abcd")
+    for at in range(6, 60, 2):
+        half.send(at, b"x")
+    assert half.ranges(start=1, end=9) == [(1, 4), (6, 7), (8, 9)]
+    assert half.ranges(start=4, end=6) == []
+    assert half.ranges(start=56, end=100) == [(56, 57), (58, 59)]
+    assert half.ranges(start=2, end=3) == [(2, 3)]
+    assert half.ranges(start=3, end=3) == []

@@ -347,10 +347,10 @@ def test_zeros_for_a_gap_of_the_peer_s_choice_are_bounded(
 ) -> None:
     """Two packets and an acknowledgement far ahead: no more memory than a read may take."""
     conn.client(b"ab")
-    for at in range(1, 5000):  # as far ahead as is believed
+    for at in range(1, 1000):  # as far ahead as is believed
         conn.server(ack=60_000 * at)
     traffic.wait(2)
-    conn.server(ack=60_000 * 5000)
+    conn.server(ack=60_000 * 1000)
     conn.close()
     seen: list[int] = []
 
@@ -368,7 +368,7 @@ def test_zeros_for_a_gap_of_the_peer_s_choice_are_bounded(
             tracemalloc.stop()
 
     watch(handler, traffic, loop=loop, gaps="zero")
-    assert seen[0] == 300_000_000 - 3
+    assert seen[0] == 60_000_000 - 3
     assert seen[1] < 30 << 20
 
 
@@ -393,8 +393,8 @@ def test_what_read_had_taken_before_a_gap_can_still_be_read(
 def test_small_reads_of_a_large_chunk_take_time_by_what_they_read(
     traffic: Traffic, conn: Connection, loop: Loop
 ) -> None:
-    """If each read copied what is left, the bytes copied would be half a terabyte."""
-    for _ in range(25):
+    """If each read copied what is left, the bytes copied would be 40 gigabytes."""
+    for _ in range(10):
         conn.client(b"1\n" * 20_000)
         conn.server()
     conn.close()
@@ -418,7 +418,7 @@ def test_small_reads_of_a_large_chunk_take_time_by_what_they_read(
         loop=loop,
         settings=Settings(on_error="raise", budgets=Budgets(stream_bytes=1 << 24)),
     )
-    assert lines == [499_999]
+    assert lines == [199_999]
 
 
 def test_a_merged_read_goes_on_where_another_stopped(traffic: Traffic, conn: Connection, loop: Loop) -> None:

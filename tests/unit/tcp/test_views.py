@@ -144,11 +144,16 @@ def test_inside_a_callback_a_half_is_as_tcp_processing_has_made_it(
     conn.server(ack=13)
     app = App("looks")
     seen: list[tuple[Any, ...]] = []
+    within: list[tuple[tuple[int, int], ...]] = []
 
     @app.on(PKT_IN, level=Level.STREAM)
     def look(flow: Flow) -> None:
         half = flow.client
         seen.append((half.in_flight, half.acked, half.stream_offset, half.held, half.peek(8, 5)))
+        within.append(half.held_within(3, 8))
+        assert half.held_within(0, (1 << 63) - 1) == half.held
+        with pytest.raises(ValueError, match="from 0 on"):
+            half.held_within(-1, 5)
 
     aiomos.run(app, source=traffic.source(), settings=Settings(on_error="raise"))
     assert seen[3:] == [
@@ -157,6 +162,7 @@ def test_inside_a_callback_a_half_is_as_tcp_processing_has_made_it(
         (13, 0, 13, ((0, 13),), b"ldxyz"),
         (0, 13, 13, ((0, 13),), b"ldxyz"),
     ]
+    assert within[3:] == [((3, 5),), ((3, 5), (10, 11)), ((3, 11),), ((3, 11),)]
 
 
 def test_syn_and_fin_are_in_flight_as_they_have_sequence_numbers() -> None:
