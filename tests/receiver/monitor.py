@@ -26,9 +26,11 @@ def differences(answer: Answer, setup: Sequence[Sent]) -> list[str]:
     reset = flow.reason == "rst"
     frames += frames_of(answer.tail, kernel_isn=KERNEL_ISN, peer_isn=PEER_ISN)
     seen = watch(frames, level=Level.STREAM, overlap="linux", settings=SMALL)
-    half = seen.streams[0][1 if by_kernel else 0]
-    # What is held behind a hole is delivered when frames run out; no receiver reads it.
-    read = half.data[: half.gaps[0][0] if half.gaps else None].decode()
+    read = ""
+    if seen.streams:  # there are none of a flow that came to nothing
+        half = seen.streams[0][1 if by_kernel else 0]
+        # What is held behind a hole is delivered when frames run out; no receiver reads it.
+        read = half.data[: half.gaps[0][0] if half.gaps else None].decode()
     found = []
     if read != answer.read:
         found.append(f"read {read!r}, the kernel {answer.read!r}")

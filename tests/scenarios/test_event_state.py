@@ -498,8 +498,8 @@ def test_every_kind_of_error_is_told_here() -> None:
 
 
 def test_kinds_of_retransmissions() -> None:
-    c = Conversation().client("S").client("S", seq=0).server("SA").client("A")
-    c.client("PA", b"aa").wait(1).client("PA", b"aa", seq=1).server("A").client("PA", b"aa", seq=1)
+    c = Conversation().client("S").wait(1).client("S", seq=0).server("SA").client("A")
+    c.client("PA", b"aa").wait(1).client("PA", b"aa", seq=1).server("A").wait(0.1).client("PA", b"aa", seq=1)
     c.client("PA", b"bb").client("PA", b"cc").server("A", ack=3).server("A", ack=3).server("A", ack=3)
     c.client("PA", b"bb", seq=3).server("A").client("FA").wait(1).client("FA", seq=7)
     kinds = look(c.frames, REXMIT, lambda m: m.event.kind)

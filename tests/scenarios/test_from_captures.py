@@ -77,7 +77,7 @@ def test_one_corrupt_acknowledgement_does_not_end_a_one_sided_capture() -> None:
 
 def test_a_syn_ack_with_data_sent_again_is_a_retransmission() -> None:
     """As is one without data (heuristic_tcp_ack_payload.pcap, frames 180 to 183)."""
-    c = Conversation().client("S").server("SA", b"hi").server("SA", b"hi", seq=0).client("A")
+    c = Conversation().client("S").server("SA", b"hi").wait(1).server("SA", b"hi", seq=0).client("A")
     record = watch(c.frames).record
     assert (record["server_bytes"], record["server_stream_bytes"], record["server_retransmits"]) == (4, 2, 1)
 
@@ -85,6 +85,6 @@ def test_a_syn_ack_with_data_sent_again_is_a_retransmission() -> None:
 def test_a_fin_sent_again_below_later_acknowledged_data_is_a_retransmission() -> None:
     """Counted so until the window check got its lower bound (KakaoTalk_chat.pcap, port 35922, frames 32 to 284)."""
     c = Conversation().client("PA", b"x", seq=999, ack=100).server("FA", seq=100, ack=1000)
-    c.client("A", seq=1000, ack=1331).server("FA", seq=100, ack=1000)
+    c.client("A", seq=1000, ack=1331).wait(1).server("FA", seq=100, ack=1000)
     record = watch(c.frames, midstream=True).record
     assert record["server_retransmits"] == 1

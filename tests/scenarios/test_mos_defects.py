@@ -114,7 +114,16 @@ def test_f_what_is_not_believed_moves_neither_end() -> None:
 
 def test_g_repeated_syn_starts_nothing_twice() -> None:
     """mOS raised CONN_START again, and no REXMIT."""
-    c = Conversation().client("S").client("S", seq=0).server("SA").client("A").client("S", seq=0)
+    c = (
+        Conversation()
+        .client("S")
+        .wait(1)
+        .client("S", seq=0)
+        .server("SA")
+        .client("A")
+        .wait(1)
+        .client("S", seq=0)
+    )
     seen = watch_in_batches(c.frames)
     assert (seen.setups, seen.statistics["flows"], seen.record["client_retransmits"]) == (1, 1, 2)
     told = " ".join(

@@ -72,7 +72,16 @@ def test_split_handshake_with_a_separate_acknowledgement() -> None:
 
 def test_a_syn_sent_again_is_a_retransmission_and_no_second_start() -> None:
     """FIELD 2.9 (g): mOS raised CONN_START again and no REXMIT."""
-    c = Conversation().client("S").wait(1).client("S", seq=0).server("SA").server("SA", seq=0).client("A")
+    c = (
+        Conversation()
+        .client("S")
+        .wait(1)
+        .client("S", seq=0)
+        .server("SA")
+        .wait(1)
+        .server("SA", seq=0)
+        .client("A")
+    )
     seen = watch(c.frames)
     assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (1, 1)
     assert (seen.setups, seen.statistics["flows"]) == (1, 1)

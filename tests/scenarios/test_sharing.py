@@ -227,7 +227,8 @@ def test_a_handler_that_waits_for_the_engine_only_loses_its_own_bytes() -> None:
     frames = flood()
     report = drive(frames, waiting, reading("quick", got), at={len(frames): note}, settings=SMALL)
     assert got["waiting client"] == b"end"
-    assert 16 * 4096 <= len(got["waiting server"]) < 200 * 1400
+    # Of what may be unread, chunks take something themselves.
+    assert 16 * 4096 * 9 // 10 <= len(got["waiting server"]) <= 16 * 4096 + 1400
     assert len(got["quick server"]) == 200 * 1400
     lost = 200 * 1400 - len(got["waiting server"])
     assert report.counters["gap_bytes.unread"] == lost

@@ -31,6 +31,7 @@ HEAP_TYPE = 1 << 9
 MOST_ARGUMENTS = 7
 MADE_BY_HAND = {  # what an app may make, or extend, without anything else
     "aiomos.tcp.chunks.Gap",
+    "aiomos.transport.clock.LiveClock",
     "aiomos.transport.ports.Port",
     "aiomos.transport.source.FrameSource",
     "aiomos.transport.transport.Transport",

@@ -53,6 +53,7 @@ def talk(traffic: Traffic, port: int = 1000, **ends: str) -> None:
     """A connection with 8 bytes up, sent twice, and 10 down."""
     conn = traffic.connection(port, **ends)
     conn.client(b"question")
+    traffic.wait(0.1)  # longer than a copy takes
     conn.client(b"question", at=0)
     conn.server(b"the answer")
     conn.close()

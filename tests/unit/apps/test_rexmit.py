@@ -192,6 +192,7 @@ def test_the_table_has_the_worst_halves_and_the_sum(write: Write, tmp_path: Path
         conn = traffic.connection(port)
         conn.client(bytes(100))
         for _ in range(port - 999):
+            traffic.wait(0.2)
             conn.client(bytes(100), at=0)
         conn.close()
     table = write(traffic.write(tmp_path / "trace.pcapng"), top=2)
