@@ -611,6 +611,8 @@ cdef class Engine(Admission):
             return 1
         if outcome & SYN_DOUBTED:
             self.doubt_syn(flow, side, packet)
+        if not outcome & PAYLOAD_OK and self.wired and packet.payload_len:
+            self.outlet.doubt()
         if packet.time_ns > flow.last_ns:
             flow.last_ns = packet.time_ns
         if outcome & JOINED:

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.edits cimport Plan
 from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport Half
 from aiomos.tcp.paths cimport Path, Paths
 from aiomos.tcp.waiting cimport Waiting, WaitingQueue
 from aiomos.tcp.wire cimport Packet
@@ -29,6 +30,8 @@ cdef class Verdicts(Paths):
     cdef uint32_t arrived_ack          # its acknowledgement as it was on arrival
     cdef bint moved                    # its addresses or ports were changed: its flow may be another
     cdef bint waits                    # it has come beyond a hole, and is kept until that is filled
+    cdef bint has_waited               # so it was, and has its turn now
+    cdef bint doubted                  # its receiver will not take its payload, which therefore does not pass
     # A half whose segments wait may have got what they wait for.
     cdef uint32_t due                  # number of its flow; 0 for none
     cdef bint unprepared               # payload was replaced of a flow of which nobody had said that it might be
@@ -36,6 +39,7 @@ cdef class Verdicts(Paths):
     cdef uint64_t unprepared_edits     # those of flows that were not kept in order from their start
     cdef uint64_t plain_syns           # SYNs that left without options that do not bear edits
     cdef uint64_t bare_syns            # those that left without their data
+    cdef uint64_t doubts               # segments whose payload did not pass, since its receiver would not take it
     cdef uint64_t altered              # counters
     cdef uint64_t rejected
     cdef uint64_t refragmented
@@ -70,6 +74,8 @@ cdef class Verdicts(Paths):
     cdef void take_syn_data(self) noexcept nogil
     cdef void make_plain(self, Path* path) noexcept nogil
     cdef bint wait(self, FlowRecord* flow, uint32_t number, int side) noexcept nogil
+    cdef void doubt(self) noexcept nogil
+    cdef void freshen(self, const Half* sender) noexcept nogil
     cdef bint keep_waiting(self, WaitingQueue* queue) noexcept nogil
     cdef bint take_waiting(self, Packet* packet, int* kind) noexcept nogil
     cdef Frame* to_arena(self, const Waiting* waiting, Frame* out) noexcept nogil

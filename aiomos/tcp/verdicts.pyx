@@ -39,7 +39,7 @@ from aiomos.tcp.edits cimport (
     edits_unused,
 )
 from aiomos.tcp.fields cimport link_address, number_of
-from aiomos.tcp.flows cimport ACK_SEEN, ISS_KNOWN, MD5_SIGNED, OFFERS_SCALE, Half
+from aiomos.tcp.flows cimport ACK_SEEN, ISS_KNOWN, MD5_SIGNED, OFFERS_SCALE, TIMESTAMPS, Half
 from aiomos.tcp.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
 from aiomos.tcp.outlet cimport MOST_INTERFACES, NOWHERE, Outlet
 from aiomos.tcp.paths cimport Path
@@ -59,6 +59,7 @@ from aiomos.tcp.rewriting cimport (
     rewrite_seq,
     rewrite_sport,
     rewrite_src,
+    rewrite_timestamps,
     rewrite_tos,
     rewrite_ttl,
     rewrite_urgent,
@@ -73,6 +74,7 @@ from aiomos.tcp.wire cimport (
     OPT_FASTOPEN,
     OPT_MD5,
     OPT_MPTCP,
+    OPT_TIMESTAMP,
     RST,
     SYN,
     WIRE_FRAGMENT,
@@ -135,7 +137,7 @@ cdef class Verdicts(Paths):
     cdef void take_in(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:
         """Take the next frame in hand."""
         self.enter(frame, packet, kind)
-        self.moved = self.matched = self.turned_back = self.waits = False
+        self.moved = self.matched = self.turned_back = self.waits = self.has_waited = self.doubted = False
         self.most = 0
         self.flow = NULL
         self.arrived_ack = packet.ack
@@ -393,6 +395,9 @@ cdef class Verdicts(Paths):
         why = self.bars(path)
         if why >= 0:
             self.refuse(why)
+        if self.doubted:
+            self.edits_refused[<int> REFUSED_EARLY] += 1
+            return False
         edits = path.edits[self.side]
         if not edits:
             edits = self.open_edits(self.flow, path, self.side)
@@ -546,6 +551,8 @@ cdef class Verdicts(Paths):
             return False
         e = edits_at(&self.edits, path.edits[side])
         if not seq_lt(e.nxt, packet.seq):
+            if self.has_waited:
+                self.freshen(&flow.halves[side])
             return False
         self.dropped = True
         self.waits = seq_diff(packet.seq, e.nxt) <= MAX_AHEAD and self.keep_waiting(&path.waiting[side])
@@ -553,6 +560,22 @@ cdef class Verdicts(Paths):
         if plan.own_ack:
             self.acknowledge(&plan)
         return True
+
+    cdef void freshen(self, const Half* sender) noexcept nogil:
+        """Give what has waited, and comes behind what was sent later, a timestamp that PAWS lets pass (RFC 7323)."""
+        cdef Packet* packet = self.packet
+        if packet.options & OPT_TIMESTAMP and sender.flags & TIMESTAMPS and seq_lt(packet.tsval, sender.ts_recent):
+            rewrite_timestamps(self.begin(), sender.ts_recent, packet.tsecr)
+
+    cdef void doubt(self) noexcept nogil:
+        """The receiver will not take the payload in hand: in a half that may be edited, no byte that is new passes so.
+
+        It would count as passed, and the same bytes could not be replaced when they come in a segment that is believed.
+        """
+        cdef uint32_t edits = self.path(self.flow_number).edits[self.side] if self.flow != NULL else 0
+        if edits and seq_lt(edits_at(&self.edits, edits).nxt, self.packet.seq + self.packet.payload_len):
+            self.dropped = self.doubted = True
+            self.doubts += 1
 
     cdef bint keep_waiting(self, WaitingQueue* queue) noexcept nogil:
         cdef Packet* packet = self.packet
@@ -597,6 +620,7 @@ cdef class Verdicts(Paths):
         packet.known, packet.time_ns = waiting.known, max(packet.time_ns, self.now_ns)
         self.most, self.fragment_id = waiting.most, waiting.fragment_id
         self.turned_back = waiting.turned_back
+        self.has_waited = True
         if not waiting.replies:
             self.enter_session()
         elif session_at(&self.sessions, waiting.match.index).started_ns == waiting.begun_ns:
@@ -624,7 +648,7 @@ cdef class Verdicts(Paths):
             "refragmented": self.refragmented, "held": self.held, "nowhere": self.nowhere,
             "sessions": self.sessions.count, "edited": self.edits.halves.in_use,
             "waiting_bytes": self.waiting_bytes, "given_up": self.given_up, "bare_syns": self.bare_syns,
-            "plain_syns": self.plain_syns, "unprepared_edits": self.unprepared_edits,
+            "plain_syns": self.plain_syns, "doubted": self.doubts, "unprepared_edits": self.unprepared_edits,
         } | {f"edits_refused.{name}": self.edits_refused[i] for i, name in enumerate(REFUSAL_NAMES)}
 
 

@@ -191,6 +191,55 @@ def test_segments_from_beyond_any_window_do_not_pass() -> None:
     assert crossing.counters["dropped"] + crossing.counters["held"] == len(far)
 
 
+def test_what_waited_has_a_timestamp_that_its_receiver_takes() -> None:
+    """It leaves behind what was sent later, which PAWS would hold against it (RFC 7323 section 5.3)."""
+    stamps = partial(timestamps, ecr=9)
+    rewriter = Rewriter(good_news)
+    opening: Line = [
+        tcp_frame(seq=ISN, options=timestamps(1, 0)),
+        Back(tcp_frame(SERVER, CLIENT, 80, 1234, SERVER_ISN, ISN + 1, "SA", options=timestamps(9, 1))),
+        sent(0, options=stamps(2)),
+    ]
+    frames = [
+        sent(14, b"out", options=stamps(10)),
+        sent(17, b" of", options=stamps(11)),
+        sent(0, b"the secret is ", options=stamps(500)),
+        sent(20, b" order.", options=stamps(501)),
+    ]
+    crossing = cross([*opening, *frames], rewriter.app)
+    assert stream_of(crossing.there) == b"the good news is out of order."
+    values = [Packet.decode(frame).tsval for frame in crossing.there[:6]]
+    assert values == [1, 2, 500, 500, 500, 501]
+    assert rewriter.answers == [True] * 4
+
+
+UNBELIEVED = {
+    "an old timestamp": sent(0, b"the harmless is", options=timestamps(0, 9)),
+    "a wrong acknowledgement": tcp_frame(
+        seq=ISN + 1, ack=2**31, flags="A", payload=b"the harmless is", options=timestamps(3, 9)
+    ),
+    "no acknowledgement": tcp_frame(
+        seq=ISN + 1, flags="P", payload=b"the harmless is", options=timestamps(3, 9)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNBELIEVED)
+def test_what_a_receiver_does_not_take_does_not_count(name: str) -> None:
+    """Bytes in a segment that is not believed, and others in one that is: the app sees to the latter."""
+    rewriter = Rewriter(good_news)
+    opening: Line = [
+        tcp_frame(seq=ISN, options=timestamps(1, 0)),
+        Back(tcp_frame(SERVER, CLIENT, 80, 1234, SERVER_ISN, ISN + 1, "SA", options=timestamps(9, 1))),
+        sent(0, options=timestamps(2, 9)),
+    ]
+    frames = [UNBELIEVED[name], sent(0, b"the secret is ", options=timestamps(4, 9))]
+    crossing = cross([*opening, *frames], rewriter.app)
+    assert stream_of(crossing.there) == b"the good news is "
+    assert rewriter.answers == [False, True]
+    assert crossing.counters["doubted"] == crossing.counters["dropped"] == 1
+
+
 def edit_bytes(payload: bytes) -> bytes:
     """An edit that is the same however its input is cut."""
     return b"".join(b"" if byte % 5 == 0 else bytes([byte]) * (1 + byte % 3) for byte in payload)
@@ -500,12 +549,14 @@ def test_signed_flows_are_not_edited(option: bytes, fail: Any) -> None:
     assert crossing.counters["altered"] == 0
 
 
-def test_a_signature_on_one_segment_does_not_keep_it_from_being_edited() -> None:
-    """Its flow has none: a receiver may as well ignore it."""
+def test_a_signature_on_one_segment_does_not_get_it_past_the_app() -> None:
+    """Its flow has none: its receiver may as well ignore it as not take the segment."""
     rewriter = Rewriter(good_news)
-    crossing = cross([*OPENING, sent(0, b"the secret", options=MD5 + b"\x01\x01")], rewriter.app)
-    assert b"good news" in crossing.there[2]
-    assert crossing.counters["edits_refused.signed"] == 0
+    frames = [sent(0, b"the secret", options=MD5 + b"\x01\x01"), sent(0, b"the secret")]
+    crossing = cross([*OPENING, *frames], rewriter.app)
+    assert stream_of(crossing.there) == b"the good news"
+    assert rewriter.answers == [False, True]
+    assert (crossing.counters["doubted"], crossing.counters["edits_refused.signed"]) == (1, 0)
 
 
 def test_an_authentication_header_is_not_edited() -> None:
