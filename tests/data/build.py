@@ -393,7 +393,7 @@ def retransmission_tunnel() -> Frames:
 def insertion() -> Frames:
     """Segments the server will not take: wrong checksum, short TTL, old timestamp, MD5 option, no ACK."""
     flow = Flow()
-    yield from flow.open(timestamps(1000, 1))
+    yield from flow.open(timestamps(1000))
     now = timestamps(2000, 2)
     yield flow.c(b"real ", "PA", options=now)
     bad = bytearray(flow.c(b"sum? ", "PA", at=5, options=now))
