@@ -7,6 +7,7 @@ live connection is doubted: it opens the next one once the other end has agreed.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from aiomos.tcp.copies cimport is_copy
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLIENT_IS_LOW,
@@ -27,7 +28,7 @@ from aiomos.tcp.flows cimport (
     wheel_link,
 )
 from aiomos.tcp.pool cimport pool_at
-from aiomos.tcp.reassembly cimport track_at
+from aiomos.tcp.reassembly cimport Track, track_at
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
 from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
@@ -145,6 +146,8 @@ cdef class Admission(Lifetimes):
         """Remember a SYN in a live connection: both ends may have forgotten the old one."""
         cdef PendingSyn* syn
         cdef bint again = flow.pending != 0
+        cdef uint32_t track = flow.halves[side].track
+        cdef bint copy = track and is_copy(track_at(&self.streams, track), packet)
         cdef size_t length = <size_t> (packet.transport - packet.network) + packet.header_cap
         if length > MOST_SYN_HEADERS:              # it must do without: no host sends such headers
             return
@@ -152,12 +155,14 @@ cdef class Admission(Lifetimes):
             syn = <PendingSyn*> pool_at(&self.flows.pending, flow.pending)
             if syn.seq == packet.seq and syn.side == side:
                 syn.count += 1
+                syn.copies += copy
                 return
         else:
             syn = take_pending(&self.flows, flow)
         syn.time_ns = packet.time_ns
         syn.before_ns = flow.last_ns
         syn.count = 1
+        syn.copies = copy
         syn.seq = packet.seq
         syn.side = <uint8_t> side
         syn.length = <uint16_t> length
@@ -168,9 +173,12 @@ cdef class Admission(Lifetimes):
         cdef PendingSyn syn = (<PendingSyn*> pool_at(&self.flows.pending, old.pending))[0]
         cdef Decoded opening
         cdef FlowRecord* flow
+        cdef Track* track
         old.halves[syn.side].packets -= syn.count
         if old.halves[syn.side].track and syn.seq == old.halves[syn.side].iss:
-            track_at(&self.streams, old.halves[syn.side].track).retransmits -= syn.count
+            track = track_at(&self.streams, old.halves[syn.side].track)
+            track.retransmits -= min(<uint64_t> (syn.count - syn.copies), track.retransmits)
+            track.copies -= min(<uint64_t> syn.copies, track.copies)
         if old.last_ns == syn.time_ns:             # nothing followed it
             old.last_ns = syn.before_ns
         opening.key = decoded.key
@@ -183,7 +191,9 @@ cdef class Admission(Lifetimes):
             self.process(flow, 0, &opening.packet)
             flow.halves[0].packets = syn.count
             if flow.halves[0].track:
-                track_at(&self.streams, flow.halves[0].track).retransmits = syn.count - 1
+                track = track_at(&self.streams, flow.halves[0].track)
+                track.copies = min(syn.copies, syn.count - 1)
+                track.retransmits = syn.count - 1 - track.copies
         return flow
 
     cdef void recall_syn(self, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil:

@@ -125,7 +125,8 @@ cdef enum:
 ctypedef struct PendingSyn:
     int64_t time_ns
     int64_t before_ns          # Flow.last_ns as it was
-    uint32_t count             # how often it came
+    uint32_t count             # how often it came,
+    uint32_t copies            # of these, captured once more (tcp/copies)
     uint32_t flow              # index of the flow that it may replace
     uint32_t seq
     uint16_t length            # of its headers

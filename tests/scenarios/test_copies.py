@@ -208,3 +208,26 @@ def test_segment_long_after_its_acknowledgement_was_sent_again() -> None:
     c = Counted().handshake().server("A", b"d" * 1000, captured=False).client("A")
     c.wait(0.3).server("A", b"d" * 1000, seq=1)
     assert watch(c.frames).record["server_retransmits"] == 1
+
+
+@pytest.mark.parametrize("again", [1, 3])
+def test_copied_syns_of_a_connection_on_the_same_ports(again: int) -> None:
+    """A SYN that is doubted, and its copies, are of the new connection once it is believed."""
+    c = whole()
+    for n in range(again):
+        c.wait(0.3 if n else 0).client("S", seq=50_000, forged=True)
+    c.server("SA", seq=90_000, ack=50_001).client("A", seq=50_001, ack=90_001)
+    seen = watch(list(twice(c.frames)))
+    first, second = sorted(seen.records, key=lambda record: record["start"])
+    assert (first["client_retransmits"], second["client_retransmits"]) == (0, again - 1)
+    assert second["client_packets"] == 2 * again + 2
+    assert second["client_copies"] == again + 1
+
+
+def test_copied_syn_that_a_reset_answered() -> None:
+    """The SYN again, and its copy, after the first was refused: no counter runs below nothing."""
+    c = Counted().client("S").server("RA").client("S", seq=0).server("SA", ack=1).client("A")
+    for record in watch(list(twice(c.frames))).records:
+        for side in ("client", "server"):
+            assert record[f"{side}_retransmits"] <= 1
+            assert record[f"{side}_copies"] <= record[f"{side}_packets"] // 2
