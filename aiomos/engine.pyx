@@ -354,10 +354,11 @@ cdef class Engine(Admission):
 
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """Process a frame of any kind, in line or not."""
-        if decoded.kind == WIRE_AGGREGATE and not self.outlet.in_line:
+        if self.outlet.in_line:
+            if decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
+                decoded.kind = WIRE_TCP_CUT        # an edit would have to reach beyond what is there
+        elif decoded.kind == WIRE_AGGREGATE:
             return self.on_aggregate(decoded)
-        if self.outlet.in_line and decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
-            decoded.kind = WIRE_TCP_CUT            # an edit would have to reach beyond what is there
         if self.partial and not self.is_mine(&decoded.packet):
             self.frames -= 1                       # another engine counts it
             if decoded.kind != WIRE_FRAGMENT:
@@ -366,7 +367,7 @@ cdef class Engine(Admission):
                 return self.on_fragment(decoded)   # the whole packet may be ours
         else:
             self.kinds[decoded.kind] += 1
-            if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
+            if decoded.kind != WIRE_UDP or decoded.packet.unread_layer != LAYERS:
                 self.note_unread(decoded)
         if self.outlet.in_line:
             return self.cross(frame, decoded)

@@ -1,8 +1,9 @@
 # The same frame captured more than once.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from aiomos.tcp.reassembly cimport Track
-from aiomos.tcp.wire cimport Packet, be16
+from aiomos.tcp.wire cimport Packet
 
 cdef enum:
     RECENT = 8                 # segments of a half that a copy is looked for among
@@ -12,15 +13,21 @@ cdef enum:
 
 cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil
 
+cdef inline uint16_t raw16(const uint8_t* at) noexcept nogil:
+    """Two bytes of a header that was captured, in whatever order: they are only compared."""
+    cdef uint16_t value
+    memcpy(&value, at, 2)
+    return value
+
 cdef inline uint32_t identification(const Packet* packet) noexcept nogil:
     """Of an IPv4 packet; 0 of IPv6, which has none, and where the sender sets none (RFC 6864 section 4.1)."""
-    return be16(packet.network + IP_ID) if packet.ip_version == 4 else 0
+    return raw16(packet.network + IP_ID) if packet.ip_version == 4 else 0
 
 cdef inline uint64_t mark_of(const Packet* packet) noexcept nogil:
     """What the copy of a segment has in common with it, and its time; neither TTL, VLAN nor MAC addresses are."""
     cdef uint32_t checksum = 0
-    if packet.network_len >= <size_t> (packet.transport - packet.network) + TCP_CHECKSUM + 2:
-        checksum = be16(packet.transport + TCP_CHECKSUM)
+    if packet.header_cap >= TCP_CHECKSUM + 2:
+        checksum = raw16(packet.transport + TCP_CHECKSUM)
     return (<uint64_t> ((identification(packet) << 16 | checksum) + packet.seq * <uint32_t> 0x9E3779B1) << 32
             | <uint32_t> (<uint64_t> packet.time_ns >> TICK_BITS))
 

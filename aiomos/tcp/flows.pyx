@@ -14,7 +14,7 @@ from libc.string cimport memset
 
 from aiomos.poison cimport unpoison
 from aiomos.tcp.pool cimport pool_at, pool_close, pool_give, pool_open, pool_take
-from aiomos.tcp.siphash cimport siphash13
+from aiomos.tcp.siphash cimport siphash13_ending
 
 cdef enum:
     FIRST_SLOTS = 4096
@@ -71,26 +71,24 @@ cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil:
 
 
 cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil:
-    cdef uint64_t words[6]
-    cdef int n = 5
-    cdef uint64_t rest = (<uint64_t> key.low_port << 48) | (<uint64_t> key.high_port << 32) \
-        | ((key.vlan & flows.vlan_mask) << 8) | key.ip_version
+    cdef uint64_t words[5]
+    cdef int n = 4
+    cdef uint64_t rest = (<uint64_t> key.low_port << 40) | (<uint64_t> key.high_port << 24) \
+        | ((key.vlan & flows.vlan_mask) << 8) | key.ip_version         # 7 bytes
     if key.ip_version == 4:
         words[0] = (key.low.lo << 32) | <uint32_t> key.high.lo
-        words[1] = rest
         if not tunnel:
-            return <uint32_t> siphash13(flows.key0, flows.key1, words, 2)
-        words[2] = tunnel
-        return <uint32_t> siphash13(flows.key0, flows.key1, words, 3)
-    words[0] = key.low.hi
-    words[1] = key.low.lo
-    words[2] = key.high.hi
-    words[3] = key.high.lo
-    words[4] = rest
+            return <uint32_t> siphash13_ending(flows.key0, flows.key1, words, 1, <uint64_t> 15 << 56 | rest)
+        n = 1
+    else:
+        words[0] = key.low.hi
+        words[1] = key.low.lo
+        words[2] = key.high.hi
+        words[3] = key.high.lo
     if tunnel:
-        words[5] = tunnel
-        n = 6
-    return <uint32_t> siphash13(flows.key0, flows.key1, words, n)
+        words[n] = tunnel
+        n += 1
+    return <uint32_t> siphash13_ending(flows.key0, flows.key1, words, n, <uint64_t> (8 * n + 7) << 56 | rest)
 
 
 # --- table ----------------------------------------------------------------------------------------

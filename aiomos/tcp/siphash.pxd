@@ -30,6 +30,11 @@ cdef inline void sip_compress(SipState* s, uint64_t word) noexcept nogil:
 
 cdef inline uint64_t siphash13(uint64_t k0, uint64_t k1, const uint64_t* words, int n) noexcept nogil:
     """Hash n words under the 128-bit key k0, k1; on the bytes these words are in little-endian order."""
+    return siphash13_ending(k0, k1, words, n, (<uint64_t> n * 8) << 56)
+
+cdef inline uint64_t siphash13_ending(uint64_t k0, uint64_t k1, const uint64_t* words, int n,
+                                      uint64_t ending) noexcept nogil:
+    """The same with up to 7 bytes behind the words: in *ending*, below the length of it all in bytes, modulo 256."""
     cdef SipState s
     cdef int i
     s.v0 = k0 ^ 0x736F6D6570736575ULL
@@ -38,7 +43,7 @@ cdef inline uint64_t siphash13(uint64_t k0, uint64_t k1, const uint64_t* words, 
     s.v3 = k1 ^ 0x7465646279746573ULL
     for i in range(n):
         sip_compress(&s, words[i])
-    sip_compress(&s, (<uint64_t> n * 8) << 56)         # the length in bytes, modulo 256, on top of no bytes left
+    sip_compress(&s, ending)
     s.v2 ^= 0xFF
     sip_round(&s)
     sip_round(&s)

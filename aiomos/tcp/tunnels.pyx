@@ -378,6 +378,16 @@ cdef int read_erspan(Cursor* at, uint16_t ethertype, uint16_t flags) noexcept no
 
 # --- over UDP -------------------------------------------------------------------------------------
 
+
+cdef void add_tunnel_port(uint16_t port) noexcept nogil:
+    TUNNEL_PORTS.bits[port >> 3] |= <uint8_t> (1 << (port & 7))
+
+
+for _port in (PORT_GTP_U, PORT_VXLAN_GPE, PORT_GENEVE, PORT_MPLS, PORT_TZSP, PORT_LISP, PORT_GRE, PORT_L2TP, PORT_TEREDO,
+              PORT_ESP, PORT_AYIYA, PORT_CAPWAP):
+    add_tunnel_port(_port)
+
+
 cdef uint16_t tunnel_port(const DecodeOptions* options, const Packet* out) noexcept nogil:
     cdef uint16_t port = out.dport
     cdef int i
@@ -394,7 +404,7 @@ cdef uint16_t tunnel_port(const DecodeOptions* options, const Packet* out) noexc
 
 cdef inline bint is_either_way(uint16_t port) noexcept nogil:
     """Of these tunnels one end has the port, and the other may have any."""
-    return (port == PORT_L2TP or port == PORT_TEREDO or port == PORT_ESP or port == PORT_AYIYA or port == PORT_CAPWAP)
+    return port == PORT_L2TP or port == PORT_TEREDO or port == PORT_ESP or port == PORT_AYIYA or port == PORT_CAPWAP
 
 
 cdef int read_udp_tunnel(Cursor* at, uint16_t port, const DecodeOptions* options, Packet* out) noexcept nogil:

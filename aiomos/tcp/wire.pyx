@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memset
 from aiomos.tcp.layers cimport LAYER_UDP, LAYERS, unread
 from aiomos.tcp.links cimport read_link, read_ppp
 from aiomos.tcp.tags cimport read_ethernet, read_ethertype, read_llc, read_mpls, read_vlan
-from aiomos.tcp.tunnels cimport read_ip_tunnel, read_udp_tunnel, tunnel_port
+from aiomos.tcp.tunnels cimport TUNNEL_PORTS, add_tunnel_port, is_among, read_ip_tunnel, read_udp_tunnel, tunnel_port
 from aiomos.transport.frame cimport Frame
 
 cdef extern from "<arpa/inet.h>" nogil:
@@ -306,6 +306,8 @@ cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const
     out.payload = data + UDP_HEADER
     out.payload_len = <uint32_t> (wire_len - UDP_HEADER)
     out.payload_cap = <uint32_t> (captured - UDP_HEADER)
+    if not (is_among(&TUNNEL_PORTS, out.dport) or is_among(&TUNNEL_PORTS, out.sport)):
+        return WIRE_UDP
     port = tunnel_port(options, out)
     if not port:
         return WIRE_UDP
@@ -663,4 +665,5 @@ cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) exc
     memcpy(out.tunnel_keys, key, sizeof(out.tunnel_keys))
     for i, port in enumerate(settings.vxlan_ports):
         out.vxlan_ports[i] = port
+        add_tunnel_port(port)
     return 0
