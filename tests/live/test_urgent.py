@@ -39,9 +39,10 @@ def read(connection: socket.socket) -> bytes:
 def captured(tap: socket.socket) -> list[Frame]:
     """The frames of a loopback interface, each of which is shown as it leaves and as it comes."""
     frames: list[Frame] = []
+    tap.setblocking(False)
     while True:
         try:
-            data, address = tap.recvfrom(65536, socket.MSG_DONTWAIT)
+            data, address = tap.recvfrom(65536)
         except BlockingIOError:
             return frames
         if address[2] != socket.PACKET_OUTGOING:
