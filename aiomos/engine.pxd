@@ -21,7 +21,7 @@ cdef class Engine(Admission):
     cdef uint64_t kinds[WIRE_KINDS]
     cdef UnreadTable unread_table
     cdef uint16_t unread_told          # of its numbers, so many are known to Python
-    cdef public object on_unread       # called with layer and number of what may hide flows, when it is first seen; or None
+    cdef public object on_unread       # called with layer and number of what may hide flows, when first seen; or None
     cdef bint partial                  # whether only that share of the current batch is to be taken
     cdef uint64_t frames
     cdef uint64_t wild_times           # frames whose time was not believed
