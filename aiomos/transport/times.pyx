@@ -2,7 +2,7 @@
 
 Broken clocks, damaged records and merged captures have such frames. A frame far from the one before it is believed if
 the next frame is nearer to it than to the one before; so a capture may pause, or go on with an earlier one. Nearer is
-within 30 days, or, where the frame comes no more than that after the clock, anywhere later: a pause before a longer one.
+within 30 days, or, if the frame comes no more than that after the clock, anywhere later: a pause before a longer one.
 """
 
 from libc.stdint cimport INT64_MIN
