@@ -293,6 +293,9 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
     cdef uint64_t fresh = 0, conflicts = t.conflicts
     t.bytes += packet.payload_len
     if not payload_ok or not t.flags & BASED:
+        # Of probes only: what else is refused may differ from one to the next, and is not at hand to tell.
+        if packet.payload_len == 1 and not packet.flags & SYN and is_copy(t, packet):
+            track_copied(s, t, packet)
         return
     if packet.payload_len:
         fresh = take_bytes(s, t, half, packet, policy)

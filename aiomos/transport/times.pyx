@@ -1,7 +1,8 @@
 """Wild times: one frame whose time is years off moves no clock; what comes next tells whether time has passed.
 
 Broken clocks, damaged records and merged captures have such frames. A frame far from the one before it is believed if
-the next frame is nearer to it than to the one before; so a capture may pause, or go on with an earlier one.
+the next frame is nearer to it than to the one before; so a capture may pause, or go on with an earlier one. Nearer is
+within 30 days, or, if the frame comes no more than that after the clock, anywhere later: a pause before a longer one.
 """
 
 from libc.stdint cimport INT64_MIN
@@ -34,7 +35,8 @@ cdef bint judge_time(const Frame* frame, size_t following, int64_t now_ns, int64
     if following == 0:
         return apart(own, now_ns) <= MOST_PAUSE_NS
     after = frame[1].time_ns
-    if apart(own, after) < apart(now_ns, after) and apart(own, after) <= MOST_PAUSE_NS:
+    if apart(own, after) < apart(now_ns, after) and (
+            apart(own, after) <= MOST_PAUSE_NS or is_pause(now_ns, own) and own <= after):
         elsewhere_ns[0] = own
     else:
         time_ns[0] = now_ns

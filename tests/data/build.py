@@ -210,8 +210,8 @@ def swapped_handshake() -> Frames:
 def repeated_handshake() -> Frames:
     """SYN and SYN-ACK are sent twice, the second SYN-ACK with other options."""
     flow = Flow()
-    yield flow.c(flags="S", options=mss(1460))
-    yield flow.c(flags="S", options=mss(1460))
+    yield flow.c(flags="S", options=mss(1460), ip_id=1)
+    yield flow.c(flags="S", options=mss(1460), ip_id=2)
     yield flow.s(flags="SA", options=mss(1460) + sack_ok() + wscale(7))
     yield flow.s(flags="SA", options=mss(1300))
     yield flow.c()
@@ -253,8 +253,8 @@ def early_fin() -> Frames:
     yield flow.c()
     flow = Flow(40_001)
     yield from flow.open()
-    yield flow.c(b"data and FIN", "FPA")
-    yield flow.c(b"data and FIN", "FPA", at=0)
+    yield flow.c(b"data and FIN", "FPA", ip_id=1)
+    yield flow.c(b"data and FIN", "FPA", at=0, ip_id=2)
     yield flow.c(b"after the FIN", "PA")
     yield flow.s(ack=13)
     yield flow.s(flags="FA", ack=13)

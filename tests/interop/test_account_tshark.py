@@ -55,10 +55,13 @@ def test_each_interval_agrees_with_tshark(
 
 
 def sums(capture: Path, interval: int) -> dict[Place, Counter[str]]:
-    """What tshark sees of each address with each other end, in each interval."""
+    """Sum up what tshark sees of each address with each other end, in each interval, but for copies."""
     output, _ = tshark.run(capture, "-Y", "tcp and not icmp and not icmpv6", *ROWS)
     found: dict[Place, Counter[str]] = {}
+    copies = tshark.Copies()
     for segment in tshark.segments(output):
+        if copies.has(segment):
+            continue
         start = int(segment.time // interval * interval)
         for way, end, peer in (("up", segment.src, segment.dst), ("down", segment.dst, segment.src)):
             account = found.setdefault((start, end.address, str(peer)), Counter())

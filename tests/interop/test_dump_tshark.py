@@ -51,6 +51,9 @@ def read_dump(directory: Path, records: list[Record], run: Run) -> Iterator[Dump
             gaps[line["file"]].append(line)
     times: Counter[str] = Counter()
     for record in records:
+        if not is_dumped(record):
+            yield record, {end: Content() for end in ends(record)}
+            continue
         name = "{client}.{client_port}-{server}.{server_port}".format_map(record).replace(":", "-")
         times[name] += 1
         name = name if times[name] == 1 else f"{name}-{times[name]}"
@@ -60,6 +63,12 @@ def read_dump(directory: Path, records: list[Record], run: Run) -> Iterator[Dump
             for gap in gaps[f"{name}.{side}"]:
                 contents[end].gaps[gap["offset"] - contents[end].gaps.total()] += gap["length"]
         yield record, contents
+
+
+def is_dumped(record: Record) -> bool:
+    """Tell whether there are files of a flow: not if it was never established and never carried a byte."""
+    spoke = record["client_bytes"] or record["server_bytes"]
+    return bool(spoke) or None not in (record["client_rtt"], record["server_rtt"])
 
 
 def differences(

@@ -55,9 +55,8 @@ def of_record(record: Record, connection: Connection) -> dict[str, object]:
         fields |= {
             f"{role}_packets": record[f"{side}_packets"],
             f"{role}_bytes": record[f"{side}_bytes"],
-            f"{role}_repeats": record[f"{side}_retransmits"]
-            + record[f"{side}_out_of_order"]
-            + record[f"{side}_copies"],
+            f"{role}_copies": record[f"{side}_copies"],
+            f"{role}_repeats": record[f"{side}_retransmits"] + record[f"{side}_out_of_order"],
             f"{role}_retransmits": record[f"{side}_retransmits"],
             f"{role}_mss": record[f"{side}_mss"] or None,
             f"{role}_window_scale": record[f"{side}_window_scale"] or 0,
@@ -83,6 +82,7 @@ def of_connection(connection: Connection) -> dict[str, object]:
         fields |= {
             f"{role}_packets": half.packets,
             f"{role}_bytes": half.bytes,
+            f"{role}_copies": half.copies,
             f"{role}_repeats": half.retransmits + half.out_of_order,
             f"{role}_retransmits": half.retransmits,
             f"{role}_mss": half.mss,

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -49,18 +49,27 @@ FIELDS = (
     "ip.dst",
     "ipv6.src",
     "ipv6.dst",
+    "ip.id",
     "tcp.stream",
     "tcp.srcport",
     "tcp.dstport",
     "tcp.seq_raw",
+    "tcp.ack_raw",
     "tcp.len",
     "tcp.flags",
+    "tcp.window_size_value",
+    "tcp.checksum",
     "tcp.options.mss_val",
     "tcp.options.wscale.shift",
     *(f"tcp.analysis.{name}" for name in (*RETRANSMISSIONS, *PROBES)),
     "tcp.analysis.out_of_order",
+    "tcp.analysis.initial_rtt",
 )
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+
+MARKS = ("tcp.seq_raw", "tcp.ack_raw", "tcp.len", "tcp.flags", "tcp.window_size_value", "tcp.checksum")
+COPIED_WITHIN, UNMARKED_WITHIN = 0.05, 0.003
+"""Seconds after which a frame is no copy of another; the second without IP identification."""
 
 FOLLOW_AT_ONCE = 50
 GAP = re.compile(rb"\[(\d+) bytes missing in capture file\]\0?")
@@ -88,7 +97,11 @@ class Half:
 
     packets: int = 0
     bytes: int = 0
-    """Payload, retransmissions included."""
+    """Payload, retransmissions and copies included."""
+    copies: int = 0
+    """Frames captured more than once; what tshark takes them for is not counted."""
+    copied_bytes: int = 0
+    """Payload of these."""
     retransmits: int = 0
     rexmit_bytes: int = 0
     """Payload of these."""
@@ -191,6 +204,12 @@ class Segment(NamedTuple):
     mss: int | None
     window_scale: int | None
     analysis: frozenset[str]
+    marks: tuple[str, ...]
+    """What a copy has in common with it."""
+    identified: bool
+    """Whether its IP header carries an identification."""
+    initial_rtt: float | None
+    """Of the handshake, where that was captured."""
 
 
 def segments(output: str) -> Iterator[Segment]:
@@ -210,6 +229,7 @@ def decode(row: dict[str, list[str]]) -> Segment:
     network = next(layer for layer in reversed(outside) if layer in ("ip", "ipv6"))
     at = outside.count(network) - 1
     tags = [int(tag) for tag in (*row["ieee8021ad.id"], *row["vlan.id"])]
+    identification = row["ip.id"][at] if network == "ip" else "0"
     return Segment(
         time=float(row["frame.time_epoch"][0]),
         stream=int(row["tcp.stream"][0]),
@@ -226,7 +246,29 @@ def decode(row: dict[str, list[str]]) -> Segment:
             for name in FIELDS
             if name.startswith("tcp.analysis.") and row[name]
         ),
+        marks=(identification, *(row[name][0] for name in MARKS if row[name])),
+        identified=int(identification, 0) != 0,
+        initial_rtt=float(row["tcp.analysis.initial_rtt"][0]) if row["tcp.analysis.initial_rtt"] else None,
     )
+
+
+class Copies:
+    """Which frames were captured more than once; tshark does not tell, but has what tells it."""
+
+    def __init__(self) -> None:
+        self._seen: defaultdict[tuple[int, Endpoint], dict[tuple[str, ...], float]] = defaultdict(dict)
+
+    def has(self, segment: Segment) -> bool:
+        """Tell whether a segment is the copy of one of its half asked about before."""
+        seen = self._seen[segment.stream, segment.src]
+        last = seen.get(segment.marks)
+        seen[segment.marks] = segment.time
+        within = COPIED_WITHIN
+        if not segment.identified:
+            if not segment.length and not segment.flags & (SYN | FIN):
+                return False
+            within = min(segment.initial_rtt / 2, UNMARKED_WITHIN) if segment.initial_rtt else UNMARKED_WITHIN
+        return last is not None and 0 <= segment.time - last <= within
 
 
 def first_number(values: list[str]) -> int | None:
@@ -239,6 +281,7 @@ def read(capture: Path) -> Reading:
     output, whole = run(capture, "-Y", "tcp and not icmp and not icmpv6", "-T", "fields", "-E", "occurrence=a",
                         "-E", "aggregator=,", "-E", "separator=/t", *columns)  # fmt: skip
     found: dict[int, Connection] = {}
+    copies = Copies()
     for segment in segments(output):
         connection = found.get(segment.stream)
         if connection is None:
@@ -252,11 +295,11 @@ def read(capture: Path) -> Reading:
                 server=segment.dst,
                 halves={segment.src: Half(), segment.dst: Half()},
             )
-        add(connection, segment)
+        add(connection, segment, copied=copies.has(segment))
     return Reading(list(found.values()), whole)
 
 
-def add(connection: Connection, segment: Segment) -> None:
+def add(connection: Connection, segment: Segment, *, copied: bool) -> None:
     """Count one more segment of a connection."""
     connection.end = max(connection.end, segment.time)
     opens = segment.flags & (SYN | FIN | RST) == SYN
@@ -268,11 +311,15 @@ def add(connection: Connection, segment: Segment) -> None:
     half.starts_with_data = segment.length > 0 if not half.packets else half.starts_with_data
     half.packets += 1
     half.bytes += segment.length
+    half.kinds.update(segment.analysis.intersection(PROBES))
+    if copied:
+        half.copies += 1
+        half.copied_bytes += segment.length
+        return
     if not segment.analysis.isdisjoint(RETRANSMISSIONS):
         half.retransmits += 1
         half.rexmit_bytes += segment.length
         half.kinds[kind_of(segment)] += 1
-    half.kinds.update(segment.analysis.intersection(PROBES))
     half.out_of_order += "out_of_order" in segment.analysis
     if opens:
         half.mss = segment.mss if half.mss is None else half.mss

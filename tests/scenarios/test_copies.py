@@ -154,6 +154,28 @@ def test_duplicate_acknowledgements_are_no_copies() -> None:
         assert watch(c.frames).record["server_copies"] == 0
 
 
+@pytest.mark.parametrize("byte", [b"", b"x"])
+@pytest.mark.parametrize("window", [65535, 0])
+def test_probes_captured_twice(byte: bytes, window: int) -> None:
+    """Keep-alives and probes of a shut window are copied as all is; what is refused for its numbers is not compared."""
+    c = Counted().handshake().client("PA", b"request").server("A", window=window)
+    for _ in range(2):
+        c.wait(1).client("A", byte, seq=len(b"request")).server("A", window=window)
+    assert watch(c.frames).record["client_copies"] == 0
+    record = watch(list(twice(c.frames))).record
+    assert (record["client_copies"], record["server_copies"]) == (5, 4)
+    assert (record["client_bytes"], record["client_retransmits"]) == (14 + 4 * len(byte), 0)
+
+
+def test_what_its_receiver_refuses_is_no_copy() -> None:
+    """Its bytes are not at hand, so they may differ under the same marks: each is charged."""
+    c = Counted().handshake().client("PA", b"request").server("A", window=100)
+    for filling in (b"\1\2", b"\2\1"):
+        c.client("A", (filling * 200)[:200], seq=5000, ip_id=7, forged=True)
+    record = watch(c.frames).record
+    assert (record["client_packets"], record["client_copies"]) == (5, 0)
+
+
 def test_a_copy_raises_no_rexmit() -> None:
     """The event is about what was sent again."""
     raised: list[int] = []

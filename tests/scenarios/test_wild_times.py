@@ -99,6 +99,16 @@ def test_last_frame_after_a_pause_has_its_own_time() -> None:
     assert seen.records[1]["start"] == pytest.approx(1_700_000_000.0 + 3 * DAY)
 
 
+def test_pause_before_a_longer_one() -> None:
+    """A frame after hours is believed, though what comes next is a year later."""
+    hours = Conversation("10.0.0.1:50000", start=1_700_000_000.0 + 4 * 3600).client("S")
+    later = moved(connections(1), range(10), YEAR)
+    seen = watch_in_batches([*Conversation().handshake().frames, *hours.frames, *later])
+    assert [record["reason"] for record in seen.records] == ["timeout", "timeout", "fin"]
+    assert seen.records[1]["start"] == pytest.approx(1_700_000_000.0 + 4 * 3600)
+    assert seen.statistics["wild_times"] == 0
+
+
 def test_a_capture_may_go_on_with_an_earlier_one() -> None:
     """Files put behind each other: the frames of the earlier one agree, and keep their times."""
     later, earlier = connections(1), moved(connections(2), range(20), -3 * YEAR)[10:]
