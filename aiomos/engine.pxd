@@ -21,7 +21,7 @@ cdef class Engine(Admission):
     cdef uint64_t kinds[WIRE_KINDS]
     cdef UnreadTable unread_table
     cdef uint16_t unread_told          # of its numbers, so many are known to Python
-    cdef public object on_unread       # called with layer and number of what may hide flows, when it is first seen; or None
+    cdef public object on_unread       # called with layer and number of what may hide flows, when first seen; or None
     cdef bint partial                  # whether only that share of the current batch is to be taken
     cdef uint64_t frames
     cdef uint64_t wild_times           # frames whose time was not believed
@@ -41,6 +41,8 @@ cdef class Engine(Admission):
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef void note_unread(self, const Decoded* decoded) noexcept nogil
     cdef int tell_unread(self) except -1
+    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil
+    cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil
     cdef int on_aggregate(self, Decoded* decoded) except -1 nogil
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
     cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil

@@ -129,6 +129,7 @@ cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
+    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
@@ -664,15 +665,8 @@ cdef class Engine(Admission):
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
-        if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
-            track_base(sent, snd)
-        if not received.flags & BASED or outcome & REBASED:
-            track_base(received, rcv)
-        if outcome & RESYNC:
-            track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
-            track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
-        elif outcome & DOUBT:
-            track_doubt(&self.streams, sent, snd, packet)
+        if outcome & TRACKS_TURN or not sent.flags & received.flags & BASED:
+            self.turn_tracks(flow, side, packet, outcome)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
             if outcome & ACK_AHEAD:
@@ -689,18 +683,42 @@ cdef class Engine(Admission):
                 track_acked_again(received, rcv, packet)
         remember(sent, packet)
         if (sent.flags | received.flags) & HOLED:
-            if 0 < track_deadline(&self.streams, sent, snd) <= packet.time_ns:
-                track_tick(&self.streams, sent, snd, packet.time_ns)
-            if 0 < track_deadline(&self.streams, received, rcv) <= packet.time_ns:
-                track_tick(&self.streams, received, rcv, packet.time_ns)
-            wheel_link(&self.flows, flow, self.next_look(flow))
-            if self.streams.disturbed:
-                self.signal_disturbed()
+            self.attend_holes(flow, side, packet.time_ns)
         if self.streams.incident_count:
             self.raise_incidents(flow, packet)
             if not flow.halves[0].track:           # those who were told wanted no more
                 return 0
         return self.signal_data(flow)
+
+    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
+        """What a segment says of where the streams are, before its bytes are looked at."""
+        cdef Half* snd = &flow.halves[side]
+        cdef Half* rcv = &flow.halves[1 - side]
+        cdef Track* sent = track_at(&self.streams, snd.track)
+        cdef Track* received = track_at(&self.streams, rcv.track)
+        if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
+            track_base(sent, snd)
+        if not received.flags & BASED or outcome & REBASED:
+            track_base(received, rcv)
+        if outcome & RESYNC:
+            track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
+            track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
+        elif outcome & DOUBT:
+            track_doubt(&self.streams, sent, snd, packet)
+
+    cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil:
+        """Give up the holes whose time has come, of one half first, and look again when that of the others comes."""
+        cdef int side, i
+        cdef Track* t
+        for i in range(2):
+            side = first ^ i
+            t = track_at(&self.streams, flow.halves[side].track)
+            if 0 < track_deadline(&self.streams, t, &flow.halves[side]) <= now_ns:
+                track_tick(&self.streams, t, &flow.halves[side], now_ns)
+        wheel_link(&self.flows, flow, self.next_look(flow))
+        if self.streams.disturbed:
+            self.signal_disturbed()
+        return 0
 
     cdef int on_malformed(self, Decoded* decoded) except -1 nogil:
         """A broken packet whose flow can still be told."""

@@ -383,8 +383,8 @@ cdef void add_tunnel_port(uint16_t port) noexcept nogil:
     TUNNEL_PORTS.bits[port >> 3] |= <uint8_t> (1 << (port & 7))
 
 
-for _port in (PORT_GTP_U, PORT_VXLAN_GPE, PORT_GENEVE, PORT_MPLS, PORT_TZSP, PORT_LISP, PORT_GRE, PORT_L2TP, PORT_TEREDO,
-              PORT_ESP, PORT_AYIYA, PORT_CAPWAP):
+for _port in (PORT_GTP_U, PORT_VXLAN_GPE, PORT_GENEVE, PORT_MPLS, PORT_TZSP, PORT_LISP, PORT_GRE, PORT_L2TP,
+              PORT_TEREDO, PORT_ESP, PORT_AYIYA, PORT_CAPWAP):
     add_tunnel_port(_port)
 
 

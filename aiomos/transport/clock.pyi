@@ -1,5 +1,7 @@
 from collections.abc import Callable
+from typing import final
 
+@final
 class LiveClock:
     @property
     def base_ns(self) -> int: ...

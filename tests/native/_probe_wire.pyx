@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
 from aiomos.tcp.siphash cimport siphash13
+from aiomos.tcp.tunnels cimport add_tunnel_port
 from aiomos.tcp.wire cimport (
     WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UDP, WIRE_UNKNOWN_LINK, Address, Cursor,
     DecodeOptions, Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
@@ -105,6 +106,7 @@ def decode(const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, b
     options.separate_tunnels = separate
     for i, port in enumerate(vxlan_ports):
         options.vxlan_ports[i] = port
+        add_tunnel_port(port)
     kind = decode_frame(&native, &options, &packet)
     return packet_fields(kind, &packet)
 

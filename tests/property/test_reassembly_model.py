@@ -128,8 +128,13 @@ def lossy(
             conn.server(ack=at)
             acked = max(acked, at)
     counted.stream_bytes = len(seen)
-    counted.lost = len(set(range(acked)) - seen)
+    counted.lost = len(set(range(acked)) - seen - maybe_fin(seen, acked))
     return traffic, counted
+
+
+def maybe_fin(seen: set[int], acked: int) -> set[int]:
+    """The one number acknowledged behind everything seen: it may have been a FIN, and no byte."""
+    return {acked - 1} if acked - 1 == max(seen, default=-1) + 1 else set()
 
 
 def counters(seen: Seen) -> dict[str, Any]:
