@@ -174,6 +174,7 @@ cdef class Engine(Admission):
 
     def __dealloc__(self):
         free(self.group)
+        free(self.released)
         if self.holds_frame:
             free(<void*> self.held.data)
 
@@ -275,10 +276,10 @@ cdef class Engine(Admission):
         if not last:
             pair[1] = frames[0]
         self.holds_frame = False
-        try:
-            self.run_frames(pair, 1, 1 if last else 2, last)
-        finally:
-            free(<void*> pair[0].data)
+        # What is delivered, and sent, is read from a frame's bytes after its batch: these stay until there are others.
+        free(self.released)
+        self.released = <void*> pair[0].data
+        self.run_frames(pair, 1, 1 if last else 2, last)
         return self.run_frames(frames, count, count, False)
 
     cdef int run_frames(self, const Frame* frames, size_t count, size_t ahead, bint last) except -1 nogil:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import struct
 from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -344,7 +345,9 @@ async def drain(items: AsyncIterable[Any], into: list[Any]) -> None:
 Loop = Literal["uvloop", "asyncio"]
 
 
-HANGING_SECONDS = 5
+SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
+HANGING_SECONDS = 300 if SANITIZED else 5
+"""With the sanitizers everything takes many times as long."""
 
 
 def in_loop(main: Coroutine[Any, Any, Result], loop: Loop) -> Result:

@@ -67,7 +67,7 @@ from aiomos.tcp.rewriting cimport (
     rewrite_without,
 )
 from aiomos.tcp.seq cimport seq_diff, seq_lt
-from aiomos.tcp.sessions cimport BACK, FORTH, session_at
+from aiomos.tcp.sessions cimport BACK, FORTH, SessionMatch, Sessions, session_at, sessions_find
 from aiomos.tcp.waiting cimport waiting_cost, waiting_make, waiting_put, waiting_take
 from aiomos.tcp.wire cimport (
     FIN,
@@ -105,6 +105,14 @@ cdef tuple REFUSAL_TEXTS = (
     "the segment is signed (TCP-MD5, TCP-AO or an authentication header), and its receiver would not take another",
     "the connection is of Multipath TCP, which says elsewhere how long its payload is",
     "inside a tunnel payload stays as it is")
+
+
+cdef uint32_t session_of_reply(const Sessions* sessions, const Packet* packet, int kind) noexcept nogil:
+    """The session whose packets arrive as the reverse of one that has been translated; 0 if none is left."""
+    cdef Packet question = packet[0]
+    cdef SessionMatch match
+    question.src, question.dst, question.sport, question.dport = packet.dst, packet.src, packet.dport, packet.sport
+    return match.index if sessions_find(sessions, &question, kind, &match) and match.direction == FORTH else 0
 
 
 cdef class Verdicts(Paths):
@@ -623,7 +631,8 @@ cdef class Verdicts(Paths):
         self.has_waited = True
         if not waiting.replies:
             self.enter_session()
-        elif session_at(&self.sessions, waiting.match.index).started_ns == waiting.begun_ns:
+        elif (session_of_reply(&self.sessions, packet, kind[0]) == waiting.match.index
+                and session_at(&self.sessions, waiting.match.index).started_ns == waiting.begun_ns):
             self.match, self.matched = waiting.match, True
         free(waiting)
         return True

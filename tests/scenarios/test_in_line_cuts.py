@@ -30,7 +30,8 @@ def pass_cut(frame: bytes, wirelen: int) -> tuple[list[bytes], list[bytes], dict
 
     rule = engine.add_rule(Filter("").program, Level.STATE, unbound=True, midstream=True)
     engine.add_call(rule, PKT_IN, Hook.RAW, edit, ("pkt",))
-    engine.feed_frames([(1, bytes(bytearray(frame)), 1, wirelen)])  # edits are made in place
+    data = bytes(bytearray(frame))  # edits are made in place, and what is sent is read from here
+    engine.feed_frames([(1, data, 1, wirelen)])
     engine.flush(wire)
     return shown, wire.all_sent, engine.statistics()
 

@@ -22,6 +22,8 @@ from aiomos import (
     Hook,
     MonitorConnection,
     Packet,
+    Session,
+    SessionError,
     Settings,
 )
 from aiomos.testing.hosts import TcpHost, read_packet, read_segment
@@ -353,6 +355,45 @@ def test_what_waits_of_a_session_leaves_translated() -> None:
     assert stream_of([f for f in crossing.back if segment_of(f).payload], SERVER_ISN) == b"ABCDEF"
     (session,) = sessions
     assert session.packets == (len(crossing.there), 3)  # RSTs at the end of the run among them
+
+
+def test_what_waited_is_no_reply_of_a_session_that_has_ended() -> None:
+    rewriter = Rewriter(bytes.upper)
+    sessions: list[Session] = []
+    errors: list[str] = []
+
+    @rewriter.app.on(PKT_IN, hook=Hook.RAW)
+    def translate(pkt: Packet) -> None:
+        if not pkt.known and pkt.syn:
+            sessions.append(pkt.session(idle=30, src="192.0.2.1", sport=9000))
+        elif pkt.payload == b"over":
+            sessions[0].close()
+
+    @rewriter.app.on(PKT_IN)
+    def ask(pkt: Packet) -> None:
+        if pkt.payload == b"def":
+            try:
+                sessions.append(pkt.session(idle=30))
+            except SessionError as error:
+                errors.append(str(error))
+
+    def replied(at: int, payload: bytes = b"", flags: str = "A") -> Back:
+        return Back(
+            tcp_frame(SERVER, "192.0.2.1", 80, 9000, SERVER_ISN + at, (ISN + 1) % 2**32, flags, payload)
+        )
+
+    frames: Line = [
+        tcp_frame(seq=ISN),
+        replied(0, flags="SA"),
+        sent(0),
+        replied(4, b"def"),
+        sent(0, b"over"),
+        sent(4),
+        Back(tcp_frame(SERVER, CLIENT, 80, 1234, SERVER_ISN + 1, (ISN + 1) % 2**32, "A", b"abc")),
+    ]
+    crossing = cross(frames, rewriter.app)
+    assert stream_of([f for f in crossing.back if segment_of(f).payload], SERVER_ISN) == b"ABCDEF"
+    assert (len(sessions), errors) == (2, [])
 
 
 def test_fragments_wait_as_a_whole_and_leave_in_fragments() -> None:

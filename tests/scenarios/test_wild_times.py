@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from aiomos.tcp.levels import Level
 from aiomos.testing.scenario import Conversation, Frame, watch, watch_in_batches
 from aiomos.transport.captures import open_captures
 from aiomos.transport.writer import CaptureWriter
@@ -69,6 +70,19 @@ def test_several_wild_frames_that_do_not_agree() -> None:
         frames = moved(frames, [which], (n + 1) * 3 * YEAR * (-1) ** n)
     seen = watch_in_batches(frames)
     assert (outcome(seen.records), seen.statistics["wild_times"]) == (WHOLE, 4)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_what_a_held_frame_carried_is_delivered(batch: int) -> None:
+    """It is read when all of the next batch is processed, whose last frame may have to be held in turn."""
+    c = Conversation("10.0.0.1:40000", start=1_700_000_000.0).handshake()
+    c.client("PA", b"request one").client("PA", b"request two").client("PA", b"request six").close()
+    frames = c.frames
+    for n, which in enumerate((3, 4, 5)):
+        frames = moved(frames, [which], (n + 1) * 3 * YEAR * (-1) ** n)
+    seen = watch(frames, level=Level.STREAM, batch=batch)
+    ((client, _),) = seen.streams
+    assert client.data == b"request onerequest tworequest six"
 
 
 @pytest.mark.parametrize("pause", [3 * 3600, DAY, 20 * DAY, 3 * YEAR])

@@ -253,6 +253,7 @@ def pester_run(mode: str) -> dict[str, Any]:
 
 def main() -> None:
     warnings.simplefilter("ignore")
+    gc.freeze()  # Nothing is sought among what is here already, and collecting is done very often.
     mode = sys.argv[1]
     found = pester_classes() if mode == "classes" else pester_run(mode)
     print(json.dumps(found))
