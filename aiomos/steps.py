@@ -48,7 +48,9 @@ class Steps:
 def _graver(first: BaseException, then: BaseException) -> BaseException:
     """Return what is to be raised of two exceptions, and log the other."""
     graver, other = (then, first) if _rank(then) > _rank(first) else (first, then)
-    if not (isinstance(first, BrokenPipeError) and isinstance(then, BrokenPipeError)):  # of one reader that has gone
+    if not (
+        isinstance(first, BrokenPipeError) and isinstance(then, BrokenPipeError)
+    ):  # of one reader that has gone
         get_logger("aiomos").error("failed_at_the_end", exc_info=other)
     return graver
 

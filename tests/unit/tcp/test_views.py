@@ -31,7 +31,9 @@ from aiomos.testing.scenario import Conversation
 from tests.traffic import ISN, START_NS, Connection, Traffic, fail
 
 ATTRIBUTES = sorted(
-    name for name in dir(Half) if not name.startswith("_") and name not in ("peek", "held", "held_within", "peer")
+    name
+    for name in dir(Half)
+    if not name.startswith("_") and name not in ("peek", "held", "held_within", "peer")
 )
 COUNTERS = (
     "bytes",
