@@ -233,6 +233,9 @@ cdef bint begins_here(const Flow* flow, const Half* half, const Packet* packet) 
 
 cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
     if snd.flags & ISS_KNOWN and packet.seq == snd.iss:
+        if is_late_payload(snd, packet):
+            anomalies[A_SYN_IN_CONNECTION] += 1
+            return SYN_DOUBTED if flow.flags & CLOSED and not flow.flags & FLOW_ESTABLISHED else 0
         if packet.options & OPT_TIMESTAMP and not snd.facts & SYN_ACKED and seq_lt(snd.ts_recent, packet.tsval):
             snd.ts_recent = packet.tsval
         # Sent again; after a RST, the same SYN may yet be answered by a SYN-ACK.
@@ -260,6 +263,11 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     return SYN_DOUBTED
 
 
+cdef inline bint is_late_payload(const Half* snd, const Packet* packet) noexcept nogil:
+    """RFC 5961 section 4.2: whoever has acknowledged a SYN takes no data from one that comes again."""
+    return packet.payload_len != 0 and (snd.facts & SYN_ACKED) != 0
+
+
 cdef void open_half(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """Take the first SYN of an end."""
     learn_syn(snd, packet)
@@ -280,6 +288,9 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         if snd.flags & ISS_KNOWN:
             flow.resync = packet.seq + 1           # which of them the client has taken, its ACK will tell
             flow.flags |= OTHER_SYNACK
+        return 0
+    if snd.flags & ISS_KNOWN and is_late_payload(snd, packet):
+        anomalies[A_SYN_IN_CONNECTION] += 1
         return 0
     if not snd.flags & SEQ_KNOWN:
         learn_syn(snd, packet)

@@ -63,6 +63,18 @@ def test_reuse_after_the_old_flow_was_forgotten() -> None:
     assert [record["reason"] for record in watch(first.frames + second.frames).records] == ["fin", "fin"]
 
 
+@pytest.mark.parametrize(
+    ("side", "flags"), [("client", "S"), ("client", "SA"), ("server", "S"), ("server", "SA")]
+)
+def test_data_of_a_syn_sent_again_is_not_taken(side: str, flags: str) -> None:
+    """RFC 5961 section 4.2: once a SYN was acknowledged, one with the same number is answered by a challenge ACK."""
+    conn = Conversation().handshake().send(side, flags, b"EVIL", seq=0, ack=1, forged=True)
+    conn.client("PA", b"hello").server("PA", b"answer").close()
+    seen = watch(conn.frames, level=Level.STREAM)
+    assert [half.data for half in seen.streams[0]] == [b"hello", b"answer"]
+    assert (seen.record["reason"], seen.anomalies) == ("fin", {"syn_in_connection": 1})
+
+
 def test_syn_in_a_live_connection_is_ignored() -> None:
     """RFC 5961 section 4: its receiver answers with a challenge ACK and goes on."""
     c = Conversation().handshake().client("PA", b"one").server("A")
