@@ -299,14 +299,18 @@ def _tell(report: "Report", verbose: bool) -> None:
     from aiomos.shortfalls import shortfalls
 
     sys.stdout.flush()  # here, where a closed pipe is still handled
-    if verbose or sys.stderr.isatty():
-        click.echo(_summary(report), err=True)
+    wanted = verbose or sys.stderr.isatty()
     missing = shortfalls(report.counters)
-    if missing and log_format() == "json":
-        get_logger("aiomos").warning(
-            "incomplete", **{shortfall.name: shortfall.text for shortfall in missing}
-        )
+    if log_format() == "json":
+        if wanted:
+            flows = report.counters.get("flows", 0)
+            get_logger("aiomos").info("done", frames=report.frames, flows=flows, seconds=report.seconds)
+        if missing:
+            told = {shortfall.name: shortfall.text for shortfall in missing}
+            get_logger("aiomos").warning("incomplete", **told)
         return
+    if wanted:
+        click.echo(_summary(report), err=True)
     for shortfall in missing:
         click.echo(f"incomplete: {shortfall}", err=True)
 

@@ -89,6 +89,12 @@ KINDS = (
         "apps that ask for them with midstream=True follow those, too",
     ),
     Kind(
+        "not_believed",
+        r"anomaly\.(out_of_window|bad_ack|bad_synack|after_fin)",
+        ("segment that does not fit its connection", "segments that do not fit their connections"),
+        "a stranger's, or of another network with the same addresses (separate_vlans, separate_tunnels)",
+    ),
+    Kind(
         "gaps",
         r"gap\.(.+)",
         ("gap in streams", "gaps in streams"),

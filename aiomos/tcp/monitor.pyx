@@ -285,7 +285,7 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         return 0
     if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
         anomalies[A_BAD_SYNACK] += 1
-        if snd.flags & ISS_KNOWN:
+        if snd.flags & ISS_KNOWN or is_first_word(snd, rcv):
             flow.resync = packet.seq + 1           # which of them the client has taken, its ACK will tell
             flow.flags |= OTHER_SYNACK
         return 0
@@ -308,6 +308,14 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         rcv.una = packet.ack
         outcome |= ACK_MOVED
     return outcome
+
+
+cdef inline bint is_first_word(const Half* snd, const Half* rcv) noexcept nogil:
+    """Is a SYN-ACK the first of its sender, of whose numbers only a segment in the name of its peer has told?
+
+    One of the two is a stranger's.
+    """
+    return not snd.flags & ISS_KNOWN and snd.packets == 1 and rcv.flags & ISS_KNOWN
 
 
 cdef inline void refuse(Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
@@ -524,7 +532,7 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
             return -1                              # of an earlier connection
         adopt(rcv, ack)
         rcv.flags |= ACK_SEEN
-    elif begins_elsewhere(flow, rcv, ack):
+    elif begins_elsewhere(flow, snd, rcv, ack):
         outcome |= REBASED
     ahead = seq_diff(ack, rcv.una)
     if ahead < 0:
@@ -571,16 +579,30 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     return outcome
 
 
-cdef bint begins_elsewhere(const Flow* flow, Half* rcv, uint32_t ack) noexcept nogil:
+cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexcept nogil:
     """Put right where a half begins, if an acknowledgement shows that it was taken wrongly."""
-    if flow.flags & OTHER_SYNACK and ack == flow.resync and rcv.una == rcv.iss:
-        rcv.iss = rcv.una = ack - 1                # the client took the other SYN-ACK
-        rcv.nxt = ack
-        return True
+    if flow.flags & OTHER_SYNACK and ack == flow.resync:
+        if rcv.una == rcv.iss:
+            rcv.iss = rcv.una = ack - 1            # the client took the other SYN-ACK
+            rcv.nxt = ack
+            return True
+        if not rcv.flags & ISS_KNOWN and rcv.una == rcv.iss + 1 and rcv.packets:
+            unlearn(snd, rcv)
+            adopt(rcv, ack)
+            flow.flags &= ~<uint16_t> OTHER_SYNACK
+            return True
     if not rcv.flags & ISS_KNOWN and rcv.packets == 1 and rcv.una == rcv.nxt and ack == rcv.nxt + 1:
         adopt(rcv, ack)                            # picked up at a keep-alive, which stands one byte back
         return True
     return False
+
+
+cdef void unlearn(Half* snd, Half* rcv) noexcept nogil:
+    """Forget what a client was believed to have said before the SYN-ACK that it has taken: a stranger said it."""
+    snd.nxt = seq_max(snd.una, snd.iss + 1)
+    snd.flags &= ~<uint16_t> FIN_SEEN
+    snd.facts &= ~<uint8_t> (FIN_SENT | FIN_ACKED)
+    rcv.facts &= ~<uint8_t> (FIN_RECEIVED | PASSIVE_CLOSE)
 
 
 cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:

@@ -149,6 +149,20 @@ def test_a_syn_ack_that_does_not_fit_what_the_client_acknowledged(isn: int) -> N
     check(talk(c), bad_synack=1)
 
 
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("ack", [0, 50, 5000, 1 << 30, -1])
+@pytest.mark.parametrize("flags", ["A", "FA"])
+def test_a_stranger_in_the_clients_name_before_the_syn_ack(
+    flags: str, ack: int, numbers: dict[str, int]
+) -> None:
+    """Whose numbers the client has taken, what it acknowledges next tells; what the stranger said is forgotten."""
+    c = Conversation(**numbers).client("S").client(flags, seq=1, ack=ack, forged=True)
+    seen = watch(talk(c.server("SA").client("A")).frames, level=Level.STREAM)
+    assert [half.data for half in seen.streams[0]] == [b"hello", b"answer"]
+    assert (len(seen.records), seen.record["reason"]) == (1, "fin")
+    assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)
+
+
 def test_an_acknowledgement_of_an_earlier_connection_fixes_nothing() -> None:
     """An old segment of the client, whose numbers are not those of this SYN."""
     c = Conversation().client("S").client("A", seq=-100_000, ack=55_555, forged=True)

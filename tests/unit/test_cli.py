@@ -247,6 +247,14 @@ def test_the_summary_is_for_terminals_or_on_request(invoke: Invoke, runtime: Run
     assert summary == "12,345 frames, 3 TCP connections (ended 2 by fin, 1 by end of capture) in 0.50 s\n"
 
 
+def test_where_logs_are_json_so_is_the_summary(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.counters = {"flows": 3}
+    (line,) = invoke(
+        "run", "cli_apps:bare", "--pcap", "a.pcap", "--log-format", "json", "-v"
+    ).stderr.splitlines()
+    assert json.loads(line).items() >= {"event": "done", "frames": 12345, "flows": 3, "seconds": 0.5}.items()
+
+
 def test_what_was_not_followed_is_told_in_any_case(invoke: Invoke, runtime: Runtime) -> None:
     runtime.counters = {"flows": 3, "malformed.bad_tcp": 2, "malformed.bad_ip": 0, "without_syn": 1}
     result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "--log-format", "json")
