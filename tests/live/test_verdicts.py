@@ -63,11 +63,9 @@ def test_dropped_syn_leaves_the_port_unreachable(in_line: Line, app: App) -> Non
 
 
 def test_dropped_at_raw_of_any_protocol(in_line: Line, app: App) -> None:
-    seen = count()
-
     @app.on(PKT_IN, hook=Hook.RAW)
-    def every_second_datagram(pkt: Packet) -> None:
-        if pkt.proto == UDP and pkt.dport == 7 and next(seen) % 2:
+    def odd_datagrams(pkt: Packet) -> None:
+        if pkt.proto == UDP and pkt.dport == 7 and int(pkt.payload) % 2:
             pkt.drop()
 
     Middlebox(in_line.middle, app)
@@ -75,7 +73,8 @@ def test_dropped_at_raw_of_any_protocol(in_line: Line, app: App) -> None:
     sock = in_line.client.open_socket(socket.AF_INET, socket.SOCK_DGRAM)
     for number in range(20):
         sock.sendto(b"%d" % number, (in_line.server.address, 7))
-    assert [sock.recv(100) for _ in range(10)] == [b"%d" % number for number in range(0, 20, 2)]
+    got = {int(sock.recv(100)) for _ in range(10)}  # the kernel of two processors may turn them round
+    assert got == set(range(0, 20, 2))
 
 
 def test_dropped_segments_are_sent_again(in_line: Line, app: App) -> None:
