@@ -6,7 +6,7 @@ import pytest
 
 from aiomos.tcp.levels import Level
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
-from aiomos.testing.scenario import Conversation, Watched
+from aiomos.testing.scenario import Conversation, Watched, Watcher
 from aiomos.testing.scenario import watch_in_batches as watch
 
 WRAPS = [
@@ -161,6 +161,15 @@ def test_a_stranger_in_the_clients_name_before_the_syn_ack(
     assert [half.data for half in seen.streams[0]] == [b"hello", b"answer"]
     assert (len(seen.records), seen.record["reason"]) == (1, "fin")
     assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)
+
+
+def test_a_fin_in_the_clients_name_before_the_syn_ack_closes_nothing() -> None:
+    c = Conversation().client("S").client("FA", seq=1, ack=50, forged=True).server("SA").client("A")
+    watcher = Watcher()
+    watcher.feed(c.frames, batch=1)
+    assert watcher.flow is not None
+    states = watcher.flow.client.state, watcher.flow.server.state
+    assert [state.name for state in states] == ["ESTABLISHED", "ESTABLISHED"]
 
 
 def test_an_acknowledgement_of_an_earlier_connection_fixes_nothing() -> None:
