@@ -50,7 +50,6 @@ cdef class Engine(Admission):
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
     cdef void found_whole(self, Decoded* decoded) noexcept nogil
-    cdef void look_up(self, Decoded* decoded) noexcept nogil
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
     cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil
     cdef int on_packet(self, Decoded* decoded) except -1 nogil

@@ -34,6 +34,7 @@ from aiomos.tcp.flows cimport (
     SEQ_KNOWN,
     TO_CONNECT,
     FlowKey,
+    Flows,
     Half,
     flow_at,
     flow_index,
@@ -71,7 +72,6 @@ from aiomos.tcp.reassembly cimport (
     track_at,
     track_base,
     track_copied,
-    track_deadline,
     track_payload,
     track_tick,
     track_urgent,
@@ -396,7 +396,7 @@ cdef class Engine(Admission):
             self.kinds[decoded.kind] += 1
             if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
                 self.note_unread(decoded)
-            self.look_up(decoded)
+            look_up(&self.flows, decoded)
             self.on_packet(decoded)
         return 0
 
@@ -451,13 +451,13 @@ cdef class Engine(Admission):
                 return 0
             self.found_whole(decoded)
         if self.outlet.enter_session():
-            self.look_up(decoded)
+            look_up(&self.flows, decoded)
         elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
             decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.outlet.pass_on()
         while self.outlet.due and self.outlet.take_waiting(&decoded.packet, &decoded.kind):
-            self.look_up(decoded)                  # what has waited for what has just passed
+            look_up(&self.flows, decoded)                  # what has waited for what has just passed
             self.on_tcp(decoded)
             self.outlet.pass_on()
         return 0
@@ -475,13 +475,7 @@ cdef class Engine(Admission):
         """A packet was put together that is ours."""
         if decoded.kind == WIRE_TCP:
             self.kinds[decoded.kind] += 1
-            self.look_up(decoded)
-
-    cdef void look_up(self, Decoded* decoded) noexcept nogil:
-        """Find out anew to which flow a packet belongs."""
-        if decoded.kind == WIRE_TCP:
-            decoded.from_low = make_key(&decoded.packet, &decoded.key)
-            decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
+            look_up(&self.flows, decoded)
 
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil:
         """Is it an ICMP error about a segment of a flow that passes?"""
@@ -503,7 +497,7 @@ cdef class Engine(Admission):
         if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
             self.raise_unbound(SLOT_RAW, decoded)
             if self.outlet.moved:
-                self.look_up(decoded)
+                look_up(&self.flows, decoded)
         elif unbound >> SLOT_FRAME & 1 and decoded.kind > WIRE_FRAGMENT:
             self.raise_unbound(SLOT_FRAME, decoded)
         if self.outlet.dropped:
@@ -527,8 +521,7 @@ cdef class Engine(Admission):
             decoded.kind = decode_frame(&frames[i], &self.decode_options, &decoded.packet)
             decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
-                decoded.from_low = make_key(&decoded.packet, &decoded.key)
-                decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
+                look_up(&self.flows, decoded)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
         for i in range(count):
             decoded = &self.group[i]
@@ -558,10 +551,12 @@ cdef class Engine(Admission):
     cdef int on_tcp(self, Decoded* decoded) except -1 nogil:
         cdef const Packet* packet = &decoded.packet
         cdef FlowRecord* flow = flows_find(&self.flows, &decoded.key, decoded.hash)
+        cdef FlowRecord* old
         if flow == NULL:
-            flow = self.first_packet(decoded)
+            self.first_packet(decoded, &flow)
         elif flow.pending and confirms(&self.flows, flow, packet, decoded.from_low):
-            flow = self.replace(flow, decoded)
+            old, flow = flow, NULL
+            self.replace(old, decoded, &flow)
         if flow == NULL:
             return self.raise_unbound(SLOT_ORPHAN, decoded)
         if self.wired and self.is_cut(flow, decoded):
@@ -686,9 +681,8 @@ cdef class Engine(Admission):
             self.attend_holes(flow, side, packet.time_ns)
         if self.streams.incident_count:
             self.raise_incidents(flow, packet)
-            if not flow.halves[0].track:           # those who were told wanted no more
-                return 0
-        return self.signal_data(flow)
+            return self.signal_data(flow) if flow.halves[0].track else 0       # those told may have wanted no more
+        return self.signal(flow) if sent.out_head or received.out_head else 0
 
     cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
         """What a segment says of where the streams are, before its bytes are looked at."""
@@ -708,14 +702,14 @@ cdef class Engine(Admission):
 
     cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil:
         """Give up the holes whose time has come, of one half first, and look again when that of the others comes."""
+        cdef int64_t due = self.hole_due(flow)
         cdef int side, i
-        cdef Track* t
-        for i in range(2):
-            side = first ^ i
-            t = track_at(&self.streams, flow.halves[side].track)
-            if 0 < track_deadline(&self.streams, t, &flow.halves[side]) <= now_ns:
-                track_tick(&self.streams, t, &flow.halves[side], now_ns)
-        wheel_link(&self.flows, flow, self.next_look(flow))
+        if due <= now_ns:
+            for i in range(2):
+                side = first ^ i
+                track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track), &flow.halves[side], now_ns)
+            due = self.hole_due(flow)
+        wheel_link(&self.flows, flow, min(due, self.deadline(flow)))
         if self.streams.disturbed:
             self.signal_disturbed()
         return 0
@@ -838,3 +832,10 @@ cdef class Engine(Admission):
 
 cdef inline bint is_pure_ack(const Packet* packet) noexcept nogil:
     return not packet.payload_len and packet.flags & (ACK | SYN | FIN | RST) == ACK
+
+
+cdef inline void look_up(const Flows* flows, Decoded* decoded) noexcept nogil:
+    """Find out to which flow a packet belongs."""
+    if decoded.kind == WIRE_TCP:
+        decoded.from_low = make_key(&decoded.packet, &decoded.key)
+        decoded.hash = key_hash(flows, &decoded.key, decoded.packet.tunnel)

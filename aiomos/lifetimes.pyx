@@ -42,11 +42,13 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport CLOSED_NOW
 from aiomos.tcp.reassembly cimport (
+    HOLED,
     PART_CAPTURE_END,
     PART_END,
     PART_EVICTED,
     PART_RESET,
     PART_TIMEOUT,
+    Track,
     track_at,
     track_deadline,
     track_finish,
@@ -150,14 +152,19 @@ cdef class Lifetimes(Hooks):
 
     cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil:
         """When the flow is to be looked at again: its own deadline, or that of a hole in one of its halves."""
-        cdef int64_t due = self.deadline(flow), hole
+        return min(self.deadline(flow), self.hole_due(flow)) if flow.halves[0].track else self.deadline(flow)
+
+    cdef int64_t hole_due(self, const FlowRecord* flow) noexcept nogil:
+        """When the first hole of a flow that has tracks is to be given up; INT64_MAX if there is none."""
+        cdef int64_t due = INT64_MAX, hole
+        cdef const Track* t
         cdef int side
-        if flow.halves[0].track:
-            for side in range(2):
-                hole = track_deadline(&self.streams, track_at(&self.streams, flow.halves[side].track),
-                                      &flow.halves[side])
-                if hole and hole < due:
-                    due = hole
+        for side in range(2):
+            t = track_at(&self.streams, flow.halves[side].track)
+            if t.flags & HOLED:
+                hole = track_deadline(&self.streams, t, &flow.halves[side])
+                if hole:
+                    due = min(due, hole)
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:

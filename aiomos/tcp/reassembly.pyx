@@ -637,10 +637,8 @@ cdef void tracks_set_up(Track* client, Track* server) noexcept nogil:
 
 
 cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil:
-    """When the hole at the edge is to be given up, 0 when there is none."""
+    """When the hole at the edge of a HOLED track is to be given up; 0 if only a FIN is missing."""
     cdef int64_t due = 0
-    if not t.flags & HOLED:
-        return 0
     if t.held.head[0]:
         due = first_piece(&s.store, &t.held).time_ns + s.age_ns
     if (t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due)
