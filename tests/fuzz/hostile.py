@@ -132,7 +132,8 @@ class HostileRun:
         self._late: list[MonitorConnection] = []
         self._everything = Filter("").program
         self._how: Any = {"midstream": choices.midstream, "overlap": choices.overlap}
-        rule = self.engine.add_rule(self._everything, Level.BYTES, **self._how)
+        self._watcher = self.engine.add_account("watches")
+        rule = self.engine.add_rule(self._everything, Level.BYTES, account=self._watcher, **self._how)
         self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, check_flow, ("flow",))
         self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, check_ended_flow, ("flow",))
         for connections in (self._apart, self._merged):
@@ -186,14 +187,21 @@ class HostileRun:
 
         return open_connection
 
+    def check_count(self) -> None:
+        """Check that every flow of the table is counted for an app that watches all."""
+        flows = self.engine.count_flows([self._watcher])[0]
+        assert flows == self.engine.statistics()["open"] or not self._how["midstream"]
+
     def finish(self, frames: int) -> None:
         """Let the frames run out, read all there is to read, and check what must hold then.
 
         Args:
             frames: How many were fed.
         """
+        self.check_count()
         while self.engine.finish():
-            pass
+            self.check_count()
+        assert self.engine.count_flows([self._watcher]) == [0]
         if self.meddler is not None:
             self.meddler.end()
         known: dict[Any, list[Halves]] = {}
@@ -393,6 +401,7 @@ def check_frames(frames: list[Frame], choices: Choices) -> None:
     run = HostileRun(choices)
     for at in range(0, len(frames), choices.batch):
         run.engine.feed_frames(frames[at : at + choices.batch])
+        run.check_count()
     run.finish(len(frames))
 
 

@@ -122,7 +122,7 @@ class InLineRun:
         self.packets: list[Packet] = []
         self.frames = self.sent = self.malformed = 0
         everything = Filter("").program
-        account = self.engine.add_account("judge")
+        account = self.account = self.engine.add_account("judge")
         rule = self.engine.add_rule(everything, Level.STREAM, account=account, midstream=True, keeps=True)
         unbound = self.engine.add_rule(everything, Level.STATE, account=account, midstream=True, unbound=True)
         for event in Event:
@@ -320,6 +320,7 @@ class InLineRun:
         if self.meddler is not None:
             self.meddler.end()
         self.flush()
+        assert self.engine.count_flows([self.account]) == [0]
         counters = self.engine.statistics()
         line = {name: n for name, n in counters.items() if name.startswith("in_line.")}
         assert counters["frames"] == self.frames
