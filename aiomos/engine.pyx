@@ -753,7 +753,10 @@ cdef class Engine(Admission):
             index += 1
 
     def count_flows(self, accounts):
-        """How many flows each of several apps watches now; one walk through the table for all of them.
+        """How many flows each of several apps watches now.
+
+        They are counted as they come and go; only of those whose set of watchers found no room, the table is looked
+        through.
 
         Args:
             accounts: Of the apps.
@@ -761,23 +764,19 @@ cdef class Engine(Admission):
         Returns:
             As many numbers.
         """
-        cdef uint32_t by_set[MAX_SETS]
         cdef uint32_t index
         cdef uint64_t rules
         cdef const FlowRecord* flow
         cdef list odd = []                         # sets for which the table has no room
-        memset(by_set, 0, sizeof(by_set))
-        for index in range(1, self.flows.pool.high_water + 1):
-            flow = flow_at(&self.flows, index)
-            if in_table(flow):
-                if flow.watchers != ANY_SET:
-                    by_set[flow.watchers] += 1
-                else:
+        if self.rules.flows[MAX_SETS]:
+            for index in range(1, self.flows.pool.high_water + 1):
+                flow = flow_at(&self.flows, index)
+                if in_table(flow) and flow.watchers == ANY_SET:
                     odd.append(rules_watching(&self.rules, flow))
         counts = []
         for account in accounts:
             rules = (<Account?> account).rules
-            counts.append(sum([by_set[index] for index in range(self.rules.set_count)
+            counts.append(sum([self.rules.flows[index] for index in range(self.rules.set_count)
                                if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
         return counts
 

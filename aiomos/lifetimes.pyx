@@ -57,6 +57,7 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.translation cimport Session
 from aiomos.tcp.views cimport Flow
+from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 
 from aiomos.errors import NotInLineError
@@ -339,6 +340,7 @@ cdef class Lifetimes(Hooks):
         if flow.reason == REASON_EVICTED:
             self.raise_error(flow, 0, NULL, WHAT_EVICTED, 0, 0)
         self.raise_new_data(flow)
+        rules_count(&self.rules, flow, -1)
         flows_remove(&self.flows, flow)
         if flow.flags & ANNOUNCED:
             self.ended[flow.reason] += 1

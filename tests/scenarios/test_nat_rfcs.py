@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 import aiomos
-from aiomos import OptionError
+from aiomos import Budgets, OptionError, Settings
 from aiomos.apps import nat
 from aiomos.apps.nat.neighbours import mac_of
 from aiomos.testing.hosts import read_packet
@@ -306,6 +306,72 @@ def test_forwarded_ports(translate: Translate) -> None:
 def test_packets_from_outside_to_inside_addresses_are_refused(translate: Translate) -> None:
     crossing = translate(Back(datagram(PEER, HOST)), Back(datagram("10.0.0.254", HOST)))
     assert [packet.src for packet in seen(crossing.back)] == ["10.0.0.254"]
+
+
+# --- floods -------------------------------------------------------------------------------------------
+
+FEW_SESSIONS = Settings(on_error="raise", budgets=Budgets(sessions=40))
+
+
+def knock(number: int, *, flags: str = "S", **more: Any) -> Back:
+    """One of many strangers, at the port that leads to a host."""
+    frame = tcp_frame(f"203.0.113.{number}", EXTERNAL, 4000, 80, flags=flags, **more)
+    return Back(ethernet(frame[14:], src=ROUTER_MAC, dst=NAT_MAC))
+
+
+def served(number: int, flags: str) -> bytes:
+    """What the host inside says to one of them."""
+    return tcp_frame(HOST, f"203.0.113.{number}", 8080, 4000, flags=flags)
+
+
+def test_a_flood_of_syns_through_a_port_leaves_room_for_hosts_inside(configure: Configure) -> None:
+    """And for who means it: those that are half open for longest make way, whether the host has answered or not."""
+    configure(LEAST + FORWARD)
+    learnt = arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)
+    opened = [knock(1), served(1, "SA"), knock(1, flags="A")]
+    flood: list[bytes | Back] = [learnt, *opened]
+    for number in range(2, 200):
+        flood += [knock(number), served(number, "SA")]
+    last = [datagram(sport=port) for port in range(5000, 5010)]
+    meant = [knock(200), served(200, "SA"), knock(200, flags="A"), knock(200, flags="PA", payload=b"hello")]
+    with capture_logs() as log:
+        crossing = cross(
+            [*flood, *last, *meant, knock(1, flags="PA", payload=b"still")], nat.app, settings=FEW_SESSIONS
+        )
+    assert log[-1]["refused"] == {}
+    assert [packet.sport for packet in seen(crossing.there[-11:])] == [*range(5000, 5010), 80]
+    assert crossing.back[-1].endswith(b"still")
+    assert crossing.back[-2].endswith(b"hello")
+    assert sum(frame[47] == 2 for frame in of_ip(crossing.back)) == 200  # each SYN got there
+
+
+def test_a_flood_of_questions_that_are_answered_leaves_room_for_hosts_inside(configure: Configure) -> None:
+    configure(LEAST + FORWARD)
+    flood: list[bytes | Back] = [arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)]
+    for number in range(1, 200):
+        question = datagram(f"203.0.113.{number}", EXTERNAL, 4000, 80, eth_src=ROUTER_MAC, eth_dst=NAT_MAC)
+        flood.append(Back(question))
+        if number <= 20:  # others do not come to it
+            flood.append(datagram(HOST, f"203.0.113.{number}", 8080, 4000))
+    asked = [datagram(sport=port) for port in range(5000, 5010)]
+    with capture_logs() as log:
+        crossing = cross([*flood, *asked], nat.app, settings=FEW_SESSIONS)
+    assert [packet.sport for packet in seen(crossing.there[-10:])] == [*range(5000, 5010)]
+    assert len(seen(crossing.back)) == 20  # half of them
+    assert log[-1]["refused"]["outside_sessions"] == 199 - 20
+
+
+def test_outside_sessions_are_as_many_as_configured(configure: Configure) -> None:
+    """Those that only pass, as they are, are among them."""
+    configure("outside_sessions = 3\n" + LEAST + FORWARD)
+    flood: list[bytes | Back] = [arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)]
+    for number in range(1, 10):
+        question = datagram(f"203.0.113.{number}", "203.0.113.99", 4000, 80)
+        flood += [Back(question), datagram("203.0.113.99", f"203.0.113.{number}", 80, 4000)]
+    with capture_logs() as log:
+        crossing = cross(flood, nat.app, settings=FEW_SESSIONS)
+    assert len(seen(crossing.back)) == 3
+    assert log[-1]["refused"]["outside_sessions"] >= 6
 
 
 # --- time ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from typing import Any
 import pytest
 
 from aiomos.apps import firewall
+from aiomos.apps._tables import aside
 from aiomos.apps.firewall import Firewall, Options, Question
-from aiomos.apps.firewall.rules import Policy, read_policy
+from aiomos.apps.firewall.rules import Policy, _read_rules, read_policy
 from tests.traffic import in_loop
 
 ACCEPTS = 'recheck = true\n[[rule]]\naction = "accept"\n'
@@ -86,6 +88,33 @@ def test_the_file_is_read_while_the_loop_goes_on(
     in_loop(main(), "asyncio")
     assert [wall._policy] == read
     assert wall._policy.kinds == old.kinds != ()  # what the first packet of each kind would wait for
+
+
+def test_what_was_read_is_not_looked_at_for_garbage_when_it_is_there() -> None:
+    kept: list[list[object]] = []
+
+    def read() -> None:
+        kept.extend([] for _ in range(50_000))
+
+    async def main() -> None:
+        gc.collect()
+        await aside(read)
+        assert len(gc.get_objects(generation=0)) + len(gc.get_objects(generation=1)) < 5000
+
+    assert gc.isenabled()
+    in_loop(main(), "asyncio")
+    assert len(kept) == 50_000
+    assert gc.isenabled()
+
+
+def test_what_a_file_says_is_freed_rule_by_rule(rules: Path) -> None:
+    tables = [{"action": "accept", "name": f"number {number}"} for number in range(3)]
+    reading = _read_rules(tables, {}, rules)
+    assert [(rule.name, len(tables)) for rule in reading] == [
+        ("number 0", 2),
+        ("number 1", 1),
+        ("number 2", 0),
+    ]
 
 
 def test_connections_are_judged_again_in_slices(
