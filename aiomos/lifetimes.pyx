@@ -10,6 +10,7 @@ from libc.string cimport memcmp
 
 from aiomos.callbacks cimport WHAT_EVICTED
 from aiomos.tcp.clock cimport nanoseconds
+from aiomos.tcp.doubts cimport early_deadline, early_tick
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLOSED,
@@ -158,6 +159,9 @@ cdef class Lifetimes(Hooks):
                                       &flow.halves[side])
                 if hole and hole < due:
                     due = hole
+                hole = early_deadline(track_at(&self.streams, flow.halves[side].track), &flow.halves[side])
+                if hole and hole < due:
+                    due = hole
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
@@ -186,6 +190,8 @@ cdef class Lifetimes(Hooks):
             else:
                 if flow.halves[0].track:
                     for side in range(2):
+                        early_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                   &flow.halves[side], now_ns)
                         track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                    &flow.halves[side], now_ns)
                     if self.streams.incident_count:
