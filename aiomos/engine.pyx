@@ -20,7 +20,7 @@ from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
-from aiomos.tcp.doubts cimport track_doubt, track_resume
+from aiomos.tcp.doubts cimport drop_doubted, track_doubt, track_early, track_resume
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
@@ -52,6 +52,7 @@ from aiomos.tcp.monitor cimport (
     ACK_MOVED,
     CLOSED_NOW,
     DOUBT,
+    EARLY,
     JOINED,
     PAYLOAD_OK,
     REBASED,
@@ -65,6 +66,7 @@ from aiomos.tcp.monitor cimport (
 )
 from aiomos.tcp.reassembly cimport (
     BASED,
+    HELD_EARLY,
     HOLED,
     Track,
     streams_open,
@@ -129,7 +131,7 @@ cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
-    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT
+    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
@@ -661,7 +663,7 @@ cdef class Engine(Admission):
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if outcome & TRACKS_TURN or not sent.flags & received.flags & BASED:
-            self.turn_tracks(flow, side, packet, outcome)
+            outcome = self.turn_tracks(flow, side, packet, outcome)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
             if outcome & ACK_AHEAD:
@@ -684,21 +686,29 @@ cdef class Engine(Admission):
             return self.signal_data(flow) if flow.halves[0].track else 0       # those told may have wanted no more
         return self.signal(flow) if sent.out_head or received.out_head else 0
 
-    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
-        """What a segment says of where the streams are, before its bytes are looked at."""
+    cdef int turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
+        """What a segment says of where the streams are, before its bytes are looked at; returns what remains of it."""
         cdef Half* snd = &flow.halves[side]
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
+            if packet.flags & SYN and sent.flags & HELD_EARLY:
+                drop_doubted(&self.streams, sent)  # said behind another SYN
             track_base(sent, snd)
         if not received.flags & BASED or outcome & REBASED:
             track_base(received, rcv)
+            if rcv.packets and sent.flags & HELD_EARLY:
+                drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
             track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
         elif outcome & DOUBT:
             track_doubt(&self.streams, sent, snd, packet)
+        if outcome & EARLY and not self.outlet.in_line and track_early(&self.streams, sent, snd, packet):
+            wheel_link(&self.flows, flow, self.next_look(flow))
+            return outcome & ~PAYLOAD_OK
+        return outcome
 
     cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil:
         """Give up the holes whose time has come, of one half first, and look again when that of the others comes."""

@@ -10,6 +10,7 @@ from libc.string cimport memcmp
 
 from aiomos.callbacks cimport WHAT_EVICTED
 from aiomos.tcp.clock cimport nanoseconds
+from aiomos.tcp.doubts cimport early_deadline, early_tick
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLOSED,
@@ -42,6 +43,7 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport CLOSED_NOW
 from aiomos.tcp.reassembly cimport (
+    HELD_EARLY,
     HOLED,
     PART_CAPTURE_END,
     PART_END,
@@ -156,16 +158,18 @@ cdef class Lifetimes(Hooks):
         return min(self.deadline(flow), self.hole_due(flow)) if flow.halves[0].track else self.deadline(flow)
 
     cdef int64_t hole_due(self, const FlowRecord* flow) noexcept nogil:
-        """When the first hole of a flow that has tracks is to be given up; INT64_MAX if there is none."""
-        cdef int64_t due = INT64_MAX, hole
+        """When the first hole of a flow that has tracks is to be given up, or what came early believed; else INT64_MAX."""
+        cdef int64_t due = INT64_MAX, some
         cdef const Track* t
         cdef int side
         for side in range(2):
             t = track_at(&self.streams, flow.halves[side].track)
             if t.flags & HOLED:
-                hole = track_deadline(&self.streams, t, &flow.halves[side])
-                if hole:
-                    due = min(due, hole)
+                some = track_deadline(&self.streams, t, &flow.halves[side])
+                due = min(due, some) if some else due
+            if t.flags & HELD_EARLY:
+                some = early_deadline(t, &flow.halves[side])
+                due = min(due, some) if some else due
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
@@ -194,6 +198,8 @@ cdef class Lifetimes(Hooks):
             else:
                 if flow.halves[0].track:
                     for side in range(2):
+                        early_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                   &flow.halves[side], now_ns)
                         track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                    &flow.halves[side], now_ns)
                     if self.streams.incident_count:
