@@ -16,6 +16,7 @@ Initial sequence numbers lie just below 2**32, so every connection crosses the w
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import os
 import struct
@@ -68,6 +69,8 @@ class Traffic:
     def __init__(self) -> None:
         self.batches: list[list[Frame]] = [[]]
         self.now_ns = START_NS
+        self.connections: set[tuple[str, int, str]] = set()
+        """Client, its port, and server of each."""
 
     def cut(self) -> None:
         """Begin another batch."""
@@ -93,6 +96,7 @@ class Traffic:
     ) -> Connection:
         """Make a connection to port 80, after its handshake unless *opened* is false."""
         connection = Connection(self, port, client, server, isn)
+        self.connections.add((client, port, server))
         if opened:
             connection.open()
         return connection
@@ -358,18 +362,45 @@ def in_loop(main: Coroutine[Any, Any, Result], loop: Loop) -> Result:
 
 
 def watch(
-    handler: Callable[[MonitorConnection], Any],
+    handler: Callable[[MonitorConnection], Coroutine[Any, Any, object]],
     source: Traffic | FrameSource,
     *,
+    runs: int | None = None,
+    ends: int | None = None,
     settings: Settings | None = None,
     loop: Loop = "asyncio",
     level: Level = Level.STREAM,
     **options: Any,
 ) -> Report:
-    """Run one handler over traffic; what it raises, assertions included, comes out."""
+    """Run one handler over traffic; what it raises, assertions included, comes out.
+
+    Args:
+        handler: Its assertions count, so that it must be started, and come to its end each time.
+        source: What it runs over.
+        runs: For how many connections it must be started: by default all that the traffic has.
+        ends: How many of these must return, neither cancelled nor ended by what the path did: by default all.
+        settings: By default only that what a handler raises comes out.
+        loop: Which event loop.
+        level: As of `App.monitor`, as are *options*.
+    """
     app = App("test")
-    app.monitor(level=level, **options)(handler)
+    started = ended = 0
+
+    @functools.wraps(handler)
+    async def whole(conn: MonitorConnection) -> None:
+        nonlocal started, ended
+        started += 1
+        await handler(conn)
+        ended += 1
+
+    app.monitor(level=level, **options)(whole)
+    if runs is None:
+        runs = len(source.connections) if isinstance(source, Traffic) else 1
     if isinstance(source, Traffic):
         source = source.source()
     settings = settings or Settings(on_error="raise")
-    return in_loop(aiomos.serve(app, source=source, settings=settings), loop)
+    report = in_loop(aiomos.serve(app, source=source, settings=settings), loop)
+    assert started == runs, f"the handler was started {started} times, not {runs}"
+    ends = runs if ends is None else ends
+    assert ended == ends, f"of {runs} handlers {ended} came to their end, not {ends}"
+    return report
