@@ -557,7 +557,7 @@ class Runtime:
 
         Raises:
             CaptureError: the capture broke off; what could be read has been processed, and handlers are done.
-            KeyboardInterrupt, SystemExit, and others that are no `Exception`: raised by an app, in a callback or handler.
+            BaseException: KeyboardInterrupt, SystemExit or another that is no `Exception`, raised by an app.
         """
         begun = time.perf_counter()
         self._start_pump()

@@ -22,7 +22,6 @@ ROOT = Path(__file__).parents[2]
 Loop = Literal["uvloop", "asyncio"]
 
 
-
 class Stops(BaseException):
     """Of no kind that anybody knows, as what ends a test in pytest."""
 
