@@ -515,7 +515,9 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
-        except ENDS_PROGRAM as error:  # out of a task, it would stop the loop in mid-air
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # out of a task, it would stop the loop in mid-air, or be lost
             self.end_with(error)
         finally:
             connection.leave()
@@ -555,7 +557,7 @@ class Runtime:
 
         Raises:
             CaptureError: the capture broke off; what could be read has been processed, and handlers are done.
-            KeyboardInterrupt, SystemExit: raised by an app, in a callback or handler.
+            BaseException: KeyboardInterrupt, SystemExit or another that is no `Exception`, raised by an app.
         """
         begun = time.perf_counter()
         self._start_pump()
@@ -782,10 +784,9 @@ class Runtime:
             self._flush()
         with steps:
             self.source.close()
-        if exc is None and isinstance(self._fatal, ENDS_PROGRAM):  # raised by a handler at its end
-            exc = self._fatal
+        if exc is None and not isinstance(self._fatal, Exception | None):  # raised by a handler at its end
             with steps:
-                raise exc
+                raise self._fatal
         steps.conclude(exc)
 
 
