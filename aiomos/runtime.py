@@ -55,6 +55,7 @@ from aiomos.transport.prefilter import prefilter
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
 from aiomos.ude.filters import Filter
+from aiomos.ude.locating import located
 from aiomos.ude.parameters import place
 
 if TYPE_CHECKING:
@@ -419,6 +420,7 @@ class Runtime:
         attachment.users[rule] += 1
         return rule
 
+    @located()
     def monitor(
         self,
         filter: str = "",  # noqa: A002 - the word of the field
