@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from aiomos import __version__
-from aiomos.errors import AiomosError, EngineBug, OptionError
+from aiomos.errors import AiomosError, EngineBug, OptionError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -522,7 +522,11 @@ def _takers(apps: "Sequence[App]", option: str) -> "Sequence[App]":
         if app.options_type and option in {info.name for info in describe(app.options_type)}
     ]
     if not takers:
-        raise OptionError(f"none of the apps {', '.join(app.name for app in apps)} has an option {option!r}")
+        known = [info.name for app in apps if app.options_type for info in describe(app.options_type)]
+        raise OptionError(
+            f"none of the apps {', '.join(app.name for app in apps)} has an option {option!r}"
+            f"{did_you_mean(option, known)}"
+        )
     return takers
 
 

@@ -55,6 +55,7 @@ from aiomos.transport.prefilter import prefilter
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
 from aiomos.ude.filters import Filter
+from aiomos.ude.locating import located
 from aiomos.ude.parameters import place
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class Runtime:
         settings: Budgets, time-outs, how frames are read.
         progress: Called now and then while captures are read.
         shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
+        signals: Whether apps may handle signals, as `firewall` does with SIGHUP; a runtime itself handles none.
 
     Raises:
         CaptureError: a file is no capture.
@@ -161,11 +163,13 @@ class Runtime:
         settings: Settings | None = None,
         progress: Progress | None = None,
         shard: tuple[int, int] = (0, 1),
+        signals: bool = True,
     ) -> None:
         if [pcap, source, transport].count(None) != 2:
             raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
         self.settings = settings or Settings()
         self.transport = transport
+        self.signals = signals
         self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
@@ -419,6 +423,7 @@ class Runtime:
         attachment.users[rule] += 1
         return rule
 
+    @located()
     def monitor(
         self,
         filter: str = "",  # noqa: A002 - the word of the field

@@ -9,6 +9,7 @@ from aiomos.tcp.levels import Level
 from aiomos.ude.events import FRAME, Event, Hook
 from aiomos.ude.expressions import is_about_vlans
 from aiomos.ude.filters import Filter
+from aiomos.ude.locating import located
 from aiomos.ude.parameters import place, predicate_parameters
 from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
 from aiomos.ude.sizes import TooLarge, check_sizes
@@ -121,6 +122,7 @@ class UserEvent:
         return f"<UserEvent {self.name}>"
 
 
+@located()
 def ude(
     base: AnyEvent,
     *,
@@ -155,6 +157,7 @@ def ude(
         )
     chosen = Filter(filter)
 
+    @located()
     def define(predicate: Predicate) -> UserEvent:
         given = name if name is not None else getattr(predicate, "__name__", "event")
         return UserEvent(str(given), base, predicate, chosen, native=native, once=once)

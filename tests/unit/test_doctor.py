@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from aiomos import cli, doctor
 from aiomos.doctor import Finding, Interface, Machine, examine, read_interfaces, read_machine
 from aiomos.errors import OptionError
+from aiomos.transport.rights import Interpreter
 
 ROOT = Path(__file__).parents[2]
 RAW, ADMIN = 1 << 13, 1 << 12
@@ -23,7 +24,7 @@ RAW, ADMIN = 1 << 13, 1 << 12
 FIT = Machine(
     kernel="6.1.0-18-amd64",
     python="3.12.1",
-    executable="/usr/bin/python3.12",
+    interpreter=Interpreter("/usr/bin/python3.12", None),
     uvloop="0.21.0",
     cpus=(0, 1, 2, 3),
     effective=RAW | ADMIN,
@@ -70,7 +71,7 @@ def test_a_fit_machine_needs_no_advice() -> None:
             "CAP_NET_RAW",
             {"effective": ADMIN},
             "fail",
-            "setcap cap_net_raw,cap_net_admin+ep /usr/bin/python3.12",
+            "sudo setcap cap_net_raw,cap_net_admin+ep",
         ),
         ("CAP_NET_RAW", {"effective": ADMIN, "bounding": ADMIN}, "fail", "--cap-add NET_RAW"),
         ("CAP_NET_ADMIN", {"effective": RAW}, "warn", "setcap"),
