@@ -27,6 +27,9 @@ TABLE_ROWS = 50  # of flows, unless --limit says otherwise
 
 # A capture below this is through before a progress bar has said anything.
 WORTH_PROGRESS = 64 << 20
+ONCE = ("--bridge", "--tap", "--control", "--metrics")
+"""Options of which all but the last would be left out in silence."""
+
 INTERRUPTED = 128 + 2  # as shells report SIGINT
 
 # click re-wraps paragraphs unless they start with a backspace.
@@ -68,6 +71,9 @@ class RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments."""
+        for option in ONCE:
+            if sum(arg == option or arg.startswith(f"{option}=") for arg in args) > 1:
+                raise click.UsageError(f"{option} is given twice; it can be given once", ctx)
         return super().parse_args(ctx, _repeat("--pcap", args))
 
 
@@ -118,7 +124,8 @@ def main() -> None:
     "--iface",
     "interfaces",
     metavar="NAME[,NAME...]",
-    help="Watch these interfaces, live.",
+    multiple=True,
+    help="Watch these interfaces, live; may be given again.",
 )
 @click.option(
     "--bridge",
@@ -212,7 +219,7 @@ def main() -> None:
 def run(
     names: tuple[str, ...],
     captures: tuple[str, ...],
-    interfaces: str | None,
+    interfaces: tuple[str, ...],
     bridge: tuple[str, str] | None,
     tap: str | None,
     busy_poll: int,
@@ -482,17 +489,17 @@ def _load(names: Sequence[str]) -> "list[App]":
 
 
 def _wire(
-    interfaces: str | None, bridge: tuple[str, str] | None, tap: str | None, busy_poll: int
+    interfaces: Sequence[str], bridge: tuple[str, str] | None, tap: str | None, busy_poll: int
 ) -> "Wire | None":
     """Return the wire of a live run; None for captures."""
-    if [interfaces, bridge, tap].count(None) < 2:
+    if [interfaces or None, bridge, tap].count(None) < 2:
         raise click.UsageError("--iface, --bridge and --tap cannot be given together")
-    if interfaces is None and bridge is None and tap is None:
+    if not interfaces and bridge is None and tap is None:
         return None
     from aiomos.transport.wires import InLine, TapDevice, Watch
 
-    if interfaces is not None:
-        return Watch(tuple(interfaces.split(",")), busy_poll)
+    if interfaces:
+        return Watch(tuple(name for several in interfaces for name in several.split(",")), busy_poll)
     return InLine(*bridge, busy_poll) if bridge is not None else TapDevice(str(tap))
 
 

@@ -129,6 +129,9 @@ def test_pcap_takes_all_files_up_to_the_next_option(
         ["cli_apps:bare", "--pcap", "-", "-"],
         ["cli_apps:bare", "cli_apps:bare", "--pcap", "a.pcap"],
         ["cli_apps:bare", "--pcap", "a.pcap", "--loop", "trio"],
+        ["cli_apps:bare", "--bridge", "a", "b", "--bridge", "c", "d"],
+        ["cli_apps:bare", "--tap", "a", "--tap=b"],
+        ["cli_apps:bare", "--iface", "a", "--tap", "b"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_runs_nothing(
@@ -136,6 +139,33 @@ def test_wrong_usage_exits_with_2_and_runs_nothing(
 ) -> None:
     assert invoke("run", *arguments).exit_code == 2
     assert runtime.apps == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--iface", "lo,lo"], "lo"),
+        (["--iface", "lo", "--iface", "lo"], "lo"),
+        (["--iface", "m0,m1,m0"], "m0"),
+        (["--bridge", "lo", "lo"], "lo"),
+        (["--bridge", "m0", "m0"], "m0"),
+        (["--bridge", "tap:m0", "tap:m0"], "m0"),
+    ],
+)
+def test_an_interface_that_is_named_twice_is_refused(
+    invoke: Invoke, runtime: Runtime, arguments: list[str], name: str
+) -> None:
+    result = invoke("run", "flowlog", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert f"{name}: named twice, so that each frame" in result.stderr
+    assert runtime.apps == ()
+
+
+def test_interfaces_of_several_options_are_watched_together() -> None:
+    from aiomos.transport.wires import Watch
+
+    assert cli._wire(("a,b", "c"), None, None, 0) == Watch(("a", "b", "c"))
 
 
 def test_settings_come_from_pairs_and_from_options_of_their_own(invoke: Invoke, runtime: Runtime) -> None:
