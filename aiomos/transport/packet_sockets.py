@@ -97,7 +97,9 @@ def refuse_repeats(interfaces: Sequence[str]) -> None:
         if known in named:
             other = named[known]
             twice = "named twice" if other == interface else f"the same interface as {other}"
-            raise TransportError(f"{interface}: {twice}, so that each frame would be seen twice; name it once")
+            raise TransportError(
+                f"{interface}: {twice}, so that each frame would be seen twice; name it once"
+            )
         named[known] = interface
 
 

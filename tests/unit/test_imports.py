@@ -40,6 +40,7 @@ ALLOWED = {
         *("admission", "callbacks", "delivery", "hooks", "lifetimes", "registry"),
         *("transport.source", "transport.times", "transport.transport", "transport.sharding"),
     },
+    "outputs": {"errors"},
     "sleepers": set[str](),
     "steps": {"logging"},
     "live": {"engine", "sleepers", "transport.transport"},
@@ -47,7 +48,7 @@ ALLOWED = {
     "runtime": {
         *KERNEL,
         *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners", "steps"),
+        *("live", "sleepers", "listeners", "outputs", "steps"),
     },
     "listeners": {*KERNEL, "registry"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},
