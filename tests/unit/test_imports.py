@@ -13,9 +13,10 @@ PACKAGE = Path(aiomos.__file__).parent
 SOURCES = sorted(path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{suffix}"))
 
 # What each part may import of aiomos besides itself; parts that are not listed may import all.
-BASE = {"errors", "settings", "options", "poison"}
+BASE = {"descriptors", "errors", "settings", "options", "poison"}
 KERNEL = {*BASE, "tcp", "ude", "transport.frame"}
 ALLOWED = {
+    "descriptors": set[str](),
     "errors": set[str](),
     "options": {"errors"},
     "settings": {"errors", "options"},
