@@ -19,7 +19,6 @@ class Output:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._owned = path is not None
         self.file: IO[bytes] = open_output(path)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -30,15 +29,9 @@ class Output:
         """Write what there is to say at the end; with workers, of all of them together: see `write_summary`."""
         write_summary(self.file, part, draw)
 
-    def flush(self) -> None:
-        """Have what was written be seen by who reads along."""
-        self.file.flush()
-
     def close(self) -> None:
         """Write what is left."""
-        self.file.flush()
-        if self._owned:
-            self.file.close()
+        self.file.close()
 
 
 def endpoint(address: str, port: int) -> str:

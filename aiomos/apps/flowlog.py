@@ -131,7 +131,6 @@ class FlowLog:
     """The log of one run: its output, and the callback that feeds it."""
 
     def __init__(self, options: Options) -> None:
-        self._owned = options.path is not None
         self._output = open_output(options.path)
         self._writer: Writer = WRITERS[options.format](self._output)
 
@@ -147,9 +146,9 @@ class FlowLog:
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.finish()
-        self._output.flush()
-        if self._owned:
+        try:
+            self._writer.finish()
+        finally:
             self._output.close()
 
 

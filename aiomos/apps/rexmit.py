@@ -138,8 +138,10 @@ class Report:
         """Write what is left: the sum, and the table."""
         part = Part(self._connections, self._total, self._worst)
         write = write_total if self._options.format == "jsonl" else partial(draw, self._options.top)
-        self._output.summarise(part, write)
-        self._output.close()
+        try:
+            self._output.summarise(part, write)
+        finally:
+            self._output.close()
 
     def _rank(self, half: "Half", counts: Counter[str]) -> None:
         row = (*(endpoint(end.address, end.port) for end in (half, half.peer)), *cells(of_half(half, counts)))

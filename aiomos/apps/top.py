@@ -307,7 +307,6 @@ class JsonLines:
 
     def close(self) -> None:
         """Leave the output open for its owner."""
-        self._output.flush()
 
 
 class Plain:
@@ -413,13 +412,14 @@ class Run:
     output: IO[bytes]
     registrations: list[CallbackRegistration]
 
-    def close(self, *, owned: bool) -> None:
+    def close(self) -> None:
         """Show the last table and give everything back."""
         for registration in self.registrations:
             registration.cancel()
-        self.top.finish()
-        self.screen.close()
-        if owned:
+        try:
+            self.top.finish()
+            self.screen.close()
+        finally:
             self.output.close()
 
 
@@ -442,4 +442,4 @@ def begin() -> None:
 def end() -> None:
     """Show the last table and close the output."""
     while _running:
-        _running.pop().close(owned=app.options.path is not None)
+        _running.pop().close()

@@ -72,7 +72,6 @@ class Detection:
         self._networks = options.networks
         self._midstream = options.midstream
         self._is_ours = lru_cache(REMEMBERED)(self._contains)
-        self._owned = options.path is not None
         self._output = open_output(options.path)
         self._writer = WRITERS[options.format](self._output)
         self._inventory = Inventory(options.limit, self._writer)
@@ -143,9 +142,9 @@ class Detection:
 
     def close(self) -> None:
         """Write what is left, and tell what was left out."""
-        self._writer.finish(self._inventory)
-        self._output.flush()
-        if self._owned:
+        try:
+            self._writer.finish(self._inventory)
+        finally:
             self._output.close()
         if self._inventory.left_out:
             get_logger("assets").warning(
