@@ -533,7 +533,7 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:  # out of a task, it would stop the loop in mid-air, or be lost
             self.end_with(error)
