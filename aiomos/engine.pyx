@@ -521,7 +521,6 @@ cdef class Engine(Admission):
         for i in range(count):
             decoded = &self.group[i]
             decoded.kind = decode_frame(&frames[i], &self.decode_options, &decoded.packet)
-            decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
                 look_up(&self.flows, decoded)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
@@ -606,27 +605,27 @@ cdef class Engine(Admission):
             outcome = self.monitor_watched(flow, side, packet, &before)
         else:
             outcome = monitor_segment(flow, side, packet, self.anomalies)
-        if outcome & REOPEN:
-            flow.halves[side].packets -= 1
-            return 1
-        if outcome & SYN_DOUBTED:
+        if outcome & (REOPEN | SYN_DOUBTED):
+            if outcome & REOPEN:
+                flow.halves[side].packets -= 1
+                return 1
             self.doubt_syn(flow, side, packet)
         if not outcome & PAYLOAD_OK and self.wired and packet.payload_len:
             self.outlet.doubt()
         if packet.time_ns > flow.last_ns:
             flow.last_ns = packet.time_ns
-        if outcome & JOINED:
-            flow.flags &= ~<uint16_t> MIDSTREAM
-            self.join(flow)
-            watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
+        if outcome & (JOINED | RESTARTED):
+            before_nxt = packet.seq
+            if outcome & JOINED:
+                flow.flags &= ~<uint16_t> MIDSTREAM
+                self.join(flow)
+                watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
         if watched & NOTED_EVENTS:
             self.raise_sender(flow, side, packet, &before)
             if self.outlet.dropped:
                 self.unsee(flow, side, &before)
             if self.outlet.dropped or flow.flags & DROPPED:
                 return 0
-        if outcome & (JOINED | RESTARTED):
-            before_nxt = packet.seq
         if watched & MERGE_EVENTS and flow.halves[0].track:
             self.raise_merge(flow, side, packet, outcome, before_nxt)
             if flow.flags & DROPPED:               # its streams have ended
