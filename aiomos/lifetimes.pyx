@@ -158,7 +158,7 @@ cdef class Lifetimes(Hooks):
         return min(self.deadline(flow), self.hole_due(flow)) if flow.halves[0].track else self.deadline(flow)
 
     cdef int64_t hole_due(self, const FlowRecord* flow) noexcept nogil:
-        """When the first hole of a flow that has tracks is to be given up, or what came early believed; else INT64_MAX."""
+        """When the first hole of a flow with tracks is to be given up, or what came early believed; else INT64_MAX."""
         cdef int64_t due = INT64_MAX, some
         cdef const Track* t
         cdef int side
