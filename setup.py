@@ -2,12 +2,14 @@
 
 Environment:
     AIOMOS_BUILD: ``release`` (default), ``checked`` (checks of bounds and for None, and line tracing), ``asan``
-        (the same checks, AddressSanitizer and UndefinedBehaviorSanitizer), or ``fuzz`` (the same with libFuzzer's
-        coverage counters; needs CC=clang).
+        (the same checks, AddressSanitizer and UndefinedBehaviorSanitizer), ``fuzz`` (the same with libFuzzer's
+        coverage counters; needs CC=clang), or ``coverage`` (gcc counts how often each line of the .pyx files runs:
+        Cython's own tracing is blind where there is no interpreter).
     AIOMOS_TEST_NATIVE: Build the modules of tests/native, too.
 """
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ WRITABLE = os.access(ROOT, os.W_OK)
 ELSEWHERE = None if WRITABLE else tempfile.TemporaryDirectory(prefix="aiomos-")
 PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}{'-tests' if WITH_TESTS else ''}"
 """Where to build: a folder for each kind of build."""
+CHECKED = BUILD not in ("release", "coverage")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -31,10 +34,10 @@ DIRECTIVES = {
     "auto_pickle": False,
     "autotestdict": False,
     "cdivision": True,
-    "boundscheck": BUILD != "release",
+    "boundscheck": CHECKED,
     "wraparound": False,
-    "initializedcheck": BUILD != "release",
-    "nonecheck": BUILD != "release",
+    "initializedcheck": CHECKED,
+    "nonecheck": CHECKED,
     "linetrace": BUILD == "checked",
 }
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
@@ -43,9 +46,16 @@ COMPILE = {
     "checked": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE],
     "fuzz": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE, "-fsanitize=fuzzer-no-link"],
+    "coverage": ["-O0", "--coverage"],
 }
-LINK = {"release": [], "checked": [], "asan": SANITIZE, "fuzz": []}
-MACROS = {"release": [], "checked": [("CYTHON_TRACE_NOGIL", "1")], "asan": [], "fuzz": []}
+LINK = {"release": [], "checked": [], "asan": SANITIZE, "fuzz": [], "coverage": ["--coverage"]}
+MACROS = {"checked": [("CYTHON_TRACE_NOGIL", "1")]}
+CHECK = re.compile(
+    r'^(#line \d+ ".*\.p[yx][xd]"\n)([ \t]*(?:[^#\s].*; )?)'
+    r"(if \(.*(?:__PYX_ERR|PyErr_|__Pyx_Raise|__pyx_nargs|__pyx_kwds|CYTHON_).*)$",
+    re.MULTILINE,
+)
+"""A line of C with its place, what comes before a check of Cython's, and that."""
 
 _guard_against_none = NameNode.as_none_safe_node
 
@@ -69,7 +79,7 @@ def extensions() -> list[Extension]:
             [str(path.relative_to(ROOT))],
             extra_compile_args=["-Wall", "-Wno-unused-function", *COMPILE[BUILD]],
             extra_link_args=LINK[BUILD],
-            define_macros=MACROS[BUILD],
+            define_macros=MACROS.get(BUILD, []),
         )
         for path in sources
     ]
@@ -93,13 +103,26 @@ class BuildModules(build_ext):
             compiler_directives=DIRECTIVES,
             build_dir=f"{PLACE}/cython",
             nthreads=self.parallel,
+            emit_linenums=BUILD == "coverage",
             quiet=self.verbose < 1,
         )
         by_name = {module.name: module for module in translated}
         for module in self.extensions:
             module.sources = by_name[module.name].sources
             module.depends = by_name[module.name].depends
+        if BUILD == "coverage":
+            for module in self.extensions:
+                disown_checks(Path(module.sources[0]))
         super().build_extensions()
+
+
+def disown_checks(translated: Path) -> None:
+    """Have gcov count what Cython adds to a line, its checks for errors above all, as of no source.
+
+    The branches that remain are those of conditions that stand in the source.
+    """
+    text = translated.read_text()
+    translated.write_text(CHECK.sub(r'\1\2\n#line 1 "checks"\n\3', text))
 
 
 if __name__ == "__main__":
