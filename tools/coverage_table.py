@@ -10,21 +10,15 @@ import json
 import os
 import subprocess
 import sys
+from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 STATEMENTS = "{}[]()\"',"
 """A line of nothing but these, or with no code, is none."""
-
-
-class Branch(NamedTuple):
-    """One way on, of those of a line."""
-
-    function: str
-    number: int
 
 
 class Module:
@@ -37,7 +31,7 @@ class Module:
 
     def __init__(self) -> None:
         self.lines: defaultdict[int, int] = defaultdict(int)
-        self.branches: defaultdict[int, defaultdict[Branch, int]] = defaultdict(lambda: defaultdict(int))
+        self.branches: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
 
     def missed(self) -> list[int]:
         """Lines that never ran."""
@@ -65,30 +59,33 @@ def compiled(tree: Path) -> dict[str, Module]:
             for file in report["files"]:
                 name = file["file"]
                 if name.startswith("aiomos/") and name.endswith((".pyx", ".pxd")):
-                    take(found[name], tree / name, file["lines"])
+                    take(found[name], tree / name, file)
     return found
 
 
 def gcov(counts: Path) -> Any:
+    """Return gcov's report on one module."""
     command = ["gcov", "--json-format", "--branch-probabilities", "--stdout", counts]
     return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
-def take(module: Module, source: Path, lines: Iterable[dict[str, Any]]) -> None:
+def take(module: Module, source: Path, file: dict[str, Any]) -> None:
     """Add what one build of a file counted: what is inlined is in several."""
     text = source.read_text().splitlines()
-    for line in lines:
+    starts = sorted((each["start_line"], each["name"].startswith("__pyx_f_")) for each in file["functions"])
+    for line in file["lines"]:
         number = line["line_number"]
-        function = line.get("function_name", "")
-        if not holds_code(text, number) or not function.startswith(("__pyx_f_", "__pyx_pf_", "__pyx_pw_")):
+        if not holds_code(text, number) or line.get("function_name", "__pyx_").startswith("__Pyx_"):
             continue
         module.lines[number] += line["count"]
-        if function.startswith("__pyx_f_"):
+        _, native = starts[max(0, bisect(starts, (number, True)) - 1)] if starts else (0, False)
+        if native:
             for way, branch in enumerate(line["branches"]):
-                module.branches[number][Branch(function.partition("_")[2], way)] += branch["count"]
+                module.branches[number][way] += branch["count"]
 
 
 def holds_code(text: list[str], number: int) -> bool:
+    """Tell whether a line does something."""
     line = text[number - 1].strip() if number <= len(text) else ""
     return bool(line.strip(STATEMENTS)) and not line.startswith(("#", "cdef class ", "cdef enum", "@"))
 
@@ -107,7 +104,7 @@ def interpreted(tree: Path) -> dict[str, Module]:
         )
         for reached, branches in ((1, file["executed_branches"]), (0, file["missing_branches"])):
             for start, end in branches:
-                module.branches[start][Branch("", end)] = reached
+                module.branches[start][end] = reached
     return found
 
 
@@ -124,6 +121,7 @@ def table(modules: dict[str, Module]) -> Iterator[str]:
 
 
 def row(name: str, lines: int, missed: int, ways: int, not_gone: int) -> str:
+    """Write one row."""
     return (
         f"{name:36}{lines:8}{missed:8}{share(lines - missed, lines):>8}"
         f"{ways:8}{not_gone:8}{share(ways - not_gone, ways):>8}"
@@ -131,6 +129,7 @@ def row(name: str, lines: int, missed: int, ways: int, not_gone: int) -> str:
 
 
 def share(part: int, whole: int) -> str:
+    """Write how much of a whole a part is."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
 
 
@@ -154,6 +153,7 @@ def main() -> None:
         "--lines", metavar="PART", help="print what was not reached where the name has this in it"
     )
     arguments = parser.parse_args()
+    arguments.tree = arguments.tree.resolve()
     modules = compiled(arguments.tree) | interpreted(arguments.tree)
     if arguments.lines is None:
         print(*table(modules), sep="\n")
