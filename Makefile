@@ -8,9 +8,8 @@ FUZZ_SECONDS ?= 60
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export AIOMOS_TEST_NATIVE := 1
 
-.PHONY: help demo test lint types docs asan fuzz bench package clean install build
+.PHONY: help demo test lint types docs asan fuzz bench package clean install build build-tests
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +18,7 @@ demo: build  ## set up, then run monitors over captures that ship and show what 
 	aiomos run flowlog --set format=table --pcap tests/data/http.pcap tests/data/loss_receiver.pcap tests/data/reset.pcap
 	aiomos run docs/examples/http_log.py --pcap tests/data/http.pcap
 
-test: build $(VENV)/test  ## set up, then run every test
+test: build-tests $(VENV)/test  ## set up, then run every test
 	python -m pytest $(PYTEST)
 
 lint: types  ## check style, types and stubs, and that Cython has nothing to remark
@@ -30,16 +29,16 @@ lint: types  ## check style, types and stubs, and that Cython has nothing to rem
 
 STUBS = $(subst /,.,$(basename $(shell find aiomos -name '*.pyi')))
 
-types: build $(VENV)/test $(VENV)/lint
+types: build-tests $(VENV)/test $(VENV)/lint
 	mypy
 	PYTHONPATH=. stubtest $(STUBS) --ignore-missing-stub --ignore-disjoint-bases
 
 docs: build $(VENV)/docs  ## build the documentation into site/
 	mkdocs build --strict --quiet
 
-bench: install  ## compare with other libraries; BENCH=--quick is passed on
-	-$(VENV)/bin/pip install --quiet nfstream scapy
-	$(VENV)/bin/python benchmarks/bench.py $(BENCH)
+bench: build  ## compare with other libraries, after saying what that needs; BENCH="--quick --only mix" is passed on
+	-pip install --quiet nfstream scapy
+	python benchmarks/bench.py $(BENCH)
 
 # Python itself is not instrumented: the sanitizers' runtime is loaded ahead of it, and memory comes from
 # malloc, whose blocks they know.
@@ -48,7 +47,7 @@ SANITIZED = PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_O
 # Left out: programs not written here, which the runtime would be loaded into, too, and a test that measures memory.
 asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSanitizer and UBSan
 	$(call copy_to,build/asan)
-	cd build/asan && AIOMOS_BUILD=asan python setup.py --quiet build_ext --inplace
+	cd build/asan && AIOMOS_BUILD=asan AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
 	cd build/asan && $(SANITIZED) AIOMOS_MUTATIONS=20 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    python -m pytest $(PYTEST) --timeout=600 --ignore-glob='*interop*' -k 'not memory_is_bounded'
@@ -56,7 +55,7 @@ asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSani
 fuzz: $(VENV)/fuzz  ## fuzz frames and capture files for FUZZ_SECONDS each, led by coverage; needs clang
 	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang"; exit 1; }
 	$(call copy_to,build/fuzz)
-	cd build/fuzz && AIOMOS_BUILD=fuzz CC=clang python setup.py --quiet build_ext --inplace
+	cd build/fuzz && AIOMOS_BUILD=fuzz AIOMOS_TEST_NATIVE=1 CC=clang python setup.py --quiet build_ext --inplace
 	cd build/fuzz && for target in frames captures in_line; do \
 	    $(SANITIZED) LD_PRELOAD="$$(python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
@@ -75,10 +74,15 @@ install: $(VENV)/install
 build: install
 	@python setup.py --quiet build_ext --inplace
 
+# With the modules of tests/native, which nobody else needs.
+build-tests: install
+	@AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
+
 $(VENV)/install: pyproject.toml setup.py
 	@$(PYTHON) tools/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet 'setuptools>=77' 'cython>=3.1'
+	@python setup.py --quiet build_ext --inplace
 	pip install --quiet --no-build-isolation --editable .
 	@touch $@
 

@@ -8,6 +8,7 @@ Environment:
 """
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from Cython.Build import cythonize
 from Cython.Compiler.ExprNodes import NameNode
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.modified import newer_group
 
 ROOT = Path(__file__).parent
 BUILD = os.environ.get("AIOMOS_BUILD", "release")
 WITH_TESTS = bool(os.environ.get("AIOMOS_TEST_NATIVE"))
 WRITABLE = os.access(ROOT, os.W_OK)
 ELSEWHERE = None if WRITABLE else tempfile.TemporaryDirectory(prefix="aiomos-")
-PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}{'-tests' if WITH_TESTS else ''}"
-"""Where to build: a folder for each kind of build."""
+PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}"
+"""Where to build: a folder for each kind of build, whether the modules of the tests are part of it or not."""
+WHEEL = f"{PLACE}/tests" if WITH_TESTS else PLACE
+"""Where what goes into a wheel is put: without the modules of the tests, none of them may lie there."""
 
 DIRECTIVES = {
     "language_level": 3,
@@ -39,7 +43,7 @@ DIRECTIVES = {
 }
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 COMPILE = {
-    "release": ["-O3", "-fno-semantic-interposition", "-fvisibility=hidden"],
+    "release": ["-O3", "-g0", "-fno-semantic-interposition", "-fvisibility=hidden"],
     "checked": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE],
     "fuzz": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE, "-fsanitize=fuzzer-no-link"],
@@ -81,13 +85,16 @@ class BuildModules(build_ext):
     def finalize_options(self) -> None:
         """Use every core, and keep what an editable install builds, so that next time only changes are compiled."""
         super().finalize_options()
-        self.parallel = self.parallel or os.cpu_count()
+        self.parallel = self.parallel or len(os.sched_getaffinity(0))
         self.build_temp = f"{PLACE}/temp"
         if self.inplace or self.editable_mode:
             self.build_lib = f"{PLACE}/lib"
 
     def build_extensions(self) -> None:
         """Translate what has changed to C, and compile that."""
+        self._left: list[str] = []
+        if not any(Path(self.get_ext_fullpath(module.name)).exists() for module in self.extensions):
+            say(f"translating {len(self.extensions)} modules to C")
         translated = cythonize(
             self.extensions,
             compiler_directives=DIRECTIVES,
@@ -99,12 +106,33 @@ class BuildModules(build_ext):
         for module in self.extensions:
             module.sources = by_name[module.name].sources
             module.depends = by_name[module.name].depends
+        self._left = [module.name for module in self.extensions if self._is_stale(module)]
+        if self._left:
+            say(f"compiling {len(self._left)} modules, {min(self.parallel, len(self._left))} at a time")
         super().build_extensions()
+
+    def build_extension(self, module: Extension) -> None:
+        """Build a module, and say now and then how many are left: all of them take a minute."""
+        super().build_extension(module)
+        if module.name in self._left:
+            self._left.remove(module.name)
+            if len(self._left) % 10 == 0:
+                say(f"{len(self._left):3} left")
+
+    def _is_stale(self, module: Extension) -> bool:
+        return self.force or newer_group(
+            [*module.sources, *module.depends], self.get_ext_fullpath(module.name), "newer"
+        )
+
+
+def say(what: str) -> None:
+    """Tell whoever waits what is going on; pip shows it only if it is asked to be verbose."""
+    sys.stderr.write(f"aiomos: {what}\n")
 
 
 if __name__ == "__main__":
     setup(
         ext_modules=extensions(),
         cmdclass={"build_ext": BuildModules},
-        options={"build": {"build_base": PLACE}} | ({} if WRITABLE else {"egg_info": {"egg_base": PLACE}}),
+        options={"build": {"build_base": WHEEL}} | ({} if WRITABLE else {"egg_info": {"egg_base": PLACE}}),
     )
