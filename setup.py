@@ -62,11 +62,16 @@ def _guard_others_against_none(node: Any, *args: Any, **kwargs: Any) -> Any:
 NameNode.as_none_safe_node = _guard_others_against_none
 
 
+SHARED = "aiomos._cyutility"
+"""What Cython would else write into each module that takes a memoryview, 20,000 lines of C: their common part."""
+
+
 def extensions() -> list[Extension]:
-    """One extension a .pyx file, named by its place in the tree."""
+    """One extension a .pyx file, named by its place in the tree, and the common part."""
     sources = sorted((ROOT / "aiomos").rglob("*.pyx"))
     if WITH_TESTS:
         sources += sorted((ROOT / "tests" / "native").glob("*.pyx"))
+    shared = ROOT / Path(*SHARED.split(".")).with_suffix(".c")
     return [
         Extension(
             ".".join(path.relative_to(ROOT).with_suffix("").parts),
@@ -75,7 +80,7 @@ def extensions() -> list[Extension]:
             extra_link_args=LINK[BUILD],
             define_macros=MACROS[BUILD],
         )
-        for path in sources
+        for path in (shared, *sources)
     ]
 
 
@@ -101,6 +106,7 @@ class BuildModules(build_ext):
             build_dir=f"{PLACE}/cython",
             nthreads=self.parallel,
             quiet=self.verbose < 1,
+            shared_utility_qualified_name=SHARED,
         )
         by_name = {module.name: module for module in translated}
         for module in self.extensions:
