@@ -9,7 +9,7 @@ BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types docs asan fuzz bench package clean install build build-tests
+.PHONY: help demo test lint types docs asan fuzz bench package newcomer clean install build build-tests
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,11 @@ fuzz: $(VENV)/fuzz  ## fuzz frames and capture files for FUZZ_SECONDS each, led 
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
 
-package:  ## build sdist and wheel, look into them, and run what they install
+package:  ## build sdist and wheels, look into them, and use what they install
 	$(PYTHON) tools/check_package.py
+
+newcomer:  ## do what README and tutorial say, in a fresh clone
+	$(PYTHON) tools/newcomer.py
 
 clean:  ## remove what was built
 	rm -rf build dist site *.egg-info $(VENV)

@@ -5,6 +5,7 @@ Environment:
         (the same checks, AddressSanitizer and UndefinedBehaviorSanitizer), or ``fuzz`` (the same with libFuzzer's
         coverage counters; needs CC=clang).
     AIOMOS_TEST_NATIVE: Build the modules of tests/native, too.
+    AIOMOS_C_CACHE: A folder in which Cython keeps what it translates to C, for other builds of the same sources.
 """
 
 import os
@@ -107,6 +108,7 @@ class BuildModules(build_ext):
             nthreads=self.parallel,
             quiet=self.verbose < 1,
             shared_utility_qualified_name=SHARED,
+            cache=os.environ.get("AIOMOS_C_CACHE", ""),
         )
         by_name = {module.name: module for module in translated}
         for module in self.extensions:
