@@ -124,7 +124,7 @@ _Rule = Callable[[_Qualifiers, int], _Operand]
 
 
 def _tokens(text: str) -> list[_Token]:
-    tokens = []
+    tokens: list[_Token] = []
     at = 0
     while at < len(text):
         if text[at].isspace():
