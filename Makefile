@@ -8,9 +8,8 @@ FUZZ_SECONDS ?= 60
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-export AIOMOS_TEST_NATIVE := 1
 
-.PHONY: help demo test nightly lint types docs asan fuzz coverage bench package clean install build
+.PHONY: help demo test nightly lint types docs asan fuzz coverage bench package newcomer clean install build build-tests
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,12 +18,12 @@ demo: build  ## set up, then run monitors over captures that ship and show what 
 	aiomos run flowlog --set format=table --pcap tests/data/http.pcap tests/data/loss_receiver.pcap tests/data/reset.pcap
 	aiomos run docs/examples/http_log.py --pcap tests/data/http.pcap
 
-test: build $(VENV)/test  ## set up, then run every test
+test: build-tests $(VENV)/test  ## set up, then run every test
 	python -m pytest $(PYTEST)
 
 ORDERS ?= 1 2 3
 
-nightly: build $(VENV)/test $(VENV)/docs  ## run every test in random orders, and each file by itself
+nightly: build-tests $(VENV)/test $(VENV)/docs  ## run every test in random orders, and each file by itself
 	for seed in $(ORDERS); do \
 	    python -m pytest $(PYTEST) --random-order-bucket=global --random-order-seed=$$seed || exit 1; \
 	done
@@ -38,16 +37,16 @@ lint: types  ## check style, types and stubs, and that Cython has nothing to rem
 
 STUBS = $(subst /,.,$(basename $(shell find aiomos -name '*.pyi')))
 
-types: build $(VENV)/test $(VENV)/lint
+types: build-tests $(VENV)/test $(VENV)/lint
 	mypy
 	PYTHONPATH=. stubtest $(STUBS) --ignore-missing-stub --ignore-disjoint-bases
 
 docs: build $(VENV)/docs  ## build the documentation into site/
 	mkdocs build --strict --quiet
 
-bench: install  ## compare with other libraries; BENCH=--quick is passed on
-	-$(VENV)/bin/pip install --quiet nfstream scapy
-	$(VENV)/bin/python benchmarks/bench.py $(BENCH)
+bench: build  ## compare with other libraries, after saying what that needs; BENCH="--quick --only mix" is passed on
+	-pip install --quiet nfstream scapy
+	python benchmarks/bench.py $(BENCH)
 
 # Python itself is not instrumented: the sanitizers' runtime is loaded ahead of it, and memory comes from
 # malloc, whose blocks they know.
@@ -58,7 +57,7 @@ asan: LOG = :log_path=$$PWD/build/reports/report
 # Left out: programs not written here, which the runtime would be loaded into, too, and a test that measures memory.
 asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSanitizer and UBSan
 	$(call copy_to,build/asan)
-	cd build/asan && AIOMOS_BUILD=asan python setup.py --quiet build_ext --inplace
+	cd build/asan && AIOMOS_BUILD=asan AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
 	rm -rf build/asan/build/reports && mkdir -p build/asan/build/reports
 	cd build/asan && $(SANITIZED) AIOMOS_MUTATIONS=20 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
@@ -69,7 +68,7 @@ asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSani
 
 coverage: $(VENV)/test $(VENV)/coverage  ## run the tests and show which lines and branches they reach, Cython's too
 	$(call copy_to,build/coverage)
-	cd build/coverage && AIOMOS_BUILD=coverage python setup.py --quiet build_ext --inplace
+	cd build/coverage && AIOMOS_BUILD=coverage AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
 	cd build/coverage && find build -name '*.gcda' -delete && rm -f .coverage*
 	-cd build/coverage && PYTHONPATH=. python -m coverage run -m pytest $(PYTEST) --timeout=600
 	python tools/coverage_table.py build/coverage
@@ -77,14 +76,17 @@ coverage: $(VENV)/test $(VENV)/coverage  ## run the tests and show which lines a
 fuzz: $(VENV)/fuzz  ## fuzz each target of tests/fuzz for FUZZ_SECONDS, led by coverage; needs clang
 	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang"; exit 1; }
 	$(call copy_to,build/fuzz)
-	cd build/fuzz && AIOMOS_BUILD=fuzz CC=clang python setup.py --quiet build_ext --inplace
+	cd build/fuzz && AIOMOS_BUILD=fuzz AIOMOS_TEST_NATIVE=1 CC=clang python setup.py --quiet build_ext --inplace
 	cd build/fuzz && for target in frames captures in_line meddled; do \
 	    $(SANITIZED) LD_PRELOAD="$$(python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
 
-package:  ## build sdist and wheel, look into them, and run what they install
+package:  ## build sdist and wheels, look into them, and use what they install
 	$(PYTHON) tools/check_package.py
+
+newcomer:  ## do what README and tutorial say, in a fresh clone
+	$(PYTHON) tools/newcomer.py
 
 clean:  ## remove what was built
 	rm -rf build dist site *.egg-info $(VENV)
@@ -96,10 +98,15 @@ install: $(VENV)/install
 build: install
 	@python setup.py --quiet build_ext --inplace
 
+# With the modules of tests/native, which nobody else needs.
+build-tests: install
+	@AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
+
 $(VENV)/install: pyproject.toml setup.py
 	@$(PYTHON) tools/check_python.py
 	$(PYTHON) -m venv $(VENV)
 	pip install --quiet 'setuptools>=77' 'cython>=3.1'
+	@python setup.py --quiet build_ext --inplace
 	pip install --quiet --no-build-isolation --editable .
 	@touch $@
 

@@ -24,6 +24,7 @@ import programs
 from figures import FIGURES, FigureResults, figure_table, figure_targets, measure_figure
 from inputs import FAMILIES, FOLLOWERS, Input, Inputs
 from measure import Bench, ProgramFailedError, Run
+from needs import needs, needs_table
 from programs import Missing, Program
 from results import Measurement, Results, Target, memory_table, rate_table, target_table, targets
 from rich.console import Console
@@ -161,6 +162,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print the tables, and say which targets are reached."""
     options = parse_arguments(arguments)
     console = Console()
+    peers_python = os.environ.get("AIOMOS_PEERS_PYTHON", sys.executable)
+    console.print(needs_table(needs(options.only, peers_python, instructions=options.instructions)))
     options.cache.mkdir(parents=True, exist_ok=True)
     try:
         bench = Bench(programs.compile_peer("launch.c", (), options.cache), options.core, options.timeout)
@@ -171,9 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failures: dict[str, str] = {}
     found, missing = [*programs.aiomos_programs()], []
     if any(name in FAMILIES for name in options.only):
-        found, missing = programs.discover(
-            options.cache, os.environ.get("AIOMOS_PEERS_PYTHON", sys.executable)
-        )
+        found, missing = programs.discover(options.cache, peers_python)
         found = [program for program in found if program.name.startswith(tuple(options.programs.split(",")))]
     results: Results = {}
     events: dict[str, dict[str, float]] = {}

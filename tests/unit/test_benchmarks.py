@@ -119,3 +119,37 @@ def test_a_row_that_fails_is_told_and_left_out(figures: ModuleType) -> None:
     assert failures == {f"packet: {name}": "no such way" for name in ("1 callback", "5 callbacks")}
     assert [target.value for target in figures.figure_targets(figure, results)] == [None, 0.0]
     assert figures.figure_table(figure, results).row_count == 3
+
+
+# --- what is needed -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def needs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("needs")
+
+
+def test_every_section_says_what_it_needs(needs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    sections = importlib.import_module("bench").SECTIONS
+    monkeypatch.setattr(needs.shutil, "which", lambda _name: None)
+    listed = needs.needs(sections, sys.executable, instructions=True)
+    assert {name for names in listed for name in names.split(", ")} == {"all sections", *sections}
+    missing = {need.name: need.remedy for wanted in listed.values() for need in wanted if not need.here}
+    assert missing["gcc"] == "apt install gcc"
+    assert missing["g++ and <tins/tins.h>"] == "apt install g++ libtins-dev"
+    assert missing["nginx"] == "apt install nginx-light"
+    assert {"valgrind", "tcptrace", "tcpdump", "wrk", "iperf3"} <= missing.keys()
+
+
+def test_it_is_said_before_anything_else(tmp_path: Path) -> None:
+    command = [sys.executable, str(BENCHMARKS / "bench.py"), "--quick", "--cache", str(tmp_path)]
+    environment = {**os.environ, "PATH": str(tmp_path), "PYTHONPATH": str(ROOT), "COLUMNS": "160"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    said = done.stdout.splitlines()
+    assert said[0].strip() == "What it needs"
+    (wrk,) = [line for line in said if " wrk " in line]
+    assert "no: apt install wrk" in wrk
+    assert "all of it" in wrk
+    assert said[-1] == "the launcher does not compile: no gcc"
