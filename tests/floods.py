@@ -261,7 +261,7 @@ def of(name: str, seen: Counter[str], over: asyncio.Event) -> App[None]:
         case "unread":
 
             @app.monitor(midstream=True, gaps="mark")
-            async def read_not(conn: MonitorConnection) -> None:
+            async def read_not(_: MonitorConnection) -> None:
                 seen["handlers"] += 1
                 await over.wait()
 
