@@ -150,8 +150,7 @@ class HostileRun:
 
     def _start_late(self) -> None:
         """Give connections to whoever waits for an event, user-defined or not."""
-        found = ude(CONN_NEW_DATA)(lambda half: half.peek(0, 2) != b"GE")
-        for event in (found, CONN_SETUP):
+        for event in (found(), CONN_SETUP):
             rule = self.engine.add_rule(self._everything, Level.STREAM, keeps=True, **self._how)
             self.engine.start_at(rule, event, self._opener(self._late))
 
@@ -165,7 +164,8 @@ class HostileRun:
         for event in (*Event, *everything()):
             for hook in event.hooks:
                 free = hook is Hook.RAW or event is ORPHAN
-                self.engine.add_call(unbound if free else kept, event, hook, look, CALLBACK_PARAMETERS)
+                rule = unbound if free else kept
+                self.engine.add_call(rule, event, hook, look, CALLBACK_PARAMETERS, edits=False)
         self.engine.add_call(kept, CONN_START, Hook.RECEIVER, set_timers, ("flow",))
         self.engine.add_call(kept, TIMEOUT, Hook.RECEIVER, set_timers, ("flow",))
 
@@ -253,6 +253,12 @@ def everything() -> list[UserEvent]:
     ]
     users += [ude(user)(lambda side: side == "client") for user in users]
     return users
+
+
+@cache
+def found() -> UserEvent:
+    """Define an event for which handlers wait."""
+    return ude(CONN_NEW_DATA)(lambda half: half.peek(0, 2) != b"GE")
 
 
 def odd(number: int) -> bool:
