@@ -1,9 +1,9 @@
 """Extension modules and Cython directives; everything else is in pyproject.toml.
 
 Environment:
-    AIOMOS_BUILD: ``release`` (default), ``checked`` (checks of bounds and for None, and line tracing), ``asan``
-        (the same checks, AddressSanitizer and UndefinedBehaviorSanitizer), or ``fuzz`` (the same with libFuzzer's
-        coverage counters; needs CC=clang).
+    AIOMOS_BUILD: ``release`` (default), ``quick`` (the same code, soon compiled and slow), ``checked`` (checks of
+        bounds and for None, and line tracing), ``asan`` (the same checks, AddressSanitizer and
+        UndefinedBehaviorSanitizer), or ``fuzz`` (the same with libFuzzer's coverage counters; needs CC=clang).
     AIOMOS_TEST_NATIVE: Build the modules of tests/native, too.
 """
 
@@ -25,27 +25,30 @@ ELSEWHERE = None if WRITABLE else tempfile.TemporaryDirectory(prefix="aiomos-")
 PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}{'-tests' if WITH_TESTS else ''}"
 """Where to build: a folder for each kind of build."""
 
+CHECKED = BUILD not in ("release", "quick")
+
 DIRECTIVES = {
     "language_level": 3,
     "embedsignature": True,
     "auto_pickle": False,
     "autotestdict": False,
     "cdivision": True,
-    "boundscheck": BUILD != "release",
+    "boundscheck": CHECKED,
     "wraparound": False,
-    "initializedcheck": BUILD != "release",
-    "nonecheck": BUILD != "release",
+    "initializedcheck": CHECKED,
+    "nonecheck": CHECKED,
     "linetrace": BUILD == "checked",
 }
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 COMPILE = {
     "release": ["-O3", "-fno-semantic-interposition", "-fvisibility=hidden"],
+    "quick": ["-O0"],
     "checked": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE],
     "fuzz": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE, "-fsanitize=fuzzer-no-link"],
 }
-LINK = {"release": [], "checked": [], "asan": SANITIZE, "fuzz": []}
-MACROS = {"release": [], "checked": [("CYTHON_TRACE_NOGIL", "1")], "asan": [], "fuzz": []}
+LINK = {"release": [], "quick": [], "checked": [], "asan": SANITIZE, "fuzz": []}
+MACROS = {"release": [], "quick": [], "checked": [("CYTHON_TRACE_NOGIL", "1")], "asan": [], "fuzz": []}
 
 _guard_against_none = NameNode.as_none_safe_node
 
