@@ -219,7 +219,7 @@ class Campaign:
         self._seconds: dict[tuple[str, ...], float] = {}
 
     def run(self, planned: Iterator[tuple[str, Fault]], count: int) -> None:
-        """Plant faults until *count* have been tested: all with the tests of their parts, then what is left with others.
+        """Plant faults until *count* have been tested: each with the tests of its part, then those left with others.
 
         Raises:
             BuildError: The working tree does not compile.
@@ -232,9 +232,8 @@ class Campaign:
         for name, fault in planned:
             if len(self.results) >= count:
                 break
-            part = tuple(part_of(name, self._tree.root))
-            if part:
-                self._baseline(part)
+            part = tuple(part_of(name, self._tree.root)) or WIDER
+            self._baseline(part)
             result = self._try(name, fault, "part", part)
             if result is None:
                 continue

@@ -10,8 +10,8 @@ WIDER_OPTIONS = ("-k", "not memory_is_bounded")
 # named without their folder and "test_"; a name with a slash is a folder of tests/unit.
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/tcp": (
-        ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends syn_sent_model "
-         "timeouts port_reuse connections events"),
+        ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
+         "syn_sent_model timeouts port_reuse connections events"),
         ("doubts", "before_synack port_reuse jumps reset"),
         ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
          "held_budget conflicts evasion urgent"),
@@ -37,6 +37,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("sim", "sim sim_runtime hosts"),
         ("", "transport/ prefilter_model segmentation_model capture_quirks"),
     ),
+    "aiomos/testing": (("", "testing/ packets sim"),),
     "aiomos": (
         ("admission", "floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
