@@ -43,6 +43,7 @@ MOST_TICKETS = 3
 """In each round a file is drawn once, and once more for so many faults it can be given, at most so many times."""
 
 BASELINE_SECONDS = 3600
+TRUSTED_SECONDS = 150
 _HUNK = re.compile(r"^@@ -\S+ \+(?P<first>\d+)(?:,(?P<count>\d+))? @@")
 
 
@@ -79,9 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = (ROOT / name).read_text()
             print(diff(name, source, fault.plant(source)))
         return 0
-    campaign = Campaign(
-        Tree(ROOT, ROOT / "build" / "mutate"), narrow=options.narrow, processes=options.processes
-    )
+    campaign = Campaign(Tree(ROOT, ROOT / "build" / "mutate"), options)
     try:
         campaign.run(planned, options.count)
     except BuildError as error:
@@ -92,8 +91,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("interrupted")
-    if options.json:
-        Path(options.json).write_text(json.dumps(campaign.report(options.seed), indent=2) + "\n")
     return campaign.summary()
 
 
@@ -109,6 +106,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=30, help="how many faults that compile (default 30)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, other faults (default 0)")
     parser.add_argument("--narrow", action="store_true", help="run the tests of the part only")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="do without runs without a fault at first; at the end, those tests that noticed one are run without it",
+    )
     parser.add_argument(
         "--processes", default="0", metavar="N", help="pytest's -n for the wider tests (default 0)"
     )
@@ -208,12 +210,12 @@ def again(report: str, candidates: dict[str, list[Fault]]) -> Iterator[tuple[str
 class Campaign:
     """Plants faults in a copy and keeps what became of each."""
 
-    def __init__(self, tree: Tree, *, narrow: bool = False, processes: str = "0") -> None:
+    def __init__(self, tree: Tree, options: argparse.Namespace) -> None:
         self.results: list[Result] = []
         self.not_counted: Counter[str] = Counter()
         self._tree = tree
-        self._narrow = narrow
-        self._wider_options = ("-n", processes, *WIDER_OPTIONS)
+        self._options = options
+        self._wider_options = ("-n", options.processes, *WIDER_OPTIONS)
         accepted = tree.project / ACCEPTED
         self._accepted = read_accepted(accepted.read_text()) if accepted.exists() else set()
         self._seconds: dict[tuple[str, ...], float] = {}
@@ -241,8 +243,11 @@ class Campaign:
                 left.append((len(self.results), fault))
             self.results.append(result)
             self._show(f"{len(self.results)}/{count}", result)
-        if left and not self._narrow:
+            self._report()
+        if left and not self._options.narrow:
             self._go_wider(left)
+        if self._options.trust:
+            self._check_witnesses()
 
     def _go_wider(self, left: list[tuple[int, Fault]]) -> None:
         """Try again, with wider tests, what the tests of its part have not noticed."""
@@ -254,6 +259,7 @@ class Campaign:
             if result is not None:
                 self.results[at] = result
                 self._show(f"{done}/{len(left)}", result)
+                self._report()
 
     def _show(self, at: str, result: Result) -> None:
         print(f"{at:>9}{result.seconds:>9.1f}  {result.stage:<9} {result.noticed}", flush=True)
@@ -274,7 +280,8 @@ class Campaign:
                     return None
                 if change_of(name, source, text) in self._accepted:
                     return replace(result, stage="accepted")
-                noticed = self._run(selection, options, 4 * self._seconds[selection] + SPARE_SECONDS).noticed
+                limit = 4 * self._seconds.get(selection, TRUSTED_SECONDS) + SPARE_SECONDS
+                noticed = self._run(selection, options, limit).noticed
         except BuildError:
             self.not_counted["not compiled"] += 1
             return None
@@ -291,7 +298,7 @@ class Campaign:
         Raises:
             BaselineError: They do not.
         """
-        if selection in self._seconds:
+        if self._options.trust or selection in self._seconds:
             return
         outcome = self._run(selection, options, BASELINE_SECONDS)
         if outcome.noticed:
@@ -301,6 +308,24 @@ class Campaign:
             f"{'':>9}{outcome.seconds:>9.1f}  {'no fault':<9} {len(selection)} files or folders of tests",
             flush=True,
         )
+
+    def _check_witnesses(self) -> None:
+        """Run the tests that noticed a fault without it.
+
+        Raises:
+            BaselineError: One of them fails all the same.
+        """
+        witnesses = sorted(
+            {result.noticed.split("[")[0] for result in self.results if "::" in result.noticed}
+        )
+        if witnesses:
+            outcome = self._run(tuple(witnesses), (), BASELINE_SECONDS)
+            if outcome.noticed:
+                raise BaselineError(outcome.output)
+            print(
+                f"{'':>9}{outcome.seconds:>9.1f}  {'no fault':<9} {len(witnesses)} tests that noticed one",
+                flush=True,
+            )
 
     # --- what came out ----------------------------------------------------------------------------
 
@@ -319,14 +344,16 @@ class Campaign:
             print(f"Not counted: {times} {why}.")
         return 1 if stages["survived"] else 0
 
-    def report(self, seed: int) -> dict[str, object]:
-        """Return all that is known, for JSON."""
-        return {
-            "seed": seed,
-            "stages": dict(Counter(result.stage for result in self.results)),
-            "not_counted": dict(self.not_counted),
-            "results": [asdict(result) for result in self.results],
-        }
+    def _report(self) -> None:
+        """Write all that is known as JSON, if that is wanted."""
+        if self._options.json:
+            known = {
+                "seed": self._options.seed,
+                "stages": dict(Counter(result.stage for result in self.results)),
+                "not_counted": dict(self.not_counted),
+                "results": [asdict(result) for result in self.results],
+            }
+            Path(self._options.json).write_text(json.dumps(known, indent=2) + "\n")
 
 
 if __name__ == "__main__":

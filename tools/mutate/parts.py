@@ -11,7 +11,7 @@ WIDER_OPTIONS = ("-k", "not memory_is_bounded")
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
-         "syn_sent_model timeouts port_reuse connections events"),
+         "syn_sent_model timeouts port_reuse events"),
         ("doubts", "before_synack port_reuse jumps reset"),
         ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
          "held_budget conflicts evasion urgent"),
@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
 
 
 def part_of(name: str, root: Path) -> list[str]:
-    """Return the files of tests of a file's part, those of its own name first."""
+    """Return the files of tests of a file's part, those of its own name first, and slow ones, of properties, last."""
     path = Path(name)
     stem = path.parent.name if path.stem == "__init__" else path.stem.strip("_")
     lines = PARTS.get(str(path.parent), ())
@@ -64,4 +64,5 @@ def part_of(name: str, root: Path) -> list[str]:
             found += sorted((root / "tests" / "unit" / word).rglob("test_*.py"))
         else:
             found += sorted(path for folder in WIDER for path in (root / folder).rglob(f"test_{word}.py"))
-    return list(dict.fromkeys(str(path.relative_to(root)) for path in found))
+    names = dict.fromkeys(str(path.relative_to(root)) for path in found)
+    return sorted(names, key=lambda name: name.startswith("tests/property/"))
