@@ -11,6 +11,7 @@ import argparse
 import json
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(diff(name, source, fault.plant(source)))
         return 0
     campaign = Campaign(Tree(ROOT, ROOT / "build" / "mutate"), options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         campaign.run(planned, options.count)
     except BuildError as error:

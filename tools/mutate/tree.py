@@ -15,6 +15,7 @@ from pathlib import Path
 from types import CodeType
 
 BUILD_SECONDS = 1800
+BUILT_FROM = ("aiomos/", "tests/native/", "setup.py")
 _COMMENT_OR_STRING = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 
 
@@ -46,14 +47,18 @@ class Tree:
         Raises:
             BuildError: The working tree itself does not compile.
         """
-        self._copy_sources()
+        changed = self._copy_sources()
+        complete = self._pristine / ".complete"
+        if complete.exists() and not any(name.startswith(BUILT_FROM) for name in changed):
+            return
+        self._discard()
         self.build()
-        if self._pristine.exists():
-            shutil.rmtree(self._pristine)
         for path in self._built():
             kept = self._pristine / path.relative_to(self.root)
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, kept)
+        complete.parent.mkdir(parents=True, exist_ok=True)
+        complete.touch()
 
     @contextmanager
     def planted(self, name: str, text: str) -> Iterator[bool]:
@@ -99,8 +104,17 @@ class Tree:
         if done.returncode:
             raise BuildError(done.stdout + done.stderr)
 
-    def _copy_sources(self) -> None:
-        """Copy what git knows or would add; what is the same already keeps its time, so that it is not built again."""
+    def _discard(self) -> None:
+        """Forget how modules were built: first of all that it is all there."""
+        (self._pristine / ".complete").unlink(missing_ok=True)
+        shutil.rmtree(self._pristine, ignore_errors=True)
+
+    def _copy_sources(self) -> list[str]:
+        """Copy what git knows or would add; what is the same already keeps its time, so that it is not built again.
+
+        Returns the names of those that were not the same.
+        """
+        changed = []
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
         listed = subprocess.run(command, cwd=self.project, capture_output=True, text=True, check=True).stdout
         names = {name for name in listed.split("\0") if name and (self.project / name).is_file()}
@@ -110,10 +124,13 @@ class Tree:
                 continue
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, copy)
+            changed.append(name)
         for path in sorted(self.root.rglob("*")):
             name = str(path.relative_to(self.root))
             if path.is_file() and name not in names and path.suffix in (".py", ".pyx", ".pxd", ".pyi"):
                 path.unlink()
+                changed.append(name)
+        return changed
 
     def _write(self, path: Path, text: str) -> None:
         """Write a source; the bytecode of one written within the same second would be taken for its own."""
@@ -149,7 +166,7 @@ class Tree:
                 path.unlink()
         for kept in self._pristine.rglob("*"):
             path = self.root / kept.relative_to(self._pristine)
-            if kept.is_file() and not path.exists():
+            if kept.is_file() and kept.name != ".complete" and not path.exists():
                 shutil.copy2(kept, path)
 
 
