@@ -25,7 +25,7 @@ from pathlib import Path
 from tools.mutate.accepted import change, change_of, read_accepted
 from tools.mutate.faults import Fault, diff, faults
 from tools.mutate.parts import WIDER, WIDER_OPTIONS, part_of
-from tools.mutate.runs import SPARE_SECONDS, Outcome, UsageError, run_tests
+from tools.mutate.runs import Outcome, UsageError, run_tests
 from tools.mutate.tree import BuildError, Tree
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +43,11 @@ FAULTS_A_TICKET = 200
 MOST_TICKETS = 3
 """In each round a file is drawn once, and once more for so many faults it can be given, at most so many times."""
 
-BASELINE_SECONDS = 3600
-TRUSTED_SECONDS = 150
+BASELINE_SECONDS = 900
+TRUSTED_SECONDS = 40
+MOST_SECONDS = 1800
+"""Of processor time: a run without a fault at most, one that nobody has measured; and at most of any, by the clock."""
+
 _HUNK = re.compile(r"^@@ -\S+ \+(?P<first>\d+)(?:,(?P<count>\d+))? @@")
 
 
@@ -220,7 +223,7 @@ class Campaign:
         self._wider_options = ("-n", options.processes, *WIDER_OPTIONS)
         accepted = tree.project / ACCEPTED
         self._accepted = read_accepted(accepted.read_text()) if accepted.exists() else set()
-        self._seconds: dict[tuple[str, ...], float] = {}
+        self._work: dict[tuple[str, ...], float] = {}
 
     def run(self, planned: Iterator[tuple[str, Fault]], count: int) -> None:
         """Plant faults until *count* have been tested: each with the tests of its part, then those left with others.
@@ -282,8 +285,7 @@ class Campaign:
                     return None
                 if change_of(name, source, text) in self._accepted:
                     return replace(result, stage="accepted")
-                limit = 4 * self._seconds.get(selection, TRUSTED_SECONDS) + SPARE_SECONDS
-                noticed = self._run(selection, options, limit).noticed
+                noticed = self._run(selection, options, self._work.get(selection, TRUSTED_SECONDS)).noticed
         except BuildError:
             self.not_counted["not compiled"] += 1
             return None
@@ -291,8 +293,16 @@ class Campaign:
             result, stage=stage if noticed else "survived", noticed=noticed, seconds=time.monotonic() - began
         )
 
-    def _run(self, selection: tuple[str, ...], options: tuple[str, ...], limit: float) -> Outcome:
-        return run_tests(self._tree.root, selection, self._tree.environment, limit=limit, options=options)
+    def _run(self, selection: tuple[str, ...], options: tuple[str, ...], work: float) -> Outcome:
+        """Run tests that take *work* seconds of processor time where there is no fault."""
+        return run_tests(
+            self._tree.root,
+            selection,
+            self._tree.environment,
+            work_limit=4 * work + 10,
+            limit=MOST_SECONDS,
+            options=options,
+        )
 
     def _baseline(self, selection: tuple[str, ...], *options: str) -> None:
         """See that tests pass without a fault, and how long they take.
@@ -300,12 +310,12 @@ class Campaign:
         Raises:
             BaselineError: They do not.
         """
-        if self._options.trust or selection in self._seconds:
+        if self._options.trust or selection in self._work:
             return
         outcome = self._run(selection, options, BASELINE_SECONDS)
         if outcome.noticed:
             raise BaselineError(outcome.output)
-        self._seconds[selection] = outcome.seconds
+        self._work[selection] = outcome.work
         print(
             f"{'':>9}{outcome.seconds:>9.1f}  {'no fault':<9} {len(selection)} files or folders of tests",
             flush=True,

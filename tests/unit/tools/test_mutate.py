@@ -369,19 +369,21 @@ def test_modules_are_put_back_as_they_were_built(project: Path) -> None:
         ("assert 1 == 2", "test_it.py::test_it"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crash (SIGSEGV)"),
         ("while True: pass", "hang"),
+        ("import threading; threading.Event().wait()", "hang"),
     ],
 )
 def test_crashes_and_hangs_are_noticed(tmp_path: Path, test: str, noticed: str) -> None:
     (tmp_path / "test_it.py").write_text(f"def test_it():\n    {test}\n")
-    limit = 3 if noticed == "hang" else 60
-    outcome = run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, limit=limit)
+    limit = 10 if "wait" in test else 120
+    outcome = run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, work_limit=3, limit=limit)
     assert outcome.noticed == noticed
+    assert 0 < outcome.work < 5
 
 
 def test_a_selection_without_tests_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("")
     with pytest.raises(UsageError):
-        run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, limit=60)
+        run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, work_limit=60, limit=60)
 
 
 def test_it_runs_as_a_module() -> None:
