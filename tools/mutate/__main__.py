@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source = (ROOT / name).read_text()
             print(diff(name, source, fault.plant(source)))
         return 0
-    campaign = Campaign(Tree(ROOT, ROOT / "build" / "mutate"), options)
+    campaign = Campaign(Tree(ROOT, ROOT / options.folder), options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         campaign.run(planned, options.count)
@@ -95,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{error}\nThe tests do not pass without a fault.", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted")
+        campaign.summary()
+        print("Ended before all had been planted.")
+        return 2
     return campaign.summary()
 
 
@@ -123,6 +125,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--again", metavar="PATH", help="plant what survived by a JSON report, in place of new ones"
     )
     parser.add_argument("--json", metavar="PATH", help="write the report as JSON, too")
+    parser.add_argument(
+        "--folder", default="build/mutate", help="where the copy is kept (default build/mutate)"
+    )
     parser.add_argument(
         "--list", action="store_true", help="print the faults that would be planted, and stop"
     )
