@@ -4,12 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PYTEST ?= -n auto
 FUZZ_SECONDS ?= 60
+MUTATE ?= --count 30
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test nightly lint types docs asan fuzz coverage bench package newcomer clean install build build-tests
+.PHONY: help demo test nightly lint types docs asan fuzz coverage mutate bench package newcomer clean install build build-tests
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,7 @@ STUBS = $(subst /,.,$(basename $(shell find aiomos -name '*.pyi')))
 
 types: build-tests $(VENV)/test $(VENV)/lint
 	mypy
+	mypy -p tools.mutate
 	PYTHONPATH=. stubtest $(STUBS) --ignore-missing-stub --ignore-disjoint-bases
 
 docs: build $(VENV)/docs  ## build the documentation into site/
@@ -81,6 +83,9 @@ fuzz: $(VENV)/fuzz  ## fuzz each target of tests/fuzz for FUZZ_SECONDS, led by c
 	    $(SANITIZED) LD_PRELOAD="$$(python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
+
+mutate: build-tests $(VENV)/test  ## plant faults in a copy, run the tests, print what they miss; MUTATE="--changed-since main~1"
+	python -m tools.mutate $(MUTATE)
 
 package:  ## build sdist and wheels, look into them, and use what they install
 	$(PYTHON) tools/check_package.py

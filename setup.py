@@ -1,10 +1,11 @@
 """Extension modules and Cython directives; everything else is in pyproject.toml.
 
 Environment:
-    AIOMOS_BUILD: ``release`` (default), ``checked`` (checks of bounds and for None, and line tracing), ``asan``
-        (the same checks, AddressSanitizer and UndefinedBehaviorSanitizer), ``fuzz`` (the same with libFuzzer's
-        coverage counters; needs CC=clang), or ``coverage`` (gcc counts how often each line of the .pyx files runs:
-        Cython's own tracing is blind where there is no interpreter).
+    AIOMOS_BUILD: ``release`` (default), ``quick`` (the same code, soon compiled and slow), ``checked`` (checks of
+        bounds and for None, and line tracing), ``asan`` (the same checks, AddressSanitizer and
+        UndefinedBehaviorSanitizer), ``fuzz`` (the same with libFuzzer's coverage counters; needs CC=clang), or
+        ``coverage`` (gcc counts how often each line of the .pyx files runs: Cython's own tracing is blind where there
+        is no interpreter).
     AIOMOS_TEST_NATIVE: Build the modules of tests/native, too.
     AIOMOS_C_CACHE: A folder in which Cython keeps what it translates to C, for other builds of the same sources.
 """
@@ -31,7 +32,7 @@ PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}"
 """Where to build: a folder for each kind of build, whether the modules of the tests are part of it or not."""
 WHEEL = f"{PLACE}/tests" if WITH_TESTS else PLACE
 """Where what goes into a wheel is put: without the modules of the tests, none of them may lie there."""
-CHECKED = BUILD not in ("release", "coverage")
+CHECKED = BUILD not in ("release", "quick", "coverage")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -48,12 +49,13 @@ DIRECTIVES = {
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 COMPILE = {
     "release": ["-O3", "-g0", "-fno-semantic-interposition", "-fvisibility=hidden"],
+    "quick": ["-O0"],
     "checked": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE],
     "fuzz": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE, "-fsanitize=fuzzer-no-link"],
     "coverage": ["-O0", "--coverage"],
 }
-LINK = {"release": [], "checked": [], "asan": SANITIZE, "fuzz": [], "coverage": ["--coverage"]}
+LINK = {"asan": SANITIZE, "coverage": ["--coverage"]}
 MACROS = {"checked": [("CYTHON_TRACE_NOGIL", "1")]}
 CHECK = re.compile(
     r'^(#line \d+ ".*\.p[yx][xd]"\n)([ \t]*(?:[^#\s].*; )?)'
@@ -88,7 +90,7 @@ def extensions() -> list[Extension]:
             ".".join(path.relative_to(ROOT).with_suffix("").parts),
             [str(path.relative_to(ROOT))],
             extra_compile_args=["-Wall", "-Wno-unused-function", *COMPILE[BUILD]],
-            extra_link_args=LINK[BUILD],
+            extra_link_args=LINK.get(BUILD, []),
             define_macros=MACROS.get(BUILD, []),
         )
         for path in (shared, *sources)
