@@ -56,6 +56,7 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.translation cimport Session
 from aiomos.tcp.views cimport Flow
+from aiomos.transport.times cimport held_within
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 
 from aiomos.errors import NotInLineError
@@ -83,12 +84,13 @@ cdef class Lifetimes(Hooks):
 
     # --- time -----------------------------------------------------------------------------------------
 
-    def pass_time(self, int64_t now_ns):
-        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens.
+    def pass_time(self, time_ns):
+        """Let time pass without frames: what is due until *time_ns*, nanoseconds since the epoch, happens.
 
         Raises:
             RuntimeError: from inside a callback.
         """
+        cdef int64_t now_ns = held_within(time_ns)
         if now_ns < self.now_ns or now_ns == self.now_ns < self.timer_ns:      # a timer may be due now
             return
         self.begin()
@@ -159,9 +161,7 @@ cdef class Lifetimes(Hooks):
                                       &flow.halves[side])
                 if hole and hole < due:
                     due = hole
-                hole = early_deadline(track_at(&self.streams, flow.halves[side].track), &flow.halves[side])
-                if hole and hole < due:
-                    due = hole
+                due = min(due, early_deadline(track_at(&self.streams, flow.halves[side].track), &flow.halves[side]))
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:

@@ -195,9 +195,13 @@ IDLE = Settings(timeouts=Timeouts(established=30 * DAY))
 @pytest.mark.parametrize("first", [1, 6])
 def test_after_24_idle_days_both_clocks_are_learnt_anew(first: int) -> None:
     """RFC 7323 section 5.5: TS.Recent of either end, from whatever segment is believed first."""
-    c = stamped().client("PA", b"a", options=timestamps(1001, 1000)).server("A", options=timestamps(1001, 1001))
+    c = (
+        stamped()
+        .client("PA", b"a", options=timestamps(1001, 1000))
+        .server("A", options=timestamps(1001, 1001))
+    )
     c.wait(24 * DAY)
-    old = dict(options=timestamps(1000, 1000))
+    old = {"options": timestamps(1000, 1000)}
     if first > 1:
         c.client("PA", b"late!", seq=7, **old).client("PA", b"hello", seq=2, **old)
     else:
@@ -213,7 +217,9 @@ def test_after_24_idle_days_both_clocks_are_learnt_anew(first: int) -> None:
 def test_a_timestamp_of_0_is_no_measure() -> None:
     """As Linux (tcp_paws_check()): some stacks stamp their SYNs with it."""
     c = Conversation().handshake(client_options=timestamps(0), server_options=timestamps(5, 0))
-    c.client("PA", b"a", options=timestamps(0x80000001, 5)).client("PA", b"b", options=timestamps(0x80000000, 5))
+    c.client("PA", b"a", options=timestamps(0x80000001, 5)).client(
+        "PA", b"b", options=timestamps(0x80000000, 5)
+    )
     seen = watch(c.frames, level=Level.STREAM)
     assert (seen.streams[0][0].data, seen.anomalies) == (b"a", {"paws": 1})
 
