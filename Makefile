@@ -110,7 +110,7 @@ build-tests: install
 $(VENV)/install: pyproject.toml setup.py
 	@$(PYTHON) tools/check_python.py
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet 'setuptools>=77' 'cython>=3.1'
+	pip install --quiet 'setuptools>=77' 'cython>=3.2.1'
 	@python setup.py --quiet build_ext --inplace
 	pip install --quiet --no-build-isolation --editable .
 	@touch $@

@@ -32,6 +32,7 @@ from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.sealing cimport mark_part, seal
 from aiomos.tcp.views cimport make_flow, state_named
 from aiomos.tcp.wire cimport WIRE_BAD_TCP
+from aiomos.transport.times cimport held_within
 from aiomos.ude.machine cimport Program, predicates_fire, run_filter
 from aiomos.ude.rules cimport (
     ANY_SET,
@@ -507,7 +508,7 @@ cdef class Callbacks(Registry):
     cdef int64_t clock(self):
         """The time now: that of the frame in hand, or between batches that of the transport, if it has one."""
         if not self.busy and self.read_clock is not None:
-            return max(<int64_t> self.read_clock(), self.now_ns)
+            return max(held_within(self.read_clock()), self.now_ns)
         return self.now_ns
 
     def set_timer(self, Flow view not None, delay, function):

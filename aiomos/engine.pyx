@@ -109,7 +109,7 @@ from aiomos.tcp.wire cimport (
 )
 from aiomos.transport.sharding cimport flow_hash
 from aiomos.transport.source cimport FrameSource
-from aiomos.transport.times cimport FAR_SECONDS, is_far, is_pause, judge_time
+from aiomos.transport.times cimport FAR_SECONDS, held_within, is_far, is_pause, judge_time
 from aiomos.transport.transport cimport Transport
 from aiomos.ude.rules cimport ANY_SET, MAX_SETS, rules_interest, rules_watching
 from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_RAW, SLOT_SETUP
@@ -207,7 +207,7 @@ cdef class Engine(Admission):
             self.busy = False
         return self.raise_fatal()
 
-    def pass_time(self, int64_t now_ns):
+    def pass_time(self, now_ns):
         """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
         if self.holds_frame:
             self.run_batch(NULL, 0)
@@ -257,7 +257,7 @@ cdef class Engine(Admission):
                 array[count].data = <const uint8_t*> <const char*> data
                 array[count].caplen = <uint32_t> len(data)
                 array[count].wirelen = wirelen
-                array[count].time_ns = time_ns
+                array[count].time_ns = held_within(time_ns)
                 array[count].linktype = linktype
                 array[count].interface = 0
                 array[count].offload = NULL
@@ -342,7 +342,7 @@ cdef class Engine(Admission):
         return True
 
     cdef int64_t ask_clock(self) except? -1 with gil:
-        return self.read_clock()
+        return held_within(self.read_clock())
 
     cdef bint hold(self, const Frame* frame) noexcept nogil:
         """Keep the last frame of a batch until the next comes; false without memory."""

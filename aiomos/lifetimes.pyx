@@ -59,6 +59,7 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.translation cimport Session
 from aiomos.tcp.views cimport Flow
+from aiomos.transport.times cimport held_within
 from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 
@@ -87,12 +88,13 @@ cdef class Lifetimes(Hooks):
 
     # --- time -----------------------------------------------------------------------------------------
 
-    def pass_time(self, int64_t now_ns):
-        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens.
+    def pass_time(self, time_ns):
+        """Let time pass without frames: what is due until *time_ns*, nanoseconds since the epoch, happens.
 
         Raises:
             RuntimeError: from inside a callback.
         """
+        cdef int64_t now_ns = held_within(time_ns)
         if now_ns < self.now_ns or now_ns == self.now_ns < self.timer_ns:      # a timer may be due now
             return
         self.begin()
@@ -168,8 +170,7 @@ cdef class Lifetimes(Hooks):
                 some = track_deadline(&self.streams, t, &flow.halves[side])
                 due = min(due, some) if some else due
             if t.flags & HELD_EARLY:
-                some = early_deadline(t, &flow.halves[side])
-                due = min(due, some) if some else due
+                due = min(due, early_deadline(t, &flow.halves[side]))
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:

@@ -8,7 +8,7 @@ capture, or somebody else said it. What the server acknowledges of it, and nothi
 If of the server nothing comes at all, all of it was.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, uint8_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport FIN_SEEN
 from aiomos.tcp.pieces cimport (
@@ -144,13 +144,13 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) no
 
 
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:
-    """When what came early is to be believed, 0 if that is not a question of time."""
-    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and half.una == half.iss else 0
+    """When what came early is to be believed, INT64_MAX if that is not a question of time."""
+    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and half.una == half.iss else INT64_MAX
 
 
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
     """Believe what came early if its time has come."""
-    if 0 < early_deadline(t, half) <= now_ns:
+    if early_deadline(t, half) <= now_ns:
         believe_early(s, t, half, now_ns)
 
 

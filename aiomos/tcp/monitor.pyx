@@ -422,8 +422,7 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     una = snd.una
     if opening:
         infer_handshake(snd, rcv)
-    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end) \
-            and seq_leq(snd.ts_recent, packet.tsval):
+    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end):
         snd.ts_recent = packet.tsval               # RFC 7323 section 4.3, of acceptable segments only
     if end == snd.nxt and end == seq:
         return outcome                             # a plain acknowledgement
@@ -477,8 +476,11 @@ cdef bint comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* 
     return False
 
 
-cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
-    """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known."""
+cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+    """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known.
+
+    A TS.Recent of 0 is none, as to Linux (tcp_paws_check()).
+    """
     if not packet.options & OPT_TIMESTAMP or (rcv.flags & ISS_KNOWN and not rcv.flags & TIMESTAMPS):
         return False
     if not snd.flags & TIMESTAMPS:
@@ -486,7 +488,12 @@ cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* pa
             snd.flags |= TIMESTAMPS
             snd.ts_recent = packet.tsval
         return False
-    return seq_lt(packet.tsval, snd.ts_recent) and packet.time_ns - flow.last_ns < PAWS_IDLE_NS
+    if not seq_lt(packet.tsval, snd.ts_recent) or not snd.ts_recent:
+        return False
+    if packet.time_ns - flow.last_ns < PAWS_IDLE_NS:
+        return True
+    snd.ts_recent = rcv.ts_recent = 0              # section 5.5: neither end's is a measure any more
+    return False
 
 
 cdef int64_t allowance(const Half* rcv) noexcept nogil:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
+from structlog.testing import capture_logs
 
 from aiomos.errors import CaptureError
 from aiomos.transport.interfaces import Interface
@@ -178,6 +179,30 @@ def test_what_follows_an_option_of_any_length_is_read(order: str, length: int) -
         capture = reader(data)
         assert [row[0] for row in capture] == [expected_time(7, 3, 3600)]
         assert [found.name for found in capture.interfaces] == [name.decode()]
+
+
+@pytest.mark.parametrize(
+    ("tsresol", "tsoffset", "told"),
+    [
+        (6, 0, False),
+        (10, 0, False),
+        (11, 0, True),
+        (20, 0, True),
+        (0x7F, 0, True),
+        (20, START, False),
+        (0x80 | 35, 0, False),
+        (0x80 | 36, 0, True),
+        (0xFF, 0, True),
+    ],
+)
+def test_an_interface_whose_time_stamps_reach_no_capture_is_told(
+    tsresol: int, tsoffset: int, *, told: bool
+) -> None:
+    """2**64 of its units end before 1980, so its times are not known."""
+    options = resolution(tsresol) + option(14, struct.pack("<q", tsoffset))
+    with capture_logs() as logs:
+        list(read(section() + interface(options=options) + enhanced_packet(1, b"x")))
+    assert [(line["event"], line["if_tsresol"]) for line in logs] == [("times_unknown", tsresol)] * told
 
 
 @pytest.mark.parametrize("tsoffset", [3600, -3600, START, -START, (1 << 63) - 1, -(1 << 63)])
