@@ -53,11 +53,11 @@ asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSani
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	    python -m pytest $(PYTEST) --timeout=600 --ignore-glob='*interop*' -k 'not memory_is_bounded'
 
-fuzz: $(VENV)/fuzz  ## fuzz frames and capture files for FUZZ_SECONDS each, led by coverage; needs clang
+fuzz: $(VENV)/fuzz  ## fuzz each target of tests/fuzz for FUZZ_SECONDS, led by coverage; needs clang
 	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang"; exit 1; }
 	$(call copy_to,build/fuzz)
 	cd build/fuzz && AIOMOS_BUILD=fuzz CC=clang python setup.py --quiet build_ext --inplace
-	cd build/fuzz && for target in frames captures in_line; do \
+	cd build/fuzz && for target in frames captures in_line meddled; do \
 	    $(SANITIZED) LD_PRELOAD="$$(python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done

@@ -20,14 +20,14 @@ cdef class Admission(Lifetimes):
     cdef uint64_t unwatched            # counters: SYNs that no filter picked,
     cdef uint64_t no_memory            # and flows for which there was none
 
-    cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil
+    cdef int first_packet(self, Decoded* decoded, FlowRecord** flow) except -1 nogil
     cdef void pass_over(self, const Decoded* decoded) noexcept nogil
-    cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil
+    cdef int open_flow(self, Decoded* decoded, bint midstream, bint client_is_low, FlowRecord** opened) except -1 nogil
     cdef int join(self, FlowRecord* flow) except -1 nogil
     cdef void apply_levels(self, FlowRecord* flow, uint64_t mask, uint64_t told) noexcept nogil
     cdef int process(self, FlowRecord* flow, int side, const Packet* packet) except -1 nogil
     cdef void doubt_syn(self, FlowRecord* flow, int side, const Packet* packet) noexcept nogil
-    cdef FlowRecord* replace(self, FlowRecord* old, Decoded* decoded) except? NULL nogil
+    cdef int replace(self, FlowRecord* old, Decoded* decoded, FlowRecord** flow) except -1 nogil
     cdef void recall_syn(self, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil
 
 cdef bint confirms(const Flows* flows, const FlowRecord* flow, const Packet* packet, bint from_low) noexcept nogil

@@ -31,7 +31,7 @@ from aiomos.tcp.pool cimport pool_at
 from aiomos.tcp.reassembly cimport Track, track_at
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
-from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
+from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
 
 cdef enum:
     STATE_LEVEL = 1
@@ -49,17 +49,17 @@ cdef class Admission(Lifetimes):
             raise ValueError(f"the key is 16 bytes, not {key.shape[0]}")
         decode_options_of(settings, &key[0], &self.decode_options)
 
-    cdef FlowRecord* first_packet(self, Decoded* decoded) except? NULL nogil:
-        """Open a flow for a packet that belongs to none, if some rule wants it."""
+    cdef int first_packet(self, Decoded* decoded, FlowRecord** flow) except -1 nogil:
+        """Open a flow for a packet that belongs to none, if some rule wants it; else it stays NULL."""
         cdef uint32_t control = decoded.packet.flags & (SYN | ACK | RST)
         if control == SYN:
-            return self.open_flow(decoded, False, decoded.from_low)
+            return self.open_flow(decoded, False, decoded.from_low, flow)
         if control == (SYN | ACK):
-            return self.open_flow(decoded, True, not decoded.from_low)
+            return self.open_flow(decoded, True, not decoded.from_low, flow)
         if not self.rules.midstream:
             self.pass_over(decoded)
-            return NULL
-        return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low))
+            return 0
+        return self.open_flow(decoded, True, guess_client_low(&decoded.key, decoded.from_low), flow)
 
     cdef void pass_over(self, const Decoded* decoded) noexcept nogil:
         """Count a segment of a flow that is not followed: no filter picked its SYN, or that was not captured.
@@ -70,8 +70,12 @@ cdef class Admission(Lifetimes):
         if not self.unpicked[(decoded.hash % UNPICKED_BITS) >> 6] >> (decoded.hash & 63) & 1:
             self.without_syn += 1
 
-    cdef FlowRecord* open_flow(self, Decoded* decoded, bint midstream, bint client_is_low) except? NULL nogil:
-        """Open a flow if a rule wants it; NULL if none does or there is no room."""
+    cdef int open_flow(self, Decoded* decoded, bint midstream, bint client_is_low,
+                       FlowRecord** opened) except -1 nogil:
+        """Open a flow if a rule wants it; *opened* stays NULL if none does or there is no room.
+
+        It is not returned: the interpreter would have to be asked at each NULL whether that is an error.
+        """
         cdef bint joinable = midstream and decoded.packet.flags & SYN
         cdef uint64_t mask = rules_match(&self.rules, &decoded.key, client_is_low, midstream)
         cdef uint64_t wanted = mask if not joinable else rules_match(&self.rules, &decoded.key, client_is_low, False)
@@ -83,7 +87,7 @@ cdef class Admission(Lifetimes):
             else:
                 self.unwatched += 1
                 self.unpicked[(decoded.hash % UNPICKED_BITS) >> 6] |= <uint64_t> 1 << (decoded.hash & 63)
-            return NULL
+            return 0
         if self.flows.half_open.count >= self.half_open_budget:
             self.evicted += 1
             self.end_flow(flow_at(&self.flows, self.flows.half_open.head), REASON_EVICTED)
@@ -92,10 +96,11 @@ cdef class Admission(Lifetimes):
         index = flows_insert(&self.flows, &decoded.key, decoded.hash)
         if index == 0:
             self.no_memory += 1
-            return NULL
-        flow = flow_at(&self.flows, index)
+            return 0
+        flow = opened[0] = flow_at(&self.flows, index)
         if self.wired:
             self.outlet.flow_begun(index)
+        rules_count(&self.rules, flow, 1)
         flow.started_ns = flow.last_ns = decoded.packet.time_ns
         flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN
         if midstream:
@@ -107,7 +112,7 @@ cdef class Admission(Lifetimes):
         if mask:
             self.watch(flow, mask)
         self.apply_levels(flow, wanted, mask)      # counting begins now, whoever is told of the flow and when
-        return flow
+        return 0
 
     cdef int join(self, FlowRecord* flow) except -1 nogil:
         """The SYN of a connection came after its SYN-ACK: those who do not take pick-ups get it now."""
@@ -168,11 +173,10 @@ cdef class Admission(Lifetimes):
         syn.length = <uint16_t> length
         memcpy(syn.headers, packet.network, length)
 
-    cdef FlowRecord* replace(self, FlowRecord* old, Decoded* decoded) except? NULL nogil:
-        """A doubted SYN has been confirmed: end the old flow and open the new one with it."""
+    cdef int replace(self, FlowRecord* old, Decoded* decoded, FlowRecord** flow) except -1 nogil:
+        """A doubted SYN has been confirmed: end the old flow and open the new one with it, as by open_flow()."""
         cdef PendingSyn syn = (<PendingSyn*> pool_at(&self.flows.pending, old.pending))[0]
         cdef Decoded opening
-        cdef FlowRecord* flow
         cdef Track* track
         old.halves[syn.side].packets -= syn.count
         if old.halves[syn.side].track and syn.seq == old.halves[syn.side].iss:
@@ -186,15 +190,16 @@ cdef class Admission(Lifetimes):
         opening.from_low = (old.flags & CLIENT_IS_LOW != 0) == (syn.side == 0)
         self.end_flow(old, REASON_TIMEOUT)
         self.recall_syn(&syn, decoded, &opening.packet)
-        flow = self.open_flow(&opening, False, opening.from_low)
-        if flow != NULL:
-            self.process(flow, 0, &opening.packet)
-            flow.halves[0].packets = syn.count
-            if flow.halves[0].track:
-                track = track_at(&self.streams, flow.halves[0].track)
-                track.copies = min(syn.copies, syn.count - 1)
-                track.retransmits = syn.count - 1 - track.copies
-        return flow
+        self.open_flow(&opening, False, opening.from_low, flow)
+        if flow[0] == NULL:
+            return 0
+        self.process(flow[0], 0, &opening.packet)
+        flow[0].halves[0].packets = syn.count
+        if flow[0].halves[0].track:
+            track = track_at(&self.streams, flow[0].halves[0].track)
+            track.copies = min(syn.copies, syn.count - 1)
+            track.retransmits = syn.count - 1 - track.copies
+        return 0
 
     cdef void recall_syn(self, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil:
         """Read the headers of a SYN again that were kept; data that it may have carried is not there any more."""

@@ -17,6 +17,7 @@ from aiomos.options import build
 from aiomos.tcp.levels import Level
 from aiomos.ude.events import ORPHAN, Event, Hook
 from aiomos.ude.filters import Filter
+from aiomos.ude.locating import located
 from aiomos.ude.parameters import callback_parameters, place
 from aiomos.ude.user import AnyEvent, Predicate, UserEvent, check_filter
 from aiomos.ude.user import event as free_event
@@ -218,6 +219,7 @@ class App(Generic[OptionsT]):
         elif pairs := list(pairs):
             raise OptionError(f"app {self.name} has no options; {pairs[0]!r} cannot be set")
 
+    @located()
     def monitor(
         self,
         filter: str = "",  # noqa: A002  tcpdump's word for it, and ours
@@ -272,6 +274,7 @@ class App(Generic[OptionsT]):
                 )
         chosen = Filter(filter)
 
+        @located()
         def register(handler: HandlerT) -> HandlerT:
             _check_handler(handler)
             registration = MonitorRegistration(
@@ -292,6 +295,7 @@ class App(Generic[OptionsT]):
 
         return register
 
+    @located()
     def on(
         self,
         event: AnyEvent,
@@ -340,6 +344,7 @@ class App(Generic[OptionsT]):
         chosen = Filter(filter)
         check_filter(event.root if isinstance(event, UserEvent) else event, chosen)
 
+        @located()
         def register(function: Callback | CallbackRegistration) -> CallbackRegistration:
             if isinstance(function, CallbackRegistration):  # decorators can be stacked
                 function = function.function
@@ -399,6 +404,7 @@ class App(Generic[OptionsT]):
             raise RegistrationError(f"{event!r} is not user-defined; only such events are raised by hand")
         flow.emit(event)
 
+    @located()
     def track(
         self,
         filter: str = "",  # noqa: A002  as in monitor()
@@ -423,6 +429,7 @@ class App(Generic[OptionsT]):
         for runtime in self.runtimes:
             runtime.add_track(registration)
 
+    @located()
     def startup(self, function: LifecycleT) -> LifecycleT:
         """Register a function, plain or async, to be called before the first frame.
 
@@ -431,6 +438,7 @@ class App(Generic[OptionsT]):
         self.startup_functions.append(_check_lifecycle(function))
         return function
 
+    @located()
     def shutdown(self, function: LifecycleT) -> LifecycleT:
         """Register a function, plain or async, to be called after the last handler ended.
 

@@ -36,6 +36,7 @@ from aiomos.ude.machine cimport Program, predicates_fire, run_filter
 from aiomos.ude.rules cimport (
     ANY_SET,
     Interest,
+    rules_assign,
     rules_intern,
     rules_interest,
     rules_watching,
@@ -313,8 +314,8 @@ cdef class Callbacks(Registry):
         if flow == NULL or flow.watchers == ANY_SET:
             return 0
         m.rules &= ~call.rule_bit
-        flow.watchers = rules_intern(
-            &self.rules, self.rules.sets[flow.watchers] & ~call.rule_bit | <uint64_t> 1 << call.starts)
+        rules_assign(&self.rules, flow, rules_intern(
+            &self.rules, self.rules.sets[flow.watchers] & ~call.rule_bit | <uint64_t> 1 << call.starts))
         flow.flags |= TO_CONNECT
         return self.signal(flow)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from aiomos import __version__
-from aiomos.errors import ADVICE, AiomosError, EngineBug, OptionError, OutputError
+from aiomos.errors import ADVICE, AiomosError, EngineBug, OptionError, OutputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -588,7 +588,11 @@ def _takers(apps: "Sequence[App]", option: str) -> "Sequence[App]":
         if app.options_type and option in {info.name for info in describe(app.options_type)}
     ]
     if not takers:
-        raise OptionError(f"none of the apps {', '.join(app.name for app in apps)} has an option {option!r}")
+        known = [info.name for app in apps if app.options_type for info in describe(app.options_type)]
+        raise OptionError(
+            f"none of the apps {', '.join(app.name for app in apps)} has an option {option!r}"
+            f"{did_you_mean(option, known)}"
+        )
     return takers
 
 

@@ -9,7 +9,6 @@ import os
 import platform
 import re
 import socket
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +20,7 @@ from pyroute2.ethtool.ioctl import NotSupportedError  # type: ignore[import-unty
 from pyroute2.netlink.exceptions import NetlinkError  # type: ignore[import-untyped]
 
 from aiomos.errors import OptionError
+from aiomos.transport.rights import Interpreter
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -65,7 +65,7 @@ class Machine:
     Attributes:
         kernel: Its release.
         python: Version of the interpreter.
-        executable: Path of the interpreter, links followed.
+        interpreter: The one that runs this.
         uvloop: Its version; None without it.
         cpus: Processors that this process may use.
         effective: Capabilities in effect, as a bit mask.
@@ -80,7 +80,7 @@ class Machine:
 
     kernel: str
     python: str
-    executable: str
+    interpreter: Interpreter
     uvloop: str | None
     cpus: tuple[int, ...]
     effective: int
@@ -192,7 +192,7 @@ def _rights(machine: Machine) -> Judged:
                 name,
                 "fail" if name == "CAP_NET_RAW" else "warn",
                 f"missing; needed for {needed}",
-                f"sudo setcap cap_net_raw,cap_net_admin+ep {machine.executable}, or run with sudo",
+                machine.interpreter.how_to_get(*reversed(CAPABILITIES)),
             )
         else:
             yield (
@@ -295,7 +295,7 @@ def read_machine(proc: Path = Path("/proc")) -> Machine:
     return Machine(
         kernel=platform.release(),
         python=platform.python_version(),
-        executable=os.path.realpath(sys.executable),
+        interpreter=Interpreter.current(),
         uvloop=_version_of("uvloop"),
         cpus=tuple(sorted(os.sched_getaffinity(0))),
         effective=int(status["CapEff"], 16),

@@ -41,7 +41,7 @@ cdef class Engine(Admission):
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef void note_unread(self, const Decoded* decoded) noexcept nogil
     cdef int tell_unread(self) except -1
-    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil
+    cdef int turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil
     cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil
     cdef int on_aggregate(self, Decoded* decoded) except -1 nogil
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
@@ -50,7 +50,6 @@ cdef class Engine(Admission):
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
     cdef void found_whole(self, Decoded* decoded) noexcept nogil
-    cdef void look_up(self, Decoded* decoded) noexcept nogil
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
     cdef bint is_cut(self, FlowRecord* flow, Decoded* decoded) except -1 nogil
     cdef int on_packet(self, Decoded* decoded) except -1 nogil

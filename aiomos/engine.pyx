@@ -20,7 +20,7 @@ from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
-from aiomos.tcp.doubts cimport track_doubt, track_resume
+from aiomos.tcp.doubts cimport drop_doubted, track_doubt, track_early, track_resume
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
@@ -34,6 +34,7 @@ from aiomos.tcp.flows cimport (
     SEQ_KNOWN,
     TO_CONNECT,
     FlowKey,
+    Flows,
     Half,
     flow_at,
     flow_index,
@@ -51,6 +52,7 @@ from aiomos.tcp.monitor cimport (
     ACK_MOVED,
     CLOSED_NOW,
     DOUBT,
+    EARLY,
     JOINED,
     PAYLOAD_OK,
     REBASED,
@@ -64,6 +66,7 @@ from aiomos.tcp.monitor cimport (
 )
 from aiomos.tcp.reassembly cimport (
     BASED,
+    HELD_EARLY,
     HOLED,
     Track,
     streams_open,
@@ -71,7 +74,6 @@ from aiomos.tcp.reassembly cimport (
     track_at,
     track_base,
     track_copied,
-    track_deadline,
     track_payload,
     track_tick,
     track_urgent,
@@ -129,7 +131,7 @@ cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
-    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT
+    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
@@ -396,7 +398,7 @@ cdef class Engine(Admission):
             self.kinds[decoded.kind] += 1
             if WIRE_TCP < decoded.kind < WIRE_MALFORMED:
                 self.note_unread(decoded)
-            self.look_up(decoded)
+            look_up(&self.flows, decoded)
             self.on_packet(decoded)
         return 0
 
@@ -451,13 +453,13 @@ cdef class Engine(Admission):
                 return 0
             self.found_whole(decoded)
         if self.outlet.enter_session():
-            self.look_up(decoded)
+            look_up(&self.flows, decoded)
         elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
             decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.outlet.pass_on()
         while self.outlet.due and self.outlet.take_waiting(&decoded.packet, &decoded.kind):
-            self.look_up(decoded)                  # what has waited for what has just passed
+            look_up(&self.flows, decoded)                  # what has waited for what has just passed
             self.on_tcp(decoded)
             self.outlet.pass_on()
         return 0
@@ -475,13 +477,7 @@ cdef class Engine(Admission):
         """A packet was put together that is ours."""
         if decoded.kind == WIRE_TCP:
             self.kinds[decoded.kind] += 1
-            self.look_up(decoded)
-
-    cdef void look_up(self, Decoded* decoded) noexcept nogil:
-        """Find out anew to which flow a packet belongs."""
-        if decoded.kind == WIRE_TCP:
-            decoded.from_low = make_key(&decoded.packet, &decoded.key)
-            decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
+            look_up(&self.flows, decoded)
 
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil:
         """Is it an ICMP error about a segment of a flow that passes?"""
@@ -503,7 +499,7 @@ cdef class Engine(Admission):
         if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
             self.raise_unbound(SLOT_RAW, decoded)
             if self.outlet.moved:
-                self.look_up(decoded)
+                look_up(&self.flows, decoded)
         elif unbound >> SLOT_FRAME & 1 and decoded.kind > WIRE_FRAGMENT:
             self.raise_unbound(SLOT_FRAME, decoded)
         if self.outlet.dropped:
@@ -525,10 +521,8 @@ cdef class Engine(Admission):
         for i in range(count):
             decoded = &self.group[i]
             decoded.kind = decode_frame(&frames[i], &self.decode_options, &decoded.packet)
-            decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
-                decoded.from_low = make_key(&decoded.packet, &decoded.key)
-                decoded.hash = key_hash(&self.flows, &decoded.key, decoded.packet.tunnel)
+                look_up(&self.flows, decoded)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
         for i in range(count):
             decoded = &self.group[i]
@@ -558,10 +552,12 @@ cdef class Engine(Admission):
     cdef int on_tcp(self, Decoded* decoded) except -1 nogil:
         cdef const Packet* packet = &decoded.packet
         cdef FlowRecord* flow = flows_find(&self.flows, &decoded.key, decoded.hash)
+        cdef FlowRecord* old
         if flow == NULL:
-            flow = self.first_packet(decoded)
+            self.first_packet(decoded, &flow)
         elif flow.pending and confirms(&self.flows, flow, packet, decoded.from_low):
-            flow = self.replace(flow, decoded)
+            old, flow = flow, NULL
+            self.replace(old, decoded, &flow)
         if flow == NULL:
             return self.raise_unbound(SLOT_ORPHAN, decoded)
         if self.wired and self.is_cut(flow, decoded):
@@ -609,27 +605,27 @@ cdef class Engine(Admission):
             outcome = self.monitor_watched(flow, side, packet, &before)
         else:
             outcome = monitor_segment(flow, side, packet, self.anomalies)
-        if outcome & REOPEN:
-            flow.halves[side].packets -= 1
-            return 1
-        if outcome & SYN_DOUBTED:
+        if outcome & (REOPEN | SYN_DOUBTED):
+            if outcome & REOPEN:
+                flow.halves[side].packets -= 1
+                return 1
             self.doubt_syn(flow, side, packet)
         if not outcome & PAYLOAD_OK and self.wired and packet.payload_len:
             self.outlet.doubt()
         if packet.time_ns > flow.last_ns:
             flow.last_ns = packet.time_ns
-        if outcome & JOINED:
-            flow.flags &= ~<uint16_t> MIDSTREAM
-            self.join(flow)
-            watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
+        if outcome & (JOINED | RESTARTED):
+            before_nxt = packet.seq
+            if outcome & JOINED:
+                flow.flags &= ~<uint16_t> MIDSTREAM
+                self.join(flow)
+                watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
         if watched & NOTED_EVENTS:
             self.raise_sender(flow, side, packet, &before)
             if self.outlet.dropped:
                 self.unsee(flow, side, &before)
             if self.outlet.dropped or flow.flags & DROPPED:
                 return 0
-        if outcome & (JOINED | RESTARTED):
-            before_nxt = packet.seq
         if watched & MERGE_EVENTS and flow.halves[0].track:
             self.raise_merge(flow, side, packet, outcome, before_nxt)
             if flow.flags & DROPPED:               # its streams have ended
@@ -666,7 +662,7 @@ cdef class Engine(Admission):
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if outcome & TRACKS_TURN or not sent.flags & received.flags & BASED:
-            self.turn_tracks(flow, side, packet, outcome)
+            outcome = self.turn_tracks(flow, side, packet, outcome)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
             if outcome & ACK_AHEAD:
@@ -686,36 +682,43 @@ cdef class Engine(Admission):
             self.attend_holes(flow, side, packet.time_ns)
         if self.streams.incident_count:
             self.raise_incidents(flow, packet)
-            if not flow.halves[0].track:           # those who were told wanted no more
-                return 0
-        return self.signal_data(flow)
+            return self.signal_data(flow) if flow.halves[0].track else 0       # those told may have wanted no more
+        return self.signal(flow) if sent.out_head or received.out_head else 0
 
-    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
-        """What a segment says of where the streams are, before its bytes are looked at."""
+    cdef int turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
+        """What a segment says of where the streams are, before its bytes are looked at; returns what remains of it."""
         cdef Half* snd = &flow.halves[side]
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
+            if packet.flags & SYN and sent.flags & HELD_EARLY:
+                drop_doubted(&self.streams, sent)  # said behind another SYN
             track_base(sent, snd)
         if not received.flags & BASED or outcome & REBASED:
             track_base(received, rcv)
+            if rcv.packets and sent.flags & HELD_EARLY:
+                drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
             track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
         elif outcome & DOUBT:
             track_doubt(&self.streams, sent, snd, packet)
+        if outcome & EARLY and not self.outlet.in_line and track_early(&self.streams, sent, snd, packet):
+            wheel_link(&self.flows, flow, self.next_look(flow))
+            return outcome & ~PAYLOAD_OK
+        return outcome
 
     cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil:
         """Give up the holes whose time has come, of one half first, and look again when that of the others comes."""
+        cdef int64_t due = self.hole_due(flow)
         cdef int side, i
-        cdef Track* t
-        for i in range(2):
-            side = first ^ i
-            t = track_at(&self.streams, flow.halves[side].track)
-            if 0 < track_deadline(&self.streams, t, &flow.halves[side]) <= now_ns:
-                track_tick(&self.streams, t, &flow.halves[side], now_ns)
-        wheel_link(&self.flows, flow, self.next_look(flow))
+        if due <= now_ns:
+            for i in range(2):
+                side = first ^ i
+                track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track), &flow.halves[side], now_ns)
+            due = self.hole_due(flow)
+        wheel_link(&self.flows, flow, min(due, self.deadline(flow)))
         if self.streams.disturbed:
             self.signal_disturbed()
         return 0
@@ -759,7 +762,10 @@ cdef class Engine(Admission):
             index += 1
 
     def count_flows(self, accounts):
-        """How many flows each of several apps watches now; one walk through the table for all of them.
+        """How many flows each of several apps watches now.
+
+        They are counted as they come and go; only of those whose set of watchers found no room, the table is looked
+        through.
 
         Args:
             accounts: Of the apps.
@@ -767,23 +773,19 @@ cdef class Engine(Admission):
         Returns:
             As many numbers.
         """
-        cdef uint32_t by_set[MAX_SETS]
         cdef uint32_t index
         cdef uint64_t rules
         cdef const FlowRecord* flow
         cdef list odd = []                         # sets for which the table has no room
-        memset(by_set, 0, sizeof(by_set))
-        for index in range(1, self.flows.pool.high_water + 1):
-            flow = flow_at(&self.flows, index)
-            if in_table(flow):
-                if flow.watchers != ANY_SET:
-                    by_set[flow.watchers] += 1
-                else:
+        if self.rules.flows[MAX_SETS]:
+            for index in range(1, self.flows.pool.high_water + 1):
+                flow = flow_at(&self.flows, index)
+                if in_table(flow) and flow.watchers == ANY_SET:
                     odd.append(rules_watching(&self.rules, flow))
         counts = []
         for account in accounts:
             rules = (<Account?> account).rules
-            counts.append(sum([by_set[index] for index in range(self.rules.set_count)
+            counts.append(sum([self.rules.flows[index] for index in range(self.rules.set_count)
                                if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
         return counts
 
@@ -838,3 +840,10 @@ cdef class Engine(Admission):
 
 cdef inline bint is_pure_ack(const Packet* packet) noexcept nogil:
     return not packet.payload_len and packet.flags & (ACK | SYN | FIN | RST) == ACK
+
+
+cdef inline void look_up(const Flows* flows, Decoded* decoded) noexcept nogil:
+    """Find out to which flow a packet belongs."""
+    if decoded.kind == WIRE_TCP:
+        decoded.from_low = make_key(&decoded.packet, &decoded.key)
+        decoded.hash = key_hash(flows, &decoded.key, decoded.packet.tunnel)

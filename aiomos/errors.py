@@ -34,7 +34,7 @@ kind.
 # The names say what happened, as those of asyncio's neighbours trio and anyio do; not all of it is an error.
 # ruff: noqa: N818
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from errno import EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC, EPIPE
 from functools import partial
 from os import PathLike, fspath
@@ -69,6 +69,14 @@ def _restore(cls: type[AiomosError], args: tuple[Any, ...], state: dict[str, Any
     Exception.__init__(error, *args)
     error.__dict__.update(state)
     return error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """End an error message with the one of *known* that is spelt most like *word*, if any is."""
+    import difflib  # which takes its time, and is needed for no run that goes well
+
+    close = difflib.get_close_matches(word.lower(), list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class FilterSyntaxError(AiomosError, ValueError):

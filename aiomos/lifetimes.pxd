@@ -24,6 +24,7 @@ cdef class Lifetimes(Hooks):
     cdef void set_back(self, int64_t now_ns) noexcept nogil
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil
     cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil
+    cdef int64_t hole_due(self, const FlowRecord* flow) noexcept nogil
     cdef int advance(self, int64_t now_ns) except -1 nogil
     cdef int turn_wheel(self, int64_t now_ns) except -1 nogil
     cdef int evict(self) except -1 nogil

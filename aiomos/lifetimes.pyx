@@ -10,6 +10,7 @@ from libc.string cimport memcmp
 
 from aiomos.callbacks cimport WHAT_EVICTED
 from aiomos.tcp.clock cimport nanoseconds
+from aiomos.tcp.doubts cimport early_deadline, early_tick
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLOSED,
@@ -42,11 +43,14 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport CLOSED_NOW
 from aiomos.tcp.reassembly cimport (
+    HELD_EARLY,
+    HOLED,
     PART_CAPTURE_END,
     PART_END,
     PART_EVICTED,
     PART_RESET,
     PART_TIMEOUT,
+    Track,
     track_at,
     track_deadline,
     track_finish,
@@ -55,6 +59,7 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.translation cimport Session
 from aiomos.tcp.views cimport Flow
+from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 
 from aiomos.errors import NotInLineError
@@ -150,14 +155,21 @@ cdef class Lifetimes(Hooks):
 
     cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil:
         """When the flow is to be looked at again: its own deadline, or that of a hole in one of its halves."""
-        cdef int64_t due = self.deadline(flow), hole
+        return min(self.deadline(flow), self.hole_due(flow)) if flow.halves[0].track else self.deadline(flow)
+
+    cdef int64_t hole_due(self, const FlowRecord* flow) noexcept nogil:
+        """When the first hole of a flow with tracks is to be given up, or what came early believed; else INT64_MAX."""
+        cdef int64_t due = INT64_MAX, some
+        cdef const Track* t
         cdef int side
-        if flow.halves[0].track:
-            for side in range(2):
-                hole = track_deadline(&self.streams, track_at(&self.streams, flow.halves[side].track),
-                                      &flow.halves[side])
-                if hole and hole < due:
-                    due = hole
+        for side in range(2):
+            t = track_at(&self.streams, flow.halves[side].track)
+            if t.flags & HOLED:
+                some = track_deadline(&self.streams, t, &flow.halves[side])
+                due = min(due, some) if some else due
+            if t.flags & HELD_EARLY:
+                some = early_deadline(t, &flow.halves[side])
+                due = min(due, some) if some else due
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
@@ -186,6 +198,8 @@ cdef class Lifetimes(Hooks):
             else:
                 if flow.halves[0].track:
                     for side in range(2):
+                        early_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                   &flow.halves[side], now_ns)
                         track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                    &flow.halves[side], now_ns)
                     if self.streams.incident_count:
@@ -332,6 +346,7 @@ cdef class Lifetimes(Hooks):
         if flow.reason == REASON_EVICTED:
             self.raise_error(flow, 0, NULL, WHAT_EVICTED, 0, 0)
         self.raise_new_data(flow)
+        rules_count(&self.rules, flow, -1)
         flows_remove(&self.flows, flow)
         if flow.flags & ANNOUNCED:
             self.ended[flow.reason] += 1

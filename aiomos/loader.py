@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from aiomos.app import App
-from aiomos.errors import AppLoadError
+from aiomos.errors import AppLoadError, did_you_mean
 
 SHIPPED = "aiomos.apps"
 
@@ -38,9 +38,13 @@ def load_app(name: str) -> App:
 
 def shipped_apps() -> list[App]:
     """Import the apps that ship with aiomos and list them by name."""
+    return [load_app(f"{SHIPPED}.{name}") for name in _shipped_names()]
+
+
+def _shipped_names() -> list[str]:
     package = importlib.import_module(SHIPPED)
     names = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-    return [load_app(f"{SHIPPED}.{name}") for name in names if not name.startswith("_")]
+    return [name for name in names if not name.startswith("_")]
 
 
 def _load_module(name: str) -> ModuleType:
@@ -55,13 +59,18 @@ def _load_module(name: str) -> ModuleType:
             # A module that is there and imports one that is missing fails for its own reason, not ours.
             if not f"{candidate}.".startswith(f"{error.name}."):
                 raise
-    raise AppLoadError(f"no module {name!r} in {here}, among the installed packages or the apps of aiomos")
+    known = [*_shipped_names(), *(path.stem for path in Path(here).glob("*.py"))]
+    raise AppLoadError(
+        f"no module {name!r} in {here}, among the installed packages or the apps of aiomos"
+        f"{did_you_mean(name, known) or '; aiomos apps lists these'}"
+    )
 
 
 def _load_file(path: Path) -> ModuleType:
     """Import a file as the module of its name; what it imports is looked for in its folder first."""
     if not path.is_file():
-        raise AppLoadError(f"no file {path}")
+        beside = [str(path.with_name(other.name)) for other in path.parent.glob("*.py")]
+        raise AppLoadError(f"no file {path}{did_you_mean(str(path), beside)}")
     path = path.resolve()
     _search(str(path.parent))
     module = importlib.import_module(path.stem)

@@ -4,7 +4,6 @@ Settings and the options of apps are such records. A field's annotation says how
 ``Attributes:`` section of the class docstring is its help, so neither is written twice.
 """
 
-import difflib
 import enum
 import inspect
 import re
@@ -16,7 +15,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import attrs
 
-from aiomos.errors import OptionError
+from aiomos.errors import OptionError, did_you_mean
 
 RecordT = TypeVar("RecordT")
 
@@ -236,8 +235,7 @@ def _attribute_docs(cls: type) -> dict[str, str]:
 def _unknown(name: str, options: list[OptionInfo], owner: str) -> str:
     if not options:
         return f"{owner} has no options, so {name!r} cannot be set"
-    close = difflib.get_close_matches(name, [info.name for info in options], n=1)
-    message = f"{owner} has no option {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+    message = f"{owner} has no option {name!r}{did_you_mean(name, [info.name for info in options])}"
     width = max(len(info.name) for info in options)
     listing = (f"  {info.name:<{width}}  {info.help or info.kind}" for info in options)
     return "\n".join((message, "available:", *listing))

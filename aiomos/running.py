@@ -5,7 +5,6 @@ import gc
 import os
 import signal
 import socket
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -16,6 +15,7 @@ from aiomos.app import App
 from aiomos.control import answering, bound
 from aiomos.runtime import Progress, Report, Runtime
 from aiomos.settings import Settings
+from aiomos.signals import handled
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
 
@@ -44,6 +44,7 @@ async def serve(
     metrics: str | None = None,
     shard: tuple[int, int] = (0, 1),
     started: Callable[[Runtime], object] | None = None,
+    signals: bool = True,
 ) -> Report:
     """Run apps on one engine until frames and handlers have come to an end.
 
@@ -62,6 +63,9 @@ async def serve(
         metrics: Address at which to answer Prometheus: ``HOST:PORT``, or ``:PORT`` (`aiomos.metrics`).
         shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
         started: Called once the apps are attached, before the first frame.
+        signals: Whether signals are handled meanwhile: SIGINT and SIGTERM as above, SIGUSR1, which shows the state, and
+            those of apps. A program that has its own handlers says False, and ends the run by `Runtime.stop` or by
+            cancelling it. Afterwards signals do what they did before, in either case.
 
     Raises:
         CaptureError: a capture is broken; what could be read has been processed.
@@ -76,7 +80,13 @@ async def serve(
         _exporter(metrics) as exporter,
     ):
         async with Runtime(
-            pcap=pcap, source=source, transport=transport, settings=settings, progress=progress, shard=shard
+            pcap=pcap,
+            source=source,
+            transport=transport,
+            settings=settings,
+            progress=progress,
+            shard=shard,
+            signals=signals,
         ) as runtime:
             if exporter is not None:
                 exporter.read_from(partial(snapshot.take_all, runtime, runtime.settings.budgets))
@@ -107,8 +117,8 @@ def _exporter(address: str | None) -> "AbstractContextManager[Exporter | None]":
 
 
 def _shown_on_signal(runtime: Runtime) -> AbstractContextManager[None]:
-    """Have SIGUSR1 show the state, where signals can be handled."""
-    if threading.current_thread() is not threading.main_thread():
+    """Have SIGUSR1 show the state."""
+    if not runtime.signals:
         return nullcontext()
     return snapshot.shown_on_signal(partial(snapshot.take, runtime, runtime.settings.budgets))
 
@@ -116,26 +126,17 @@ def _shown_on_signal(runtime: Runtime) -> AbstractContextManager[None]:
 @contextmanager
 def _ended_by_signals(runtime: Runtime) -> Iterator[None]:
     """Have the usual signals end a live run in good order; a second one does what it always does."""
-    if runtime.transport is None or threading.current_thread() is not threading.main_thread():
+    if runtime.transport is None or not runtime.signals:
         yield
         return
     loop = asyncio.get_running_loop()
-    signals = (signal.SIGINT, signal.SIGTERM)
-
-    def give_up() -> None:
-        for number in signals:
-            loop.remove_signal_handler(number)
 
     def stop() -> None:
         runtime.stop()
-        loop.call_later(SAME_SIGNAL_SECONDS, give_up)
+        loop.call_later(SAME_SIGNAL_SECONDS, put_back)
 
-    for number in signals:
-        loop.add_signal_handler(number, stop)
-    try:
+    with handled({signal.SIGINT: stop, signal.SIGTERM: stop}) as put_back:
         yield
-    finally:
-        give_up()
 
 
 async def _end_early(runtime: Runtime) -> None:
@@ -156,6 +157,7 @@ def run(
     progress: Progress | None = None,
     control: str | os.PathLike[str] | None = None,
     metrics: str | None = None,
+    signals: bool = True,
 ) -> Report:
     """Run apps to the end in an event loop of their own; `serve` for programs that have one.
 
@@ -169,10 +171,16 @@ def run(
         progress: Called now and then while frames are read.
         control: As in `serve`.
         metrics: As in `serve`.
+        signals: As in `serve`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; apps have given the results so far.
+        RuntimeError: an event loop is running here already.
     """
+    if _in_a_loop():
+        raise RuntimeError(
+            "aiomos.run() starts an event loop, and one is running here: write await aiomos.serve(...) instead"
+        )
     main: Coroutine[Any, Any, Report] = serve(
         *apps,
         pcap=pcap,
@@ -182,9 +190,18 @@ def run(
         progress=progress,
         control=control,
         metrics=metrics,
+        signals=signals,
     )
     with patient_collector(), asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         return runner.run(main)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager

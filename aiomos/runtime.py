@@ -57,6 +57,7 @@ from aiomos.transport.prefilter import prefilter
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
 from aiomos.ude.filters import Filter
+from aiomos.ude.locating import located
 from aiomos.ude.parameters import place
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ class Runtime:
         settings: Budgets, time-outs, how frames are read.
         progress: Called now and then while captures are read.
         shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
+        signals: Whether apps may handle signals, as `firewall` does with SIGHUP; a runtime itself handles none.
 
     Raises:
         CaptureError: a file is no capture.
@@ -170,11 +172,13 @@ class Runtime:
         settings: Settings | None = None,
         progress: Progress | None = None,
         shard: tuple[int, int] = (0, 1),
+        signals: bool = True,
     ) -> None:
         if [pcap, source, transport].count(None) != 2:
             raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
         self.settings = settings or Settings()
         self.transport = transport
+        self.signals = signals
         self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
@@ -432,6 +436,7 @@ class Runtime:
         attachment.users[rule] += 1
         return rule
 
+    @located()
     def monitor(
         self,
         filter: str = "",  # noqa: A002 - the word of the field
@@ -528,7 +533,9 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
-        except ENDS_PROGRAM as error:  # out of a task, it would stop the loop in mid-air
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # out of a task, it would stop the loop in mid-air, or be lost
             self.end_with(error)
         finally:
             connection.leave()
@@ -586,7 +593,7 @@ class Runtime:
         Raises:
             CaptureError: the capture broke off; what could be read has been processed, and handlers are done.
             OutputError: what an app writes is lost; the same.
-            KeyboardInterrupt, SystemExit: raised by an app, in a callback or handler.
+            BaseException: KeyboardInterrupt, SystemExit or another that is no `Exception`, raised by an app.
         """
         begun = time.perf_counter()
         self._start_pump()
@@ -834,10 +841,9 @@ class Runtime:
             self._flush()
         with steps:
             self.source.close()
-        if exc is None and isinstance(self._fatal, ENDS_PROGRAM):  # raised by a handler at its end
-            exc = self._fatal
+        if exc is None and not isinstance(self._fatal, Exception | None):  # raised by a handler at its end
             with steps:
-                raise exc
+                raise self._fatal
         steps.conclude(exc)
 
 

@@ -1,6 +1,5 @@
 """What a run holds and has done at one moment: for metrics, for the signal SIGUSR1, for a supervisor."""
 
-import asyncio
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from aiomos.control import ControlledRuntime, Names
 from aiomos.logging import get_logger, log_format
 from aiomos.settings import Budgets
 from aiomos.shortfalls import shortfalls
+from aiomos.signals import handled
 
 USED = {
     "flows": "open",
@@ -76,14 +76,10 @@ def shown_on_signal(look: Callable[[], Snapshot]) -> Iterator[None]:
     """For the length of a ``with`` block, SIGUSR1 writes the state to standard error, as logs are written.
 
     Args:
-        look: Called in the event loop, whose thread has to be the main one.
+        look: Called in the event loop; never, where its thread is not the main one.
     """
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, lambda: show(look()))
-    try:
+    with handled({signal.SIGUSR1: lambda: show(look())}):
         yield
-    finally:
-        loop.remove_signal_handler(signal.SIGUSR1)
 
 
 def show(snapshot: Snapshot, **bound: object) -> None:

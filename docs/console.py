@@ -1,9 +1,9 @@
 """Console sessions of the pages: what is typed, and what it really prints.
 
 A session is a file in docs/examples/sessions: lines that begin with ``$ `` are commands, what follows is
-their output. Pages include it, and the tests run it again. After a change of what a command prints::
+their output. Pages have it as a block, and the tests run it again. After a change of what a command prints::
 
-    python docs/console.py            # writes every session anew
+    python docs/console.py            # writes every session anew, and the pages that have it
 
 Commands run in a folder of their own in which ``docs`` and ``tests`` are those of the project. Times of day
 and durations differ from run to run, so they are written as zeros.
@@ -16,6 +16,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import snippets
 
 ROOT = Path(__file__).resolve().parents[1]
 SESSIONS = ROOT / "docs" / "examples" / "sessions"
@@ -73,3 +75,4 @@ def _run(listed: list[str], folder: str) -> Iterator[tuple[str, str]]:
 if __name__ == "__main__":
     for path in sorted(SESSIONS.glob("*.console")):
         path.write_text(play(path.read_text()))
+    snippets.write()

@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.pool cimport Pool, pool_at
+from aiomos.tcp.siphash cimport siphash13_ending
 from aiomos.tcp.wire cimport Address, Packet
 
 cdef enum Side:
@@ -54,6 +55,7 @@ ctypedef struct Half:
     uint32_t iss               # initial sequence number; while no SYN was seen, as it follows from the first segment
     uint32_t nxt               # SND.NXT as seen: one past the highest sequence number sent
     uint32_t una               # SND.UNA as seen: highest acknowledgement by the peer
+    # Of an end not heard of yet, where its peer's SYN ended.
     uint32_t wnd               # receive window this end advertises, scaled, bytes
     uint32_t max_wnd           # largest of those
     # Of an end not heard of yet, TSval of its peer's first SYN.
@@ -170,9 +172,45 @@ cdef uint32_t wheel_first(const Flows* flows) noexcept nogil
 cdef int64_t wheel_next(const Flows* flows) noexcept nogil
 cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
-cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil
-# *tunnel* is Packet.tunnel: flows in different ones have the same key, and are told apart by their hash.
-cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil
+cdef uint32_t long_key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil
+
+cdef inline bint make_key(const Packet* packet, FlowKey* key) noexcept nogil:
+    """Fill in the key of a packet; true when its source is the `low` end."""
+    cdef inline bint from_low
+    if packet.src.hi != packet.dst.hi:
+        from_low = packet.src.hi < packet.dst.hi
+    elif packet.src.lo != packet.dst.lo:
+        from_low = packet.src.lo < packet.dst.lo
+    else:
+        from_low = packet.sport <= packet.dport
+    if from_low:
+        key.low = packet.src
+        key.high = packet.dst
+        key.low_port = packet.sport
+        key.high_port = packet.dport
+    else:
+        key.low = packet.dst
+        key.high = packet.src
+        key.low_port = packet.dport
+        key.high_port = packet.sport
+    key.vlan = packet.vlan
+    key.ip_version = packet.ip_version
+    key.proto = packet.proto
+    return from_low
+
+cdef inline uint64_t hashed_last(const Flows* flows, const FlowKey* key) noexcept nogil:
+    """The last 7 bytes that are hashed of a key."""
+    return (<uint64_t> key.low_port << 40 | <uint64_t> key.high_port << 24
+            | (key.vlan & flows.vlan_mask) << 8 | key.ip_version)
+
+cdef inline uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil:
+    """SipHash of a key and of Packet.tunnel: flows in different tunnels have the same key, and are told apart by it."""
+    cdef uint64_t addresses
+    if key.ip_version != 4 or tunnel:
+        return long_key_hash(flows, key, tunnel)
+    addresses = key.low.lo << 32 | <uint32_t> key.high.lo
+    return <uint32_t> siphash13_ending(flows.key0, flows.key1, &addresses, 1,
+                                       <uint64_t> 15 << 56 | hashed_last(flows, key))
 
 cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
     return <Flow*> pool_at(&flows.pool, index)

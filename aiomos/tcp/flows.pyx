@@ -43,42 +43,12 @@ cdef void flows_close(Flows* flows) noexcept nogil:
     pool_close(&flows.pending)
 
 
-# --- keys -----------------------------------------------------------------------------------------
-
-cdef bint make_key(const Packet* packet, FlowKey* key) noexcept nogil:
-    """Fill in the key of a packet; true when its source is the `low` end."""
-    cdef bint from_low
-    if packet.src.hi != packet.dst.hi:
-        from_low = packet.src.hi < packet.dst.hi
-    elif packet.src.lo != packet.dst.lo:
-        from_low = packet.src.lo < packet.dst.lo
-    else:
-        from_low = packet.sport <= packet.dport
-    if from_low:
-        key.low = packet.src
-        key.high = packet.dst
-        key.low_port = packet.sport
-        key.high_port = packet.dport
-    else:
-        key.low = packet.dst
-        key.high = packet.src
-        key.low_port = packet.dport
-        key.high_port = packet.sport
-    key.vlan = packet.vlan
-    key.ip_version = packet.ip_version
-    key.proto = packet.proto
-    return from_low
-
-
-cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil:
+cdef uint32_t long_key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil:
+    """key_hash() of IPv6, or within a tunnel."""
     cdef uint64_t words[5]
     cdef int n = 4
-    cdef uint64_t rest = (<uint64_t> key.low_port << 40) | (<uint64_t> key.high_port << 24) \
-        | ((key.vlan & flows.vlan_mask) << 8) | key.ip_version         # 7 bytes
     if key.ip_version == 4:
-        words[0] = (key.low.lo << 32) | <uint32_t> key.high.lo
-        if not tunnel:
-            return <uint32_t> siphash13_ending(flows.key0, flows.key1, words, 1, <uint64_t> 15 << 56 | rest)
+        words[0] = key.low.lo << 32 | <uint32_t> key.high.lo
         n = 1
     else:
         words[0] = key.low.hi
@@ -88,7 +58,8 @@ cdef uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) 
     if tunnel:
         words[n] = tunnel
         n += 1
-    return <uint32_t> siphash13_ending(flows.key0, flows.key1, words, n, <uint64_t> (8 * n + 7) << 56 | rest)
+    return <uint32_t> siphash13_ending(flows.key0, flows.key1, words, n,
+                                       <uint64_t> (8 * n + 7) << 56 | hashed_last(flows, key))
 
 
 # --- table ----------------------------------------------------------------------------------------

@@ -5,17 +5,16 @@ the other, and frames that come in between wait in its ring. All of it ends when
 """
 
 import errno
-import os
 import resource
 import socket
 import struct
-import sys
 from collections.abc import Callable, Sequence
 
 import attrs
 
 from aiomos.errors import TransportError
 from aiomos.transport.bpf import Instruction, Program, attach_fanout, attach_filter
+from aiomos.transport.rights import how_to_get
 
 # linux/if_packet.h; Python's socket module has few of them.
 SOL_PACKET = 263
@@ -174,8 +173,7 @@ def open_bound_socket(
         )
     except PermissionError as error:
         raise TransportError(
-            f"{interface}: packet sockets need the capability CAP_NET_RAW: run with sudo, or give it to the "
-            f"interpreter: sudo setcap cap_net_raw+ep {os.path.realpath(sys.executable)}"
+            f"{interface}: packet sockets need the capability CAP_NET_RAW: {how_to_get('CAP_NET_RAW')}"
         ) from error
     try:
         set_up(sock)

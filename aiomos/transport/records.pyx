@@ -63,29 +63,39 @@ cdef inline void advance(RecordParser* parser, size_t n) noexcept nogil:
 
 
 # --- pcap -----------------------------------------------------------------------------------------
-cdef Stop parse_pcap(RecordParser* parser) noexcept nogil:
+cdef Stop parse_pcap(RecordParser* state) noexcept nogil:
+    """The parser's state is worked on in a copy, which nothing that is written to a frame can alter."""
+    cdef RecordParser parser = state[0]
+    cdef Stop stop = STOP_FULL
+    while parser.count < parser.capacity and stop == STOP_FULL:
+        stop = parse_record(&parser)
+    state[0] = parser
+    return stop
+
+
+cdef inline Stop parse_record(RecordParser* parser) noexcept nogil:
+    """Take in one record; STOP_FULL when that was done."""
     cdef uint32_t caplen, wirelen
     cdef int64_t time_ns, fraction_ns
-    while parser.count < parser.capacity:
-        if parser.left < parser.header_len:
-            return STOP_PARTIAL
-        caplen = load32(parser, 8)
-        wirelen = load32(parser, 12)
-        if parser.lengths_either_way:
-            caplen, wirelen = min(caplen, wirelen), max(caplen, wirelen)
-        if caplen > parser.max_caplen:
-            return stop_at(parser, STOP_BAD_CAPLEN, caplen)
-        if caplen > parser.left - parser.header_len:
-            return STOP_PARTIAL
-        # Two 32-bit numbers: at most 2**32 seconds and as many microseconds, which 2**62 nanoseconds hold.
-        time_ns = <int64_t> load32(parser, 0) * NS_PER_SECOND
-        fraction_ns = <int64_t> load32(parser, 4) * parser.fraction_ns
-        if fraction_ns < MOST_CARRIED * <int64_t> NS_PER_SECOND:
-            time_ns += fraction_ns
-        elif time_ns <= parser.last_ns < time_ns + NS_PER_SECOND:
-            time_ns = parser.last_ns               # that is no fraction: of the time its second is all that counts
-        emit(parser, parser.interfaces, parser.header_len, caplen, wirelen, time_ns)
-        advance(parser, parser.header_len + caplen)
+    if parser.left < parser.header_len:
+        return STOP_PARTIAL
+    caplen = load32(parser, 8)
+    wirelen = load32(parser, 12)
+    if parser.lengths_either_way:
+        caplen, wirelen = min(caplen, wirelen), max(caplen, wirelen)
+    if caplen > parser.max_caplen:
+        return stop_at(parser, STOP_BAD_CAPLEN, caplen)
+    if caplen > parser.left - parser.header_len:
+        return STOP_PARTIAL
+    # Two 32-bit numbers: at most 2**32 seconds and as many microseconds, which 2**62 nanoseconds hold.
+    time_ns = <int64_t> load32(parser, 0) * NS_PER_SECOND
+    fraction_ns = <int64_t> load32(parser, 4) * parser.fraction_ns
+    if fraction_ns < MOST_CARRIED * <int64_t> NS_PER_SECOND:
+        time_ns += fraction_ns
+    elif time_ns <= parser.last_ns < time_ns + NS_PER_SECOND:
+        time_ns = parser.last_ns                   # that is no fraction: of the time its second is all that counts
+    emit(parser, parser.interfaces, parser.header_len, caplen, wirelen, time_ns)
+    advance(parser, parser.header_len + caplen)
     return STOP_FULL
 
 

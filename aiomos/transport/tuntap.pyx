@@ -20,6 +20,7 @@ from posix.uio cimport iovec, readv, writev
 
 from aiomos.errors import TransportError
 from aiomos.transport.links import log_change
+from aiomos.transport.rights import how_to_get
 
 from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 from aiomos.transport.linux_packet cimport POLLOUT, poll, pollfd
@@ -88,8 +89,8 @@ def open_device(name, kind, offload):
 
 
 REFUSALS = {
-    errno.EPERM: "TUN and TAP devices need the capability CAP_NET_ADMIN, or an existing device that is yours: "
-                 "sudo ip tuntap add NAME mode tap user $USER && sudo ip link set NAME up",
+    errno.EPERM: "TUN and TAP devices need an existing device that is yours: sudo ip tuntap add NAME mode tap user "
+                 "$USER && sudo ip link set NAME up; or the capability CAP_NET_ADMIN: " + how_to_get("CAP_NET_ADMIN"),
     errno.EBUSY: "the device is in use by another process",
     errno.EINVAL: "an interface of that name is no such device, or is one with several queues",
 }

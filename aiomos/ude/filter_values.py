@@ -1,10 +1,9 @@
 """The values in a connection filter: addresses, networks, ranges, ports and the names of services."""
 
-import difflib
 import re
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from aiomos.errors import did_you_mean
 from aiomos.ude.expressions import TCP, UDP, And, Expression, Host, Port, Protocol, Side
 
 MAX_PORT = 65535
@@ -182,9 +181,3 @@ def ports(side: Side, text: str) -> Expression:
     if first > last:
         raise BadValue(f"port range {text} is reversed; did you mean {high}-{low}?")
     return Port(side, first, last)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """End an error message with the one of *known* that is spelt most like *word*, if any is."""
-    close = difflib.get_close_matches(word.lower(), known, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""

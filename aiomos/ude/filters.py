@@ -17,13 +17,13 @@ A bare value as operand takes the qualifiers of the operand before it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
 import attrs
 
-from aiomos.errors import FilterSyntaxError
+from aiomos.errors import FilterSyntaxError, did_you_mean
 from aiomos.ude.expressions import (
     MAX_VLAN,
     TCP,
@@ -46,7 +46,6 @@ from aiomos.ude.filter_values import (
     MAX_PORT,
     BadValue,
     decimal,
-    did_you_mean,
     hosts,
     masked_net,
     net,
@@ -79,7 +78,15 @@ _WORDS = _QUALIFIERS | {*_JOINERS, "not", "vlan", "mask"}
 _SYMBOLS = frozenset({"(", ")"})
 # Words of pcap-filter(7) that ask what only a packet could answer.
 _PACKET_WORDS = frozenset(
-    {"arp", "ether", "gateway", "greater", "icmp", "icmp6", "less", "multicast", "proto", "sctp"}
+    """
+    action ah arp broadcast carp esp ether fddi gateway geneve greater icmp icmp6 ifname igmp igrp inbound len less link
+    llc mpls multicast on outbound pim ppp pppoed pppoes proto protochain rarp reason rnr rset ruleset rulenum sctp
+    subrulenum tr type vrrp wlan
+    """.split()  # noqa: SIM905
+)
+_PACKETS = (
+    "is about single packets; a filter picks flows by their ends. For packets define an event: "
+    "@app.ude(aiomos.PKT_IN), a predicate over pkt and flow (docs/howto/udes.md)"
 )
 
 
@@ -117,7 +124,7 @@ _Rule = Callable[[_Qualifiers, int], _Operand]
 
 
 def _tokens(text: str) -> list[_Token]:
-    tokens = []
+    tokens: list[_Token] = []
     at = 0
     while at < len(text):
         if text[at].isspace():
@@ -125,10 +132,21 @@ def _tokens(text: str) -> list[_Token]:
             continue
         match = _TOKEN.match(text, at)
         if match is None:
-            raise FilterSyntaxError(f"unexpected {text[at]!r}", text=text, column=at + 1)
+            raise _unexpected(text, at, tokens)
         tokens.append(_Token(_SPELLINGS.get(match[0], match[0]), at + 1))
         at = match.end()
     return [*tokens, _Token(_END, len(text) + 1)]
+
+
+def _unexpected(text: str, at: int, before: Sequence[_Token]) -> FilterSyntaxError:
+    """Refuse a character: a stray one, or one of an expression over packets, as ``tcp[13] & 2 != 0``, ``len > 100``."""
+    for token in before:
+        if token.text in _PACKET_WORDS:
+            return FilterSyntaxError(f"'{token.text}' {_PACKETS}", text=text, column=token.column)
+    if text[at] == "[" and before:
+        start = before[-1]
+        return FilterSyntaxError(f"'{start.text}[...]' {_PACKETS}", text=text, column=start.column)
+    return FilterSyntaxError(f"unexpected {text[at]!r}", text=text, column=at + 1)
 
 
 class _Parser:
@@ -146,7 +164,7 @@ class _Parser:
         if self._next.text == ")":
             raise self._error("this ')' closes nothing")
         if self._next.text != _END:
-            raise self._error(f"expected 'and' or 'or'{self._hint()}")
+            raise self._expected("'and' or 'or'")
         return expression
 
     @property
@@ -241,7 +259,7 @@ class _Parser:
         if not self._accept(")"):
             if self._next.text == _END:
                 raise self._error("this '(' is never closed", opening)
-            raise self._error(f"expected 'and', 'or' or ')'{self._hint()}")
+            raise self._expected("'and', 'or' or ')'")
         # As in pcap-filter(7), a group hands on what it was given, not what it held.
         return attrs.evolve(inner, qualifiers=inherited)
 
@@ -282,11 +300,15 @@ class _Parser:
         word = self._next.text
         if word == _END:
             return self._error("expected a condition, such as 'port 80', but the filter ends")
-        if word in _PACKET_WORDS:
-            return self._error(f"'{word}' is about single packets; a filter picks flows by their ends")
         if word in _WORDS | _SYMBOLS:
             return self._error(f"expected a condition, such as 'port 80', not '{word}'")
-        return self._error(f"expected a condition, such as 'port 80'{self._hint()}")
+        return self._expected("a condition, such as 'port 80'")
+
+    def _expected(self, what: str) -> FilterSyntaxError:
+        word = self._next.text
+        return self._error(
+            f"'{word}' {_PACKETS}" if word in _PACKET_WORDS else f"expected {what}{self._hint()}"
+        )
 
     def _hint(self) -> str:
         """What the word at hand, which cannot stand here, may have been meant to be."""

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, cast
-
-from typing_extensions import Buffer
+from typing import IO, TYPE_CHECKING, cast
 
 from aiomos.outputs import Draw, PartT
 from aiomos.workers.records import STANDARD_OUTPUT, What, written
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 FLUSH_BYTES = 1 << 16
 """What is waiting to be sent goes at once from so many bytes on."""
@@ -112,7 +113,7 @@ class SharedFile(io.RawIOBase):
         """It is for writing."""
         return True
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: "Buffer", /) -> int:
         """Write a record."""
         record = bytes(data)
         self._outputs.put(What.DATA, self.number, record)
@@ -132,7 +133,7 @@ class Lines(SharedFile):
         super().__init__(outputs, number)
         self._begun = b""
 
-    def write(self, data: Buffer, /) -> int:
+    def write(self, data: "Buffer", /) -> int:
         """Write the lines that are complete; what has been begun waits for its end."""
         text = bytes(data)
         lines, newline, rest = text.rpartition(b"\n")

@@ -23,6 +23,7 @@ from aiomos.logging import get_logger
 from aiomos.metrics import Exporter
 from aiomos.running import loop_factory
 from aiomos.runtime import Report
+from aiomos.signals import handled
 from aiomos.snapshot import Snapshot, show
 from aiomos.steps import ENDS_PROGRAM
 from aiomos.transport.clock import LiveClock
@@ -378,13 +379,8 @@ def _signals_of(supervisor: Supervisor) -> Iterator[None]:
         signal.SIGHUP: partial(supervisor.signal, signal.SIGHUP),
         signal.SIGUSR1: show_state,
     }
-    for number, handler in handlers.items():
-        loop.add_signal_handler(number, handler)
-    try:
+    with handled(handlers):
         yield
-    finally:
-        for number in handlers:
-            loop.remove_signal_handler(number)
 
 
 async def _show(supervisor: Supervisor) -> None:

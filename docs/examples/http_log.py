@@ -9,7 +9,7 @@ import attrs
 from aiomos import App, MonitorConnection, Stream, StreamGap
 
 
-# --8<-- [start:options]
+# region options
 @attrs.define
 class Options:
     """What to log, and where.
@@ -40,7 +40,7 @@ def close_output() -> None:
         output.close()
 
 
-# --8<-- [end:options]
+# endregion
 async def read_request(stream: Stream) -> str:
     """Read one request with its body; gives its first line."""
     head = await stream.readuntil(b"\r\n\r\n")
@@ -52,7 +52,7 @@ async def read_request(stream: Stream) -> str:
     return first
 
 
-# --8<-- [start:handler]
+# region handler
 @app.monitor("server port 80")
 async def log(conn: MonitorConnection) -> None:
     methods = app.options.methods
@@ -69,4 +69,4 @@ async def log(conn: MonitorConnection) -> None:
         print(client, f"{gap.length} bytes missing at offset {gap.offset}: {gap.reason}", file=output)
 
 
-# --8<-- [end:handler]
+# endregion

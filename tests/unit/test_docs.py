@@ -20,8 +20,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SESSIONS = DOCS / "examples" / "sessions"
 PAGES = sorted(DOCS.rglob("*.md"))
-BLOCK = re.compile(r"^```(?: \{ \.)?(\w+)(?: \})?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INCLUDE = re.compile(r'--8<-- "([^":]+)(?::\w*)*"\n')
+BLOCK = re.compile(r"^((?:<!-- .* -->\n)?)```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 PAPER = """
 MOS_SOCKET_STREAM MOS_SOCKET_MONITOR MOS_SOCKET_PROXY MOS_SOCKET_MONITOR_LISTEN MOS_SOCKET_PROXY_LISTEN
@@ -53,6 +52,7 @@ def load(name: str) -> ModuleType:
     return module
 
 
+snippets = sys.modules["snippets"] = load("snippets")  # where the next finds it, as a script would
 api = load("api")
 console = load("console")
 
@@ -126,27 +126,37 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
 # --- run ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("page", snippets.pages(), ids=lambda path: path.stem)
+def test_code_on_a_page_is_that_of_the_files_that_are_run(page: Path) -> None:
+    text = page.read_text()
+    assert snippets.fill(text) == text, "python docs/snippets.py writes it anew"
+    assert "--8<--" not in text
+
+
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_snippets_are_files_that_are_run(page: Path) -> None:
+def test_code_on_a_page_comes_from_a_file(page: Path) -> None:
     """Doctest sessions are run by the test below."""
-    for language, body in BLOCK.findall(page.read_text()):
+    for mark, language, body in BLOCK.findall(page.read_text()):
         if language in ("python", "console") and ">>>" not in body:
-            included = INCLUDE.fullmatch(body)
-            assert included, f"write this snippet to docs/examples and include it:\n{body}"
-            assert (DOCS / included[1]).is_file()
+            assert re.match("<!-- examples/", mark), (
+                f"write this to docs/examples, and its name above it:\n{body}"
+            )
 
 
-@pytest.mark.parametrize("name", ["refused.py", "turn_away.py"])
-def test_the_readme_shows_examples_as_they_are(name: str) -> None:
-    blocks = [
-        body for language, body in BLOCK.findall((ROOT / "README.md").read_text()) if language == "python"
-    ]
-    shown = [body.partition("\n")[2] for body in blocks if body.startswith(f"# {name}: ")]
-    assert shown == [(DOCS / "examples" / name).read_text()]
+def test_a_block_is_written_from_its_source() -> None:
+    page = "<!-- examples/http_log.py handler -->\n```python\nold\n```\n\n```python\nother\n```\n"
+    filled = snippets.fill(page)
+    assert "old" not in filled
+    assert '```python\n@app.monitor("server port 80")\nasync def log(' in filled
+    assert "region" not in filled
+    assert filled.endswith("```\n\n```python\nother\n```\n")
+    assert snippets.fill(filled) == filled
+    with pytest.raises(ValueError, match="no region nowhere"):
+        snippets.fill(page.replace("handler", "nowhere"))
 
 
 def test_every_example_is_shown_and_run() -> None:
-    shown = {name for page in PAGES for name in INCLUDE.findall(page.read_text())}
+    shown = {found["file"] for page in PAGES for found in snippets.BLOCK.finditer(page.read_text())}
     run = "".join(path.read_text() for path in SESSIONS.glob("*.console"))
     for path in sorted(DOCS.glob("examples/*.py")):
         assert path.relative_to(DOCS).as_posix() in shown
@@ -162,7 +172,7 @@ def test_commands_print_what_the_pages_say(session: Path) -> None:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if ">>>" in page.read_text()], ids=page_id)
 def test_python_sessions_of_pages_hold(page: Path) -> None:
-    sessions = "".join(body for language, body in BLOCK.findall(page.read_text()) if ">>>" in body)
+    sessions = "".join(body for _, _, body in BLOCK.findall(page.read_text()) if ">>>" in body)
     test = doctest.DocTestParser().get_doctest(sessions, {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(test).failed == 0
 

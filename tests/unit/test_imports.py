@@ -1,8 +1,14 @@
-"""Imports point one way: apps -> app -> runtime -> engine -> tcp, ude; transport knows frames and time."""
+"""Imports point one way: apps -> app -> runtime -> engine -> tcp, ude; transport knows frames and time.
+
+What is not of this project is declared in pyproject.toml.
+"""
 
 import ast
 import re
+import sys
+import tomllib
 from collections.abc import Iterable, Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -128,6 +134,60 @@ def test_imports_point_one_way(path: Path) -> None:
 def test_the_engine_does_no_io_and_reads_no_clock(path: Path) -> None:
     wrong = {imported for imported in _imports(path) if imported.partition(".")[0] in WORLD}
     assert not wrong, f"{_name(path)} must not import {', '.join(sorted(wrong))}"
+
+
+ROOT = PACKAGE.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+COMPILER = {"cython", "libc", "cpython"}
+"""What .pyx files cimport, which is compiled in."""
+PARTS = {
+    "aiomos": set[str](),
+    "docs/examples": {"test"},
+    "benchmarks": {"test", "bench"},
+}
+"""Folders of this project, and the extras with which what they hold is run."""
+
+
+def _distribution(requirement: str) -> str:
+    """Name what a requirement asks for, in the one spelling that compares."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
+
+
+def _required(extras: Iterable[str]) -> set[str]:
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
+    return {_distribution(requirement) for listed in lists for requirement in listed}
+
+
+def _foreign(path: Path) -> set[str]:
+    """Name the modules, without what is below them, that are neither Python's nor of this project."""
+    own = {"aiomos", "tests", "setup", *(other.stem for other in path.parents[0].glob("*.py"))}
+    return {name.partition(".")[0] for name in _imports(path)} - own - sys.stdlib_module_names - COMPILER
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_only_declared_dependencies_are_imported(part: str) -> None:
+    """What another's dependency brings along is there until that one does without it."""
+    provided = packages_distributions()
+    declared = _required(PARTS[part])
+    undeclared = {
+        str(path.relative_to(ROOT)): sorted(unknown)
+        for suffix in ("py", "pyx", "pxd")
+        for path in sorted((ROOT / part).rglob(f"*.{suffix}"))
+        if (
+            unknown := {
+                module
+                for module in _foreign(path)
+                if not declared & {_distribution(name) for name in provided.get(module, [module])}
+            }
+        )
+    }
+    assert undeclared == {}
+
+
+def test_every_declared_dependency_is_imported() -> None:
+    provided = packages_distributions()
+    imported = {module for path in SOURCES for module in _foreign(path)}
+    assert {_distribution(name) for module in imported for name in provided[module]} >= _required([])
 
 
 def test_the_reader_of_imports_sees_them_all(tmp_path: Path) -> None:

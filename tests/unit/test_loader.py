@@ -76,6 +76,11 @@ def test_a_file_named_like_another_module_is_refused(write: Write) -> None:
         ("nowhere.py:app", "no file nowhere.py"),
         ("no module", "neither a module"),
         ("", "neither a module"),
+        ("flowlgo", r"no module 'flowlgo' in .*; did you mean 'flowlog'\?"),
+        ("Top", "did you mean 'top'"),
+        ("loaded_wrnog", "did you mean 'loaded_wrong'"),
+        ("loaded_wrnog.py", r"no file loaded_wrnog.py; did you mean 'loaded_wrong.py'\?"),
+        ("unlike.anything", "aiomos apps lists these"),
         ("..up", "neither a module"),
     ],
 )

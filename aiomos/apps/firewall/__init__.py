@@ -11,7 +11,7 @@ while traffic runs, and open connections stay.
 
 import asyncio
 import signal
-from contextlib import suppress
+from contextlib import ExitStack
 from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
@@ -52,6 +52,7 @@ from aiomos.apps.firewall.rules import (
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
 from aiomos.options import must
+from aiomos.signals import handled
 from aiomos.tcp.translation import Session
 
 if TYPE_CHECKING:
@@ -431,6 +432,7 @@ class Run:
     firewall: Firewall
     registrations: list[CallbackRegistration]
     watcher: asyncio.Task[None]
+    signals: ExitStack
 
 
 _running: list[Run] = []
@@ -447,11 +449,11 @@ async def begin(engine: "Runtime") -> None:
     if engine.transport is None or not engine.transport.forwards:
         raise NotInLineError("a firewall stands in line: aiomos run firewall --bridge eth0 eth1")
     firewall = Firewall(app.options, policy)
-    loop = asyncio.get_running_loop()
-    watcher = loop.create_task(firewall.watch())
-    with suppress(ValueError, RuntimeError):  # signals come to the main thread only
-        loop.add_signal_handler(signal.SIGHUP, firewall.ask_reload)
-    _running.append(Run(firewall, firewall.register(), watcher))
+    watcher = asyncio.get_running_loop().create_task(firewall.watch())
+    signals = ExitStack()
+    if engine.signals:
+        signals.enter_context(handled({signal.SIGHUP: firewall.ask_reload}))
+    _running.append(Run(firewall, firewall.register(), watcher, signals))
 
 
 @app.shutdown
@@ -462,6 +464,5 @@ async def end() -> None:
         for registration in run.registrations:
             registration.cancel()
         run.watcher.cancel()
-        with suppress(ValueError, RuntimeError):
-            asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+        run.signals.close()
         run.firewall.close()

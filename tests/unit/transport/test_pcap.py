@@ -166,6 +166,20 @@ def test_every_resolution_of_time_stamps(order: str) -> None:
         assert [row[0] for row in read(data)] == [expected_time(units, tsresol) for units in numbers], tsresol
 
 
+@BOTH_ORDERS
+@pytest.mark.parametrize("length", range(9))
+def test_what_follows_an_option_of_any_length_is_read(order: str, length: int) -> None:
+    """Values are padded to 32 bits (section 3.5); the name of an interface may have any length."""
+    name, names = b"eth0longer"[:length], 2
+    named = option(names, name, order)
+    every = (resolution(3, order), option(14, struct.pack(order + "q", 3600), order))
+    for options in (named + every[0] + every[1], every[0] + named + every[1], b"".join(every) + named):
+        data = section(order) + interface(order, options=options) + enhanced_packet(7, b"x", order)
+        capture = reader(data)
+        assert [row[0] for row in capture] == [expected_time(7, 3, 3600)]
+        assert [found.name for found in capture.interfaces] == [name.decode()]
+
+
 @pytest.mark.parametrize("tsoffset", [3600, -3600, START, -START, (1 << 63) - 1, -(1 << 63)])
 @pytest.mark.parametrize("units", [0, START * 1_000_000, (1 << 64) - 1])
 def test_time_offset_never_leaves_the_bounds_of_a_time(tsoffset: int, units: int) -> None:
