@@ -616,5 +616,9 @@ def _summary(report: "Report") -> str:
         for name, n in report.counters.items()
         if name.startswith("ended.") and n
     )
-    connections = f"{report.counters.get('flows', 0):,} TCP connections{f' (ended {ended})' if ended else ''}"
+    midstream = report.counters.get("midstream", 0)
+    connections = (
+        f"{report.counters.get('flows', 0):,} TCP connections"
+        f"{f', {midstream:,} of them without their SYN' if midstream else ''}{f' (ended {ended})' if ended else ''}"
+    )
     return f"{report.frames:,} frames, {connections} in {report.seconds:.2f} s"

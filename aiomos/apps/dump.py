@@ -5,7 +5,8 @@
     aiomos run aiomos.apps.dump --pcap trace.pcap --set directory=streams
 
 writes ``streams/CLIENT.PORT-SERVER.PORT.client`` and ``.server`` for each connection; the second connection on
-the same addresses and ports gets ``-2``, and so on. The colons of IPv6 addresses become dashes.
+the same addresses and ports gets ``-2``, and so on. The name of one whose SYN was not captured, so that its bytes may
+begin anywhere and its client is a guess, has ``-midstream``. The colons of IPv6 addresses become dashes.
 """
 
 import asyncio
@@ -37,14 +38,14 @@ class Options:
     Attributes:
         directory: Where the files go; made if it is not there.
         filter: Which connections; all without it.
-        midstream: Whether to write connections whose SYN was not captured.
+        midstream: Whether to write connections whose SYN was not captured, too; their names say so.
         gaps: skip leaves missing bytes out, zero leaves a hole of zeros in the file, which takes no room; both
             report them.
     """
 
     directory: Path = Path("streams")
     filter: str = ""
-    midstream: bool = False
+    midstream: bool = True
     gaps: Literal["skip", "zero"] = "skip"
 
 
@@ -75,6 +76,8 @@ class Names:
         """Name the files of a connection."""
         client, client_port, server, server_port = flow.key
         name = f"{client}.{client_port}-{server}.{server_port}".replace(":", "-")
+        if flow.midstream:
+            name += "-midstream"
         number = self._given.pop(name, 0) + 1
         if number == 1 and len(self._given) >= self._remembered:
             number = next(n for n in count(1) if not self._is_of_this_run(_numbered(name, n)))

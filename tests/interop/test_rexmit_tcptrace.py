@@ -56,7 +56,7 @@ def compare(capture: str, connection: str, ours: Counted, theirs: Counted) -> It
 
 def by_rexmit(capture: Path, path: Path) -> Iterator[tuple[str, Counted]]:
     """Return each half, named after both ends and, of several, its number, and what it sent again."""
-    run_apps(capture, "rexmit", options={"path": path, "format": "jsonl", "midstream": "true", "all": "true"})
+    run_apps(capture, "rexmit", options={"path": path, "format": "jsonl", "all": "true"})
     *records, _ = map(json.loads, path.read_text().splitlines())
     numbered = Numbers()
     for record in sorted(records, key=lambda record: record["start"]):

@@ -308,6 +308,12 @@ def test_the_summary_is_for_terminals_or_on_request(invoke: Invoke, runtime: Run
     assert summary == "12,345 frames, 3 TCP connections (ended 2 by fin, 1 by end of capture) in 0.50 s\n"
 
 
+def test_the_summary_says_how_many_connections_have_no_syn(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.counters = {"flows": 3, "midstream": 2, "ended.fin": 3}
+    summary = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "-v").stderr
+    assert "3 TCP connections, 2 of them without their SYN (ended 3 by fin) in" in summary
+
+
 def test_where_logs_are_json_so_is_the_summary(invoke: Invoke, runtime: Runtime) -> None:
     runtime.counters = {"flows": 3}
     (line,) = invoke(

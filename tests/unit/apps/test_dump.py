@@ -208,10 +208,12 @@ def test_the_filter_picks_connections(write: Write) -> None:
     assert write(DATA / "http.pcap", filter="server port 81") == {}
 
 
-def test_midstream_connections_are_asked_for(write: Write) -> None:
+def test_midstream_connections_are_marked_and_can_be_left_out(write: Write) -> None:
     capture = DATA / "hard" / "midstream.pcap"
-    assert write(capture) == {}
-    assert any(write(capture, midstream=True).values())
+    files = write(capture)
+    assert [len(data) for data in files.values()] == [7, 19]
+    assert [*files] == [f"10.0.0.1.40000-10.0.0.2.80-midstream.{side}" for side in ("client", "server")]
+    assert write(capture, midstream=False) == {}
 
 
 @pytest.mark.parametrize("pairs", [["gaps=mark"], ["speed=1"]])
