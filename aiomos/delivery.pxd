@@ -43,6 +43,8 @@ cdef class Delivery(Callbacks):
     cdef int forget(self, Past past) except -1
     cdef int raise_unread(self, FlowRecord* flow, int side, Account account, object chunk) except -1
     cdef object take_run(self, Track* track, bint both)
+    cdef int tell(self, FlowRecord* flow) except -1
+    cdef int told(self, FlowRecord* flow) except -1
     cdef int connect(self, FlowRecord* flow) except -1
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1
     cdef int push(self, FlowRecord* flow, int side, Account account, Stream stream, object item,

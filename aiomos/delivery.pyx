@@ -431,30 +431,43 @@ cdef class Delivery:
 
     cdef int deliver(self) except -1:
         """Hand over what the batch brought about: new connections, bytes, ends; flow by flow."""
-        cdef size_t i = 0
-        cdef FlowRecord* flow
+        cdef size_t done = 0
         try:
-            while i < self.signal_count:
-                flow = flow_at(&self.flows, self.signals[i])
-                i += 1
-                if not flow.flags & ENDED:         # of an ended one it was told in time
-                    self.raise_new_data(flow)
-                if flow.flags & TO_CONNECT:
-                    self.connect(flow)
-                if flow.halves[0].track:
-                    self.hand_over(flow)
-                if flow.flags & TO_CONNECT:        # what was handed over has had a handler start
-                    self.connect(flow)
-                flow.flags &= ~<uint16_t> SIGNALLED
-                if flow.flags & ENDED:
-                    self.end_view(flow)
+            while done < self.signal_count:
+                self.tell(flow_at(&self.flows, self.signals[done]))
+                self.told(flow_at(&self.flows, self.signals[done]))
+                done += 1
         finally:
+            while done < self.signal_count:        # an error came between: their news lie in frames that go now
+                self.told(flow_at(&self.flows, self.signals[done]))
+                done += 1
             self.signal_count = 0
         if self.rules.retired:
             self.sweep()
         if self.streams.parts_missing:
             raise EngineBug(f"a batch brought about {self.streams.parts_missing} parts more than its pool holds")
         return 0
+
+    cdef int tell(self, FlowRecord* flow) except -1:
+        """Hand over the news of a flow."""
+        if not flow.flags & ENDED:                 # of an ended one it was told in time
+            self.raise_new_data(flow)
+        if flow.flags & TO_CONNECT:
+            self.connect(flow)
+        if flow.halves[0].track:
+            self.hand_over(flow)
+        if flow.flags & TO_CONNECT:                # what was handed over has had a handler start
+            self.connect(flow)
+        return 0
+
+    cdef int told(self, FlowRecord* flow) except -1:
+        """Be done with the news of a flow, and with the flow if that has ended."""
+        cdef int side
+        if flow.halves[0].track:
+            for side in range(2):
+                track_drop_parts(&self.streams, track_at(&self.streams, flow.halves[side].track))
+        flow.flags &= ~<uint16_t> SIGNALLED
+        return self.end_view(flow) if flow.flags & ENDED else 0
 
     cdef int connect(self, FlowRecord* flow) except -1:
         """Make the connections of the rules that watch the flow and have none yet."""

@@ -107,8 +107,7 @@ class RawInput:
             descriptor = self._descriptors.use(self, self._open)
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):  # there is no going back to where it was
-                self._file = io.FileIO(os.dup(descriptor))
-                self._descriptors.close(self)
+                self._file = self._kept_open(descriptor)
         self._identity = status.st_dev, status.st_ino
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         is_pipe = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
@@ -134,6 +133,15 @@ class RawInput:
             n = os.preadv(self._descriptors.use(self, self._reopen), [buffer], self.position)
         self.position += n
         return n
+
+    def _kept_open(self, descriptor: int) -> io.FileIO:
+        own = os.dup(descriptor)
+        self._descriptors.close(self)
+        try:
+            return io.FileIO(own)
+        except OSError:  # a directory
+            os.close(own)
+            raise
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
