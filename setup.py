@@ -140,7 +140,7 @@ class BuildModules(build_ext):
         super().build_extension(module)
         if module.name in self._left:
             self._left.remove(module.name)
-            if len(self._left) % 10 == 0:
+            if self._left and len(self._left) % 10 == 0:
                 say(f"{len(self._left):3} left")
 
     def _is_stale(self, module: Extension) -> bool:

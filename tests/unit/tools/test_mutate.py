@@ -250,6 +250,8 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     (root / "aiomos" / "workers").mkdir(parents=True)
     (root / "tests" / "unit" / "workers").mkdir(parents=True)
+    for package in ("aiomos", "aiomos/workers"):
+        (root / package / "__init__.py").touch()
     for name in WIDER:
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name / ".keep").touch()
