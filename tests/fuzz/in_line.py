@@ -130,7 +130,8 @@ class InLineRun:
                 free = hook is Hook.RAW or event is Event.ORPHAN
                 judge = self.judge_frame if free else self.judge
                 parameters = ("pkt",) if free else ("pkt", "flow")
-                self.engine.add_call(unbound if free else rule, event, hook, judge, parameters)
+                number = unbound if free else rule
+                self.engine.add_call(number, event, hook, judge, parameters, edits=not free)
         self._pressure = Pressure(BOUNDLESS, BOUNDLESS)
         self.engine.add_rule(everything, Level.STREAM, opener=self._open, midstream=True)
         self.meddler = Meddler(self.engine, random.Random(choices.seed)) if choices.meddles else None

@@ -26,8 +26,8 @@ ROUTERS = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
 ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 MOST_DEPTH = 4
 TAGGED = tuple(TAGS.values())
-BARE = (b"\x08\x00", b"\x86\xdd")
-"""EtherTypes of IP."""
+BARE = {b"\x08\x00": "4", b"\x86\xdd": "6"}
+"""EtherTypes of IP, and the digit with which a packet begins."""
 
 
 def version_of(packet: bytes) -> int:
@@ -126,7 +126,8 @@ def with_tunnels(frames: Iterable[Frame], chosen: random.Random) -> Iterator[Fra
     tunnel = chosen.choice(sorted(TUNNELS)) if chosen.random() < 0.7 else None
     tagged = chosen.choice(TAGGED)
     for time_ns, data, linktype, wirelen in frames:
-        if linktype != 1 or data[12:14] not in BARE or chosen.random() < 0.1:
+        is_bare = linktype == 1 and BARE.get(data[12:14]) == data[14:15].hex()[:1]
+        if not is_bare or chosen.random() < 0.1:
             yield time_ns, data, linktype, wirelen
             continue
         forth = data[26:30] < data[30:34]

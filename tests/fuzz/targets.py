@@ -155,7 +155,11 @@ def in_line(data: bytes) -> None:
 def meddled(data: bytes) -> None:
     """Run one input of the ``meddled`` target."""
     chosen = random.Random(data[:1] + len(data).to_bytes(4))
-    choices = attrs.evolve(choices_of(data[0] if data else 0), meddling=chosen.randrange(1 << 30))
+    choices = attrs.evolve(
+        choices_of(data[0] if data else 0),
+        meddling=chosen.randrange(1 << 30),
+        watched=chosen.random() < 0.3,  # many more inputs without
+    )
     check_frames(made_hostile(read_frames_of(data), chosen), choices)
 
 
