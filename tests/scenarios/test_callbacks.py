@@ -40,7 +40,7 @@ from aiomos import (
     StalePacketError,
 )
 from aiomos.engine import Engine
-from aiomos.testing.scenario import START, Conversation, Frame, merge
+from aiomos.testing.scenario import START, Conversation, Frame, Watcher, merge
 from tests.events import PLACES, Storyteller, flags_of, play, source_of
 
 OF_FLOWS = [place for place in PLACES if place[1] is not Hook.RAW and place[0] is not ORPHAN]
@@ -855,6 +855,31 @@ def test_a_callback_of_a_connection_can_be_cancelled(app: App[None]) -> None:
     assert held(report) == {}
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_callback_of_a_connection_can_cancel_those_after_it(app: App[None], which: int) -> None:
+    """Of the same event: what is cancelled is not called any more, not for this packet either."""
+    seen: list[tuple[int, str]] = []
+
+    @app.monitor(level=Level.STATE, start=CONN_START)
+    async def handle(conn: MonitorConnection) -> None:
+        def noting(number: int) -> Callable[[Packet], None]:
+            def note(pkt: Packet) -> None:
+                seen.append((number, flags_of(pkt)))
+                if number == 0:
+                    registrations[which].cancel()
+
+            return note
+
+        registrations = [conn.on(PKT_IN, noting(number), hook=Hook.SENDER) for number in range(3)]
+        await conn.closed()
+
+    report = play(opened().frames, app)
+    left = [number for number in range(3) if number != which]
+    first = [0, 1, 2] if which == 0 else left
+    assert seen == [(number, "SA") for number in first] + [(number, "A") for number in left]
+    assert held(report) == {}
+
+
 @pytest.mark.parametrize("how", ["callbacks", "events"])
 def test_the_last_callback_of_a_connection_takes_its_level_along(app: App[None], how: str) -> None:
     """Not before: there are two of the same event."""
@@ -1236,3 +1261,17 @@ def test_an_opener_that_makes_no_connection_is_an_error() -> None:
     engine.add_rule(Filter("").program, Level.STATE, opener=lambda _flow: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(TypeError):
         engine.feed_frames(opened().frames)
+
+
+@pytest.mark.parametrize(("lag", "base"), [(-5, 0), (5, 5)])
+def test_a_timer_counts_from_the_later_of_the_last_frame_and_the_transports_clock(
+    lag: int, base: int
+) -> None:
+    """Set between batches, while that clock lags behind the frames, or has gone on."""
+    watcher = Watcher()
+    watcher.feed(opened().frames)
+    assert watcher.flow is not None
+    last_ns = watcher.engine.clock_ns
+    watcher.engine.read_clock = lambda: last_ns + lag * 10**9
+    assert watcher.flow.timer(1).due == pytest.approx((last_ns + (base + 1) * 10**9) / 1e9, abs=1e-6)
+    watcher.finish()

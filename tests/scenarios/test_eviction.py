@@ -68,6 +68,19 @@ def test_oldest_half_open_flow_goes_first() -> None:
     watcher.finish()
 
 
+def test_oldest_half_open_flow_goes_first_at_the_budget_of_flows() -> None:
+    """Which has its own: those that are established stay."""
+    watcher = Watcher(settings=limited(5))
+    for number in (1, 2):
+        watcher.feed(conversation(number).handshake().frames)
+    for number in (5, 3, 4):
+        watcher.feed(syn(number, 1))
+    for number in (6, 7):
+        watcher.feed(conversation(number, 2).handshake().frames)
+    assert ports(watcher) == [5, 3]
+    watcher.finish()
+
+
 def test_idle_longest_goes_first() -> None:
     """Not the oldest: one that talks stays."""
     watcher = Watcher(settings=limited(20))

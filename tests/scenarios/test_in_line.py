@@ -1252,3 +1252,19 @@ def test_answers_travel_as_their_flow_does(app: App[None], wrap: Callable[[bytes
             assert struct.unpack_from("!H", frame, 18) == (42,)
         else:
             assert frame[12:at] == frames[0][12:at]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(("wait", "passed"), [(49.0, 1), (53.0, 2)])
+def test_a_dropped_flow_is_remembered_for_as_long_as_one_that_closes(
+    app: App[None], wait: float, passed: int
+) -> None:
+    """Longer than its ends wait before they try again, and not as briefly as one that has ended well."""
+
+    @app.on(CONN_SETUP)
+    def cut(flow: Flow) -> None:
+        flow.drop()
+
+    timeouts = Timeouts(closing=50, time_wait=5, reset=5, established=5, half_open=5)
+    frames: Line = [SYN, SYN_ACK, ACK, wait, data(0, b"hello")]
+    crossing = cross(frames, app, settings=Settings(on_error="raise", timeouts=timeouts))
+    assert len(crossing.there) == passed

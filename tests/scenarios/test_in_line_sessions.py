@@ -384,6 +384,8 @@ def test_a_translation_is_laid_over_a_session_that_only_passes() -> None:
         with pytest.raises(SessionError, match="already"):
             pkt.session(idle=9, src="192.0.2.2")
 
+        assert session.idle == 5
+
     frame = udp_frame(INSIDE, OUTSIDE, payload=b"x")
     crossing = cross([frame, frame, 20.0, frame, 20.0], app)
     assert {Packet.decode(frame).src for frame in crossing.there} == {PUBLIC}

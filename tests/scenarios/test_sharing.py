@@ -13,6 +13,7 @@ from aiomos import (
     CONN_NEW_DATA,
     CONN_SETUP,
     CONN_TEARDOWN,
+    ERROR,
     PKT_IN,
     PKT_OUT,
     App,
@@ -220,12 +221,16 @@ def test_a_handler_that_waits_for_the_engine_only_loses_its_own_bytes() -> None:
         got["waiting server"] = await conn.server.read()
 
     statistics: list[dict[str, dict[str, float]]] = []
+    told: list[tuple[str, int]] = []
+    quick = reading("quick", got)
+    waiting.on(ERROR)(lambda event: told.append(("waiting", event.length)))
+    quick.on(ERROR)(lambda event: told.append(("quick", event.length)))
 
     async def note(runtime: Runtime) -> None:
         statistics.append({app.name: values for app, values in runtime.app_statistics().items()})
 
     frames = flood()
-    report = drive(frames, waiting, reading("quick", got), at={len(frames): note}, settings=SMALL)
+    report = drive(frames, waiting, quick, at={len(frames): note}, settings=SMALL)
     assert got["waiting client"] == b"end"
     # Of what may be unread, chunks take something themselves.
     assert 16 * 4096 * 9 // 10 <= len(got["waiting server"]) <= 16 * 4096 + 1400
@@ -234,6 +239,8 @@ def test_a_handler_that_waits_for_the_engine_only_loses_its_own_bytes() -> None:
     assert report.counters["gap_bytes.unread"] == lost
     assert statistics[0]["waiting"]["gap_bytes"] == lost
     assert statistics[0]["quick"]["gap_bytes"] == 0
+    assert {name for name, _ in told} == {"waiting"}
+    assert sum(length for _, length in told) == lost
 
 
 def test_each_app_has_its_own_account() -> None:

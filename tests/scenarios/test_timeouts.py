@@ -186,6 +186,19 @@ def test_engine_without_flows_keeps_up_with_time() -> None:
     assert seen.record["reason"] == "end_of_capture"
 
 
+@pytest.mark.parametrize(("short_ns", "lost"), [(0, 1), (1, 0)])
+def test_a_hole_is_held_for_exactly_so_long_after_its_acknowledgement(short_ns: int, lost: int) -> None:
+    """If a segment of the flow comes at that very time."""
+    c = Conversation().handshake().client("PA", b"beyond", seq=11).server("A", ack=17)
+    acked_ns = c.frames[-1][0]
+    c.client("PA", b"more")
+    frames = [*c.frames[:-1], (acked_ns + 500_000_000 - short_ns, *c.frames[-1][1:])]
+    watcher = Watcher(settings=Settings(timeouts=Timeouts(gap_hold=0.5)))
+    watcher.feed(frames)
+    assert watcher.engine.statistics()["gap.lost"] == lost
+    watcher.finish()
+
+
 def test_acknowledged_hole_is_told_after_its_hold_though_the_flow_falls_silent() -> None:
     """The hold is shorter than the age at which the same hole was to be looked at before its acknowledgement."""
     watcher = Watcher()

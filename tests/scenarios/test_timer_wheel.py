@@ -148,3 +148,15 @@ def test_many_flows_due_in_one_second() -> None:
     assert len(watcher.records) == 19_999
     assert {record["reason"] for record in watcher.records} == {"timeout"}
     watcher.finish()
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 12])
+@pytest.mark.parametrize("offset", range(-3, 4))
+def test_a_pause_longer_than_the_wheel_visits_every_slot(offset: int, rounds: int) -> None:
+    """Whichever of its slots the flow that is due lies in."""
+    watcher = Watcher(level=Level.STATE, settings=Settings(timeouts=Timeouts(half_open=30)))
+    frame = stage_frame(1, 0)
+    due = 1_700_000_030
+    watcher.feed([((due - 30) * SECOND, frame, 1, len(frame)), tick((due + 8192 * rounds + offset) * SECOND)])
+    assert [record["client_port"] for record in watcher.records] == [1]
+    watcher.finish()

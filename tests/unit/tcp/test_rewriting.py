@@ -186,3 +186,15 @@ def test_blocks_that_are_gone_leave_no_trace() -> None:
     assert packet.set("sack", [])
     assert packet.frame == tcp_frame(flags="A", options=b"\x01" * 20)
     assert not packet.set("sack", [])
+
+
+def test_blocks_are_set_in_every_option_that_has_some() -> None:
+    """RFC 2018 has one; whoever sends several must not have one left with numbers of before an edit."""
+
+    def frame(*blocks: tuple[int, int]) -> bytes:
+        options = b"".join(b"\x01\x01\x05\x0a" + struct.pack("!II", *block) for block in blocks)
+        return tcp_frame(flags="A", options=options)
+
+    packet = probe.Writable(frame((1, 2), (3, 4), (5, 6)))
+    assert packet.set("sack", [(7, 8)])
+    assert packet.frame == frame((7, 8), (7, 8), (7, 8))

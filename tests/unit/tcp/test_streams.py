@@ -28,6 +28,7 @@ from aiomos import (
 )
 from aiomos.engine import Engine
 from aiomos.tcp.streams import Pressure
+from aiomos.testing.scenario import Conversation, Frame, Watcher
 from tests.traffic import Connection, Loop, Traffic, drain, fail, watch
 from tests.traffic import read as read_items
 
@@ -892,3 +893,48 @@ def test_gaps_that_nobody_reads_are_one(traffic: Traffic, conn: Connection) -> N
     items = unread_items(traffic, 1000)
     assert len(items) < 50
     assert {item.reason for item in items if isinstance(item, Gap)} == {"snaplen", "unread"}
+
+
+class Impatient(Watcher):
+    """Keeps at most 1,000 unread bytes of a half, and waits for no reader, as live."""
+
+    def __init__(self) -> None:
+        super().__init__(level=Level.STREAM)
+        self._pressure = Pressure(1000, 1 << 30, waits=False)
+
+    def turn(self, frames: list[Frame]) -> None:
+        """Feed frames one by one; then readers have their turn."""
+        self.feed(frames, batch=1)
+        self._pressure.next_turn()
+
+    def take(self, count: int) -> list[tuple[str, int, int]]:
+        """Read so many items of the client's half."""
+        stream = self._connections[0].client.chunks(gaps="mark")
+        items = []
+        for _ in range(count):
+            try:
+                next(anext(stream).__await__())
+            except StopIteration as read:
+                item = read.value
+            items.append(
+                (type(item).__name__, item.offset, item.length if isinstance(item, Gap) else len(item))
+            )
+        self._pressure.next_turn()
+        return items
+
+
+def test_a_reader_that_is_slow_twice_has_two_gaps_at_their_own_offsets() -> None:
+    """What is missed later does not join a gap before bytes that were taken meanwhile, though that is unread yet."""
+    watcher = Impatient()
+    c = Conversation().handshake()
+    for size in (2000, 300, 40, 2000, 500, 60):
+        c.client("A", b"d" * size)
+    watcher.turn(c.frames[:4])
+    watcher.turn(c.frames[4:5])
+    watcher.turn(c.frames[5:6])
+    assert watcher.take(1) == [("Chunk", 0, 2000)]
+    watcher.turn(c.frames[6:7])
+    watcher.turn(c.frames[7:8])
+    watcher.turn(c.frames[8:9])
+    assert watcher.take(3) == [("Gap", 2000, 340), ("Chunk", 2340, 2000), ("Gap", 4340, 560)]
+    watcher.finish()

@@ -162,6 +162,14 @@ PLAIN: dict[str, tuple[int, bytes]] = {
             )
         ),
     ),
+    "IPv6 eight extensions": (
+        1,
+        ethernet(ipv6(b"\x3c\0\x01\x04\0\0\0\0" * 7 + ipv6_extension(SEGMENT6), proto=60, **V6)),
+    ),
+    "IPv4 eight authentication headers": (
+        1,
+        ethernet(ipv4((b"\x33\x01" + bytes(10)) * 7 + b"\x06\x01" + bytes(10) + SEGMENT, proto=51)),
+    ),
     "IPv6 atomic fragment": (1, ethernet(ipv6(ipv6_fragment(SEGMENT6), proto=44, **V6))),
 }
 
@@ -231,6 +239,16 @@ OTHERS: dict[str, tuple[int, bytes, str]] = {
     "IPv6 extension too long": (
         1,
         ethernet(ipv6(b"\x06\x09" + SEGMENT6, proto=60, **V6)),
+        "bad_extension",
+    ),
+    "IPv6 nine extensions": (
+        1,
+        ethernet(ipv6(b"\x3c\0\x01\x04\0\0\0\0" * 8 + ipv6_extension(SEGMENT6), proto=60, **V6)),
+        "bad_extension",
+    ),
+    "IPv4 nine authentication headers": (
+        1,
+        ethernet(ipv4((b"\x33\x01" + bytes(10)) * 8 + b"\x06\x01" + bytes(10) + SEGMENT, proto=51)),
         "bad_extension",
     ),
     "IPv6 extensions without end": (
