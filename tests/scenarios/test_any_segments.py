@@ -70,7 +70,17 @@ def test_any_segments_are_survived_and_seen_alike_in_any_batch(
 ) -> None:
     """Nothing is held at the end, and frame by frame gives what one batch gives."""
     c = play(script, handshake=handshake)
-    watch_in_batches(c.frames, level=level, midstream=midstream, settings=Settings(timeouts=TIMEOUTS))
+    seen = watch_in_batches(c.frames, level=level, midstream=midstream, settings=Settings(timeouts=TIMEOUTS))
+    assert_counters_agree(seen)
+    assert seen.statistics["frames"] == len(c.frames)
+    if handshake:  # the connection is there, whatever came after
+        assert seen.setups >= 1
+        first = seen.records[0]
+        assert (first["client_port"], first["midstream"], first["start"]) == (
+            40000,
+            False,
+            c.frames[0][0] / 1e9,
+        )
 
 
 @settings(deadline=None, max_examples=400, derandomize=True)
@@ -141,6 +151,7 @@ def test_states_follow_the_diagram(script: list[dict[str, Any]], handshake: bool
         if watcher.flow is not flow:
             flow, before = watcher.flow, (State.LISTEN, State.LISTEN)
         if flow is None:
+            assert not handshake
             continue
         after = (flow.client.state, flow.server.state)
         for old, new in zip(before, after, strict=True):

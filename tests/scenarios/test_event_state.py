@@ -121,12 +121,22 @@ def test_acknowledgement_counts_at_the_receiver() -> None:
 
 def test_a_change_of_state_is_what_ends_show_before_and_after() -> None:
     """Each change joins the one before it, at both hooks."""
-    for script in (
-        opened().close(),
-        opened().close("server"),
-        opened().client("FA").server("FA", ack=1).client("A").server("A"),
-        Conversation().client("S").server("S").server("SA", seq=0).client("SA", seq=0),
-        opened().client("R"),
+    for script, end, count, at_sender in (
+        (opened().close(), {"client": "TIME_WAIT", "server": "CLOSED"}, 10, 3),
+        (opened().close("server"), {"client": "CLOSED", "server": "TIME_WAIT"}, 10, 3),
+        (
+            opened().client("FA").server("FA", ack=1).client("A").server("A"),
+            {"client": "TIME_WAIT", "server": "TIME_WAIT"},
+            10,
+            3,
+        ),
+        (
+            Conversation().client("S").server("S").server("SA", seq=0).client("SA", seq=0),
+            {"client": "ESTABLISHED", "server": "ESTABLISHED"},
+            5,
+            1,
+        ),
+        (opened().client("R"), {"client": "CLOSED", "server": "CLOSED"}, 6, 2),
     ):
         state = {"client": "LISTEN", "server": "LISTEN"}
         changes = look(script.frames, STATE_CHANGE, lambda m: (m.side, m.event, m.half.state))
@@ -136,10 +146,12 @@ def test_a_change_of_state_is_what_ends_show_before_and_after() -> None:
             assert event.before.name == state[side]
             assert event.after is now is not event.before
             state[side] = now.name
+        assert (state, len(changes)) == (end, count)
         senders = look(
             script.frames, STATE_CHANGE, lambda m: (m.side, m.event.before, m.event.after), hook=Hook.SENDER
         )
         again = iter((side, event.before, event.after) for side, event, _ in changes)
+        assert len(senders) == at_sender
         assert all(change in again for change in senders), "told at SENDER and not at RECEIVER"
 
 

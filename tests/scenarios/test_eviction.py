@@ -182,11 +182,15 @@ def test_segments_of_an_evicted_flow_are_orphans() -> None:
     assert (len(seen.records), seen.statistics["orphans"]) == (2, 2)
 
 
-def test_order_of_records_at_the_end_does_not_depend_on_batches() -> None:
-    """Captures read from a pipe come in batches of any size; the output must be the same byte for byte."""
+def test_records_at_the_end_are_in_the_order_in_which_connections_began() -> None:
+    """Behind those of evicted ones, and in any batches: captures read from a pipe come in batches of any size."""
     frames = [frame for number in range(1, 9) for frame in syn(number, number)]
     frames += conversation(9, 9).handshake().frames + conversation(10, 10).handshake().frames
-    watch_in_batches(frames, settings=limited(100, half_open=3))
+    seen = watch_in_batches(frames, settings=limited(100, half_open=3))
+    assert [(record["client_port"], record["reason"]) for record in seen.records] == [
+        *((port, "evicted") for port in range(1, 7)),  # each SYN beyond three lets the first go
+        *((port, "end_of_capture") for port in range(7, 11)),
+    ]
 
 
 def test_doubted_syns_are_bounded_and_given_back() -> None:

@@ -99,6 +99,10 @@ def test_an_import_that_fails_inside_the_module_is_passed_on(write: Write) -> No
 
 
 def test_shipped_apps_are_found_by_their_short_names() -> None:
-    for app in shipped_apps():
+    apps = shipped_apps()
+    assert [app.name for app in apps] == [
+        *("abacus", "account", "assets", "dump", "firewall", "flowlog", "nat", "rexmit", "top")
+    ]
+    for app in apps:
         assert load_app(app.module.rpartition(".")[2]) is app
         assert (sys.modules[app.module].__doc__ or "").strip(), f"{app.module} says nothing about itself"

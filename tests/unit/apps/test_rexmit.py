@@ -141,8 +141,13 @@ def test_single_bytes_in_a_row_are_no_probes(
         conn.client(bytes([byte]))
         conn.server()
     conn.close()
-    (total,) = records(traffic.write(tmp_path / "trace.pcapng"))
-    assert not any(total[kind] for kind in rexmit.KINDS)
+    other = traffic.connection(1001)
+    other.client(b"typed")
+    other.client(b"d", at=4)
+    record, total = records(traffic.write(tmp_path / "trace.pcapng"))
+    assert {kind: total[kind] for kind in rexmit.KINDS if total[kind]} == {"rto": 1}
+    assert (record["client_port"], total["connections"], total["connections_with_any"]) == (1001, 2, 1)
+    assert total["packets"] == len(traffic.frames)
 
 
 @pytest.mark.parametrize(

@@ -132,21 +132,23 @@ def conversations(output: str) -> Iterator[frozenset[tuple[str, int]]]:
 def test_rates_are_those_since_the_table_before(show: Show) -> None:
     tables = show(steady(5), interval=1)
     assert len(tables) == 6
-    for table in tables[1:-1]:
-        assert table["period"] == pytest.approx(1, abs=0.26)
-        assert table["open"] == 3
-        rates = [row["client_rate"] for row in table["rows"]]
-        assert rates == [pytest.approx(400 * number, rel=0.35) for number in (3, 2, 1)]
-        assert sum(rates) * table["period"] == pytest.approx(table["client_bytes"])
-    assert tables[-1]["open"] == 0
-    assert tables[-1]["ended"] == 3
+    for second, table in enumerate(tables[:-1], 1):
+        assert table["period"] == pytest.approx(1, abs=1e-6)
+        assert (table["open"], table["ended"]) == (3, 0)
+        assert (table["client_bytes"], table["server_bytes"]) == (2400, 120)
+        rows = [(row["client_bytes"], row["server_bytes"]) for row in table["rows"]]
+        assert rows == [(400 * number * second, 40 * second) for number in (3, 2, 1)]
+        rates = [(row["client_rate"], row["server_rate"]) for row in table["rows"]]
+        assert rates == [pytest.approx((400 * number, 40), rel=1e-6) for number in (3, 2, 1)]
+    last = tables[-1]
+    assert (last["open"], last["ended"], last["client_bytes"], last["server_bytes"]) == (0, 3, 0, 0)
+    assert last["period"] == pytest.approx(0.017, abs=1e-6)
 
 
 def test_tables_come_when_they_are_due(show: Show) -> None:
-    """The first exactly; each of the others an interval after the first packet behind the one before."""
+    """At the very end of each interval, and once more for what has ended since the last."""
     times = [table["time"] - START for table in show(steady(4), interval=1)]
-    assert times[0] == pytest.approx(1, abs=1e-3)
-    assert all(1 - 1e-6 <= later - earlier <= 1.26 for earlier, later in pairwise(times[:-1]))
+    assert times == [pytest.approx(time, abs=1e-6) for time in (1, 2, 3, 4, 4.017)]
 
 
 def test_tables_may_be_less_than_a_second_apart(show: Show) -> None:

@@ -347,7 +347,9 @@ def flow_frames(folder: Path) -> Iterator[bytes]:
 
 
 def test_real_frames_are_of_the_same_shard_in_the_kernel() -> None:
-    for frame in flow_frames(DATA):
+    frames = list(flow_frames(DATA))
+    assert len(frames) == 20
+    for frame in frames:
         assert by_the_kernel(frame) == shard_of(frame, ALL)
 
 
@@ -357,5 +359,6 @@ def test_real_flows_are_spread() -> None:
     if not folder:
         pytest.skip("AIOMOS_CAPTURES names no folder of captures")
     frames = list(flow_frames(Path(folder)))
+    assert frames, f"{folder} has no flows"
     for count in (2, 3, 4, 8):
         assert_even(Counter(shard_of(frame, count) for frame in frames), count)
