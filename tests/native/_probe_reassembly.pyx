@@ -281,3 +281,9 @@ cdef class Reassembly:
     @property
     def doubted_budget(self):
         return self.streams.doubted_budget
+
+    @property
+    def held(self):
+        """Pieces and memory behind holes: of this half, and of all."""
+        cdef Track* t = self.track()
+        return (t.held.count, t.held.bytes), (self.streams.store.count, self.streams.store.bytes)
