@@ -241,6 +241,18 @@ def test_the_list_is_read_by_file_and_text() -> None:
         read_accepted("```diff\n- a\n+ b\n```\n")
 
 
+def test_every_fault_of_the_list_can_still_be_planted() -> None:
+    accepted = read_accepted((ROOT / command.ACCEPTED).read_text())
+    assert accepted
+    for name in {name for name, _, _ in accepted}:
+        source = (ROOT / name).read_text()
+        possible = {
+            change_of(name, source, fault.plant(source))
+            for fault in faults(source, cython=not name.endswith(".py"))
+        }
+        assert {change for change in accepted if change[0] == name} <= possible
+
+
 # --- a small project ------------------------------------------------------------------------------
 
 
