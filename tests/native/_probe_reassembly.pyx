@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from aiomos.tcp.doubts cimport track_doubt, track_resume
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK, Half
 from aiomos.tcp.holdings cimport track_conflict, track_ranges, track_read, track_unseen, track_view
 from aiomos.tcp.reassembly cimport (
@@ -259,3 +260,30 @@ cdef class Reassembly:
     @property
     def track_size(self):
         return sizeof(Track)
+
+    def doubt(self, int64_t at, bytes data, *, int64_t time_ns=0):
+        """Take in a segment that is not believed; tells how many are held, and the memory of all halves' for it."""
+        cdef Packet packet = self.packet(at, data, "", time_ns, None)
+        track_doubt(&self.streams, self.track(), &self.half, &packet)
+        return self.doubted
+
+    def resume(self, int64_t at, int64_t reach, *, int64_t time_ns=0):
+        """A jump is believed: *at* comes next; tells where that is once what was doubted is part of it."""
+        self.half.nxt = self.half.iss + 1 + <uint32_t> at
+        track_resume(&self.streams, self.track(), &self.half, self.policy, reach, time_ns)
+        return self.half.nxt - self.half.iss - 1
+
+    @property
+    def doubted(self):
+        assert self.track().doubted.bytes == self.streams.doubted_memory
+        return self.track().doubted.count, self.streams.doubted_memory
+
+    @property
+    def doubted_budget(self):
+        return self.streams.doubted_budget
+
+    @property
+    def held(self):
+        """Pieces and memory behind holes: of this half, and of all."""
+        cdef Track* t = self.track()
+        return (t.held.count, t.held.bytes), (self.streams.store.count, self.streams.store.bytes)

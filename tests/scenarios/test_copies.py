@@ -253,3 +253,44 @@ def test_copied_syn_that_a_reset_answered() -> None:
         for side in ("client", "server"):
             assert record[f"{side}_retransmits"] <= 1
             assert record[f"{side}_copies"] <= record[f"{side}_packets"] // 2
+
+
+TICK = 1024  # ns: marks count time in these
+WITHIN = 50_000_000 // TICK
+UNMARKED = 3_000_000 // TICK
+
+
+@pytest.mark.parametrize(
+    ("later", "is_copy"),
+    [(WITHIN * TICK, True), ((WITHIN + 1) * TICK - 1, True), ((WITHIN + 1) * TICK, False)],
+)
+def test_with_an_identification_within_50_ms(later: int, is_copy: bool) -> None:
+    c = Counted().handshake().client("PA", b"request")
+    *before, last = c.frames
+    at = last[0] // TICK * TICK
+    record = watch([*before, (at, *last[1:]), (at + later, *last[1:])]).record
+    assert (record["client_copies"], record["client_retransmits"]) == ((1, 0) if is_copy else (0, 1))
+
+
+@pytest.mark.parametrize(
+    ("later", "is_copy"),
+    [(UNMARKED * TICK, True), ((UNMARKED + 1) * TICK - 1, True), ((UNMARKED + 1) * TICK, False)],
+)
+def test_without_one_within_3_ms_where_no_round_trip_is_known(later: int, is_copy: bool) -> None:
+    c = Conversation(*V6).client("PA", b"request").client("PA", b"another")
+    *before, last = c.frames
+    at = last[0] // TICK * TICK
+    record = watch([*before, (at, *last[1:]), (at + later, *last[1:])], midstream=True).record
+    assert (record["client_copies"], record["client_retransmits"]) == ((1, 0) if is_copy else (0, 1))
+
+
+@pytest.mark.parametrize(("length", "copies"), [(7, 7), (8, 8), (9, 0)])
+def test_among_the_eight_segments_before(length: int, copies: int) -> None:
+    """One later, a copy takes the place of what the next is a copy of, and so on."""
+    c = Counted().handshake()
+    for n in range(length):
+        c.server("A", bytes([n]) * 100)
+    burst = c.frames[-length:]
+    again = [(c.frames[-1][0] + 100 * US * (n + 1), *frame[1:]) for n, frame in enumerate(burst)]
+    record = watch([*c.frames, *again]).record
+    assert (record["server_copies"], record["server_retransmits"]) == (copies, length - copies)

@@ -224,3 +224,31 @@ def test_nor_is_a_time_that_passes(extreme: int) -> None:
     assert watcher.flow is not None
     assert watcher.flow.timer(1e9).due > watcher.engine.now
     watcher.finish()
+
+
+HOUR_NS, MONTH_NS = 3600 * SECOND, 30 * DAY * SECOND
+
+
+@pytest.mark.parametrize(
+    ("apart", "wild"),
+    [(HOUR_NS, 0), (HOUR_NS + 1, 1), (-HOUR_NS, 0), (-HOUR_NS - 1, 1)],
+    ids=["an hour on", "more", "an hour back", "more back"],
+)
+def test_an_hour_is_not_far(apart: int, wild: int) -> None:
+    """On from the frame before; back from the first, with whose time a clock may have begun that was set back since."""
+    frames = connections()
+    before = frames[10 if apart > 0 else 0][0]
+    frames[11] = (before + apart, *frames[11][1:])
+    assert watch(frames).statistics["wild_times"] == wild
+
+
+@pytest.mark.parametrize(
+    ("apart", "believed"), [(MONTH_NS, True), (MONTH_NS + 1, False)], ids=["30 days", "more"]
+)
+def test_the_last_frame_may_come_after_a_pause_of_30_days(apart: int, believed: bool) -> None:
+    """A flow that ends then ends at that time; else at the time of the frame before."""
+    frames = connections(1)
+    before = frames[-2][0]
+    frames[-1] = (before + apart, *frames[-1][1:])
+    seen = watch_in_batches(frames)
+    assert seen.statistics["wild_times"] == (0 if believed else 1)

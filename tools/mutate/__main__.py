@@ -85,7 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(diff(name, source, fault.plant(source)))
         return 0
     campaign = Campaign(Tree(ROOT, ROOT / options.folder), options)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         campaign.run(planned, options.count)
     except BuildError as error:
@@ -374,4 +373,5 @@ class Campaign:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -4,7 +4,6 @@ A heading names the file, a diff below it the lines taken out and put in; why it
 are compared, not their numbers, so that the list outlives what is written above them.
 """
 
-import difflib
 import re
 
 _HEADING = re.compile(r"^#+ `(?P<file>[^`]+)`$")
@@ -14,9 +13,10 @@ Change = tuple[str, tuple[str, ...], tuple[str, ...]]
 
 
 def change_of(name: str, before: str, after: str) -> Change:
-    """Return what a fault changes in a file, for comparison with the list."""
-    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""))[2:]
-    return change(name, lines)
+    """Return what a fault changes in a file, for comparison with the list; there are as many lines after as before."""
+    pairs = zip(before.splitlines(), after.splitlines(), strict=True)
+    changed = [(old, new) for old, new in pairs if old != new]
+    return change(name, [f"-{old}" for old, _ in changed] + [f"+{new}" for _, new in changed])
 
 
 def change(name: str, lines: list[str]) -> Change:
