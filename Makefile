@@ -4,12 +4,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 PYTEST ?= -n auto
 FUZZ_SECONDS ?= 60
+MUTATE ?= --count 30
 
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test lint types docs asan fuzz bench package newcomer clean install build build-tests
+.PHONY: help demo test nightly lint types docs asan fuzz coverage mutate bench package newcomer clean install build build-tests
 
 help:  ## list the targets
 	@awk -F ':.*  ## ' '/^[a-z]+:.*  ## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,14 @@ demo: build  ## set up, then run monitors over captures that ship and show what 
 test: build-tests $(VENV)/test  ## set up, then run every test
 	python -m pytest $(PYTEST)
 
+ORDERS ?= 1 2 3
+
+nightly: build-tests $(VENV)/test $(VENV)/docs  ## run every test in random orders, and each file by itself
+	for seed in $(ORDERS); do \
+	    python -m pytest $(PYTEST) --random-order-bucket=global --random-order-seed=$$seed || exit 1; \
+	done
+	find tests -name 'test_*.py' -print0 | sort -z | xargs -0 -n 1 -P "$$(nproc)" python tools/test_alone.py
+
 lint: types  ## check style, types and stubs, and that Cython has nothing to remark
 	ruff check .
 	ruff format --check .
@@ -31,6 +40,7 @@ STUBS = $(subst /,.,$(basename $(shell find aiomos -name '*.pyi')))
 
 types: build-tests $(VENV)/test $(VENV)/lint
 	mypy
+	mypy -p tools.mutate
 	PYTHONPATH=. stubtest $(STUBS) --ignore-missing-stub --ignore-disjoint-bases
 
 docs: build $(VENV)/docs  ## build the documentation into site/
@@ -42,24 +52,40 @@ bench: build  ## compare with other libraries, after saying what that needs; BEN
 
 # Python itself is not instrumented: the sanitizers' runtime is loaded ahead of it, and memory comes from
 # malloc, whose blocks they know.
-SANITIZED = PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+SANITIZED = PYTHONPATH=. PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0$(LOG) UBSAN_OPTIONS=print_stacktrace=1$(LOG)
 
+# What the sanitizers report goes into files, which are printed at the end: pytest keeps what a dying process prints.
+asan: LOG = :log_path=$$PWD/build/reports/report
 # Left out: programs not written here, which the runtime would be loaded into, too, and a test that measures memory.
 asan: $(VENV)/test  ## run the tests and many mutated captures under AddressSanitizer and UBSan
 	$(call copy_to,build/asan)
 	cd build/asan && AIOMOS_BUILD=asan AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
+	rm -rf build/asan/build/reports && mkdir -p build/asan/build/reports
 	cd build/asan && $(SANITIZED) AIOMOS_MUTATIONS=20 \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	    python -m pytest $(PYTEST) --timeout=600 --ignore-glob='*interop*' -k 'not memory_is_bounded'
+	    python -m pytest $(PYTEST) --timeout=600 --ignore-glob='*interop*' -k 'not memory_is_bounded'; \
+	status=$$?; \
+	for report in $$(find build/reports -type f -size +0); do echo "--- $$report"; cat $$report; status=1; done; \
+	exit $$status
 
-fuzz: $(VENV)/fuzz  ## fuzz frames and capture files for FUZZ_SECONDS each, led by coverage; needs clang
+coverage: $(VENV)/test $(VENV)/coverage  ## run the tests and show which lines and branches they reach, Cython's too
+	$(call copy_to,build/coverage)
+	cd build/coverage && AIOMOS_BUILD=coverage AIOMOS_TEST_NATIVE=1 python setup.py --quiet build_ext --inplace
+	cd build/coverage && find build -name '*.gcda' -delete && rm -f .coverage*
+	-cd build/coverage && PYTHONPATH=. python -m coverage run -m pytest $(PYTEST) --timeout=600
+	python tools/coverage_table.py build/coverage
+
+fuzz: $(VENV)/fuzz  ## fuzz each target of tests/fuzz for FUZZ_SECONDS, led by coverage; needs clang
 	@command -v clang > /dev/null || { echo "make fuzz needs clang: apt-get install clang"; exit 1; }
 	$(call copy_to,build/fuzz)
 	cd build/fuzz && AIOMOS_BUILD=fuzz AIOMOS_TEST_NATIVE=1 CC=clang python setup.py --quiet build_ext --inplace
-	cd build/fuzz && for target in frames captures in_line; do \
+	cd build/fuzz && for target in frames captures in_line meddled; do \
 	    $(SANITIZED) LD_PRELOAD="$$(python -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so" \
 	    python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 || exit 1; \
 	done
+
+mutate: build-tests $(VENV)/test  ## plant faults in a copy, run the tests, print what they miss; MUTATE="--changed-since main~1"
+	python -m tools.mutate $(MUTATE)
 
 package:  ## build sdist and wheels, look into them, and use what they install
 	$(PYTHON) tools/check_package.py
@@ -84,13 +110,13 @@ build-tests: install
 $(VENV)/install: pyproject.toml setup.py
 	@$(PYTHON) tools/check_python.py
 	$(PYTHON) -m venv $(VENV)
-	pip install --quiet 'setuptools>=77' 'cython>=3.1'
+	pip install --quiet 'setuptools>=77' 'cython>=3.2.1'
 	@python setup.py --quiet build_ext --inplace
 	pip install --quiet --no-build-isolation --editable .
 	@touch $@
 
 # One for each extra of pyproject.toml that is needed.
-$(VENV)/test $(VENV)/lint $(VENV)/docs $(VENV)/fuzz: $(VENV)/install
+$(VENV)/test $(VENV)/lint $(VENV)/docs $(VENV)/fuzz $(VENV)/coverage: $(VENV)/install
 	pip install --quiet --no-build-isolation --editable '.[$(@F)]'
 	@touch $@
 

@@ -1,14 +1,17 @@
 """Extension modules and Cython directives; everything else is in pyproject.toml.
 
 Environment:
-    AIOMOS_BUILD: ``release`` (default), ``checked`` (checks of bounds and for None, and line tracing), ``asan``
-        (the same checks, AddressSanitizer and UndefinedBehaviorSanitizer), or ``fuzz`` (the same with libFuzzer's
-        coverage counters; needs CC=clang).
+    AIOMOS_BUILD: ``release`` (default), ``quick`` (the same code, soon compiled and slow), ``checked`` (checks of
+        bounds and for None, and line tracing), ``asan`` (the same checks, AddressSanitizer and
+        UndefinedBehaviorSanitizer), ``fuzz`` (the same with libFuzzer's coverage counters; needs CC=clang), or
+        ``coverage`` (gcc counts how often each line of the .pyx files runs: Cython's own tracing is blind where there
+        is no interpreter).
     AIOMOS_TEST_NATIVE: Build the modules of tests/native, too.
     AIOMOS_C_CACHE: A folder in which Cython keeps what it translates to C, for other builds of the same sources.
 """
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +32,7 @@ PLACE = ELSEWHERE.name if ELSEWHERE else f"build/{BUILD}"
 """Where to build: a folder for each kind of build, whether the modules of the tests are part of it or not."""
 WHEEL = f"{PLACE}/tests" if WITH_TESTS else PLACE
 """Where what goes into a wheel is put: without the modules of the tests, none of them may lie there."""
+CHECKED = BUILD not in ("release", "quick", "coverage")
 
 DIRECTIVES = {
     "language_level": 3,
@@ -36,21 +40,29 @@ DIRECTIVES = {
     "auto_pickle": False,
     "autotestdict": False,
     "cdivision": True,
-    "boundscheck": BUILD != "release",
+    "boundscheck": CHECKED,
     "wraparound": False,
-    "initializedcheck": BUILD != "release",
-    "nonecheck": BUILD != "release",
+    "initializedcheck": CHECKED,
+    "nonecheck": CHECKED,
     "linetrace": BUILD == "checked",
 }
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 COMPILE = {
     "release": ["-O3", "-g0", "-fno-semantic-interposition", "-fvisibility=hidden"],
+    "quick": ["-O0"],
     "checked": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE],
     "fuzz": ["-O1", "-g", "-fno-omit-frame-pointer", *SANITIZE, "-fsanitize=fuzzer-no-link"],
+    "coverage": ["-O0", "--coverage"],
 }
-LINK = {"release": [], "checked": [], "asan": SANITIZE, "fuzz": []}
-MACROS = {"release": [], "checked": [("CYTHON_TRACE_NOGIL", "1")], "asan": [], "fuzz": []}
+LINK = {"asan": SANITIZE, "coverage": ["--coverage"]}
+MACROS = {"checked": [("CYTHON_TRACE_NOGIL", "1")]}
+CHECK = re.compile(
+    r'^(#line \d+ ".*\.p[yx][xd]"\n)([ \t]*(?:[^#\s].*; )?)'
+    r"(if \(.*(?:__PYX_ERR|PyErr_|__Pyx_Raise|__pyx_nargs|__pyx_kwds|CYTHON_).*)$",
+    re.MULTILINE,
+)
+"""A line of C with its place, what comes before a check of Cython's, and that."""
 
 _guard_against_none = NameNode.as_none_safe_node
 
@@ -78,8 +90,8 @@ def extensions() -> list[Extension]:
             ".".join(path.relative_to(ROOT).with_suffix("").parts),
             [str(path.relative_to(ROOT))],
             extra_compile_args=["-Wall", "-Wno-unused-function", *COMPILE[BUILD]],
-            extra_link_args=LINK[BUILD],
-            define_macros=MACROS[BUILD],
+            extra_link_args=LINK.get(BUILD, []),
+            define_macros=MACROS.get(BUILD, []),
         )
         for path in (shared, *sources)
     ]
@@ -106,6 +118,7 @@ class BuildModules(build_ext):
             compiler_directives=DIRECTIVES,
             build_dir=f"{PLACE}/cython",
             nthreads=self.parallel,
+            emit_linenums=BUILD == "coverage",
             quiet=self.verbose < 1,
             shared_utility_qualified_name=SHARED,
             cache=os.environ.get("AIOMOS_C_CACHE", ""),
@@ -114,6 +127,9 @@ class BuildModules(build_ext):
         for module in self.extensions:
             module.sources = by_name[module.name].sources
             module.depends = by_name[module.name].depends
+        if BUILD == "coverage":
+            for module in self.extensions:
+                disown_checks(Path(module.sources[0]))
         self._left = [module.name for module in self.extensions if self._is_stale(module)]
         if self._left:
             say(f"compiling {len(self._left)} modules, {min(self.parallel, len(self._left))} at a time")
@@ -136,6 +152,15 @@ class BuildModules(build_ext):
 def say(what: str) -> None:
     """Tell whoever waits what is going on; pip shows it only if it is asked to be verbose."""
     sys.stderr.write(f"aiomos: {what}\n")
+
+
+def disown_checks(translated: Path) -> None:
+    """Have gcov count what Cython adds to a line, its checks for errors above all, as of no source.
+
+    The branches that remain are those of conditions that stand in the source.
+    """
+    text = translated.read_text()
+    translated.write_text(CHECK.sub(r'\1\2\n#line 1 "checks"\n\3', text))
 
 
 if __name__ == "__main__":

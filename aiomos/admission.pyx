@@ -31,7 +31,7 @@ from aiomos.tcp.pool cimport pool_at
 from aiomos.tcp.reassembly cimport Track, track_at
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
-from aiomos.ude.rules cimport Need, rules_match, rules_need, rules_watching
+from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
 
 cdef enum:
     STATE_LEVEL = 1
@@ -100,6 +100,7 @@ cdef class Admission(Lifetimes):
         flow = opened[0] = flow_at(&self.flows, index)
         if self.wired:
             self.outlet.flow_begun(index)
+        rules_count(&self.rules, flow, 1)
         flow.started_ns = flow.last_ns = decoded.packet.time_ns
         flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN
         if midstream:

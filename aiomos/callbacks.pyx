@@ -32,10 +32,12 @@ from aiomos.tcp.reassembly cimport streams_close, track_at
 from aiomos.tcp.sealing cimport mark_part, seal
 from aiomos.tcp.views cimport make_flow, state_named
 from aiomos.tcp.wire cimport WIRE_BAD_TCP
+from aiomos.transport.times cimport held_within
 from aiomos.ude.machine cimport Program, predicates_fire, run_filter
 from aiomos.ude.rules cimport (
     ANY_SET,
     Interest,
+    rules_assign,
     rules_intern,
     rules_interest,
     rules_watching,
@@ -313,8 +315,8 @@ cdef class Callbacks(Registry):
         if flow == NULL or flow.watchers == ANY_SET:
             return 0
         m.rules &= ~call.rule_bit
-        flow.watchers = rules_intern(
-            &self.rules, self.rules.sets[flow.watchers] & ~call.rule_bit | <uint64_t> 1 << call.starts)
+        rules_assign(&self.rules, flow, rules_intern(
+            &self.rules, self.rules.sets[flow.watchers] & ~call.rule_bit | <uint64_t> 1 << call.starts))
         flow.flags |= TO_CONNECT
         return self.signal(flow)
 
@@ -506,7 +508,7 @@ cdef class Callbacks(Registry):
     cdef int64_t clock(self):
         """The time now: that of the frame in hand, or between batches that of the transport, if it has one."""
         if not self.busy and self.read_clock is not None:
-            return max(<int64_t> self.read_clock(), self.now_ns)
+            return max(held_within(self.read_clock()), self.now_ns)
         return self.now_ns
 
     def set_timer(self, Flow view not None, delay, function):

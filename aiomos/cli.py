@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from errno import EPIPE
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from aiomos import __version__
-from aiomos.errors import AiomosError, EngineBug, OptionError, did_you_mean
+from aiomos.errors import ADVICE, AiomosError, EngineBug, OptionError, OutputError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,9 @@ TABLE_ROWS = 50  # of flows, unless --limit says otherwise
 
 # A capture below this is through before a progress bar has said anything.
 WORTH_PROGRESS = 64 << 20
+ONCE = ("--bridge", "--tap", "--control", "--metrics")
+"""Options of which all but the last would be left out in silence."""
+
 INTERRUPTED = 128 + 2  # as shells report SIGINT
 
 # click re-wraps paragraphs unless they start with a backspace.
@@ -42,25 +46,72 @@ Examples:
 class Program(click.Group):
     """The command group; turns errors into a message and an exit status."""
 
+    _chosen = False
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a command line."""
+        from aiomos import outputs
+
+        outputs.hold_standard_descriptors()
+        with outputs.naming_standard_output():
+            try:
+                return super().main(*args, **kwargs)
+            except OutputError as error:
+                if self._chosen:  # and a traceback asked for
+                    raise
+                _report(error)
+                sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that was chosen."""
+        from aiomos import outputs
+
+        self._chosen = True
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            outputs.flush_standard_output()
+            return result
+        except click.exceptions.Exit:
+            _finish_output()
+            raise
         except KeyboardInterrupt:
+            _finish_output()
             ctx.exit(INTERRUPTED)
         except (AiomosError, OSError) as error:
-            # click ends quietly on a closed pipe; a bug is reported with its traceback.
-            if ctx.meta.get("traceback") or isinstance(error, (BrokenPipeError, EngineBug)):
+            if ctx.meta.get("traceback") or isinstance(error, EngineBug):
                 raise
-            sys.stdout.flush()  # the results so far come before what ended them
-            click.echo(f"error: {_message(error)}", err=True)
+            _report(error)
             ctx.exit(1)
 
 
+def _report(error: Exception) -> None:
+    """Say what ended the run, behind the results so far; nothing where the reader of standard output has gone."""
+    from aiomos import outputs
+
+    if isinstance(error, OutputError) and error.path == outputs.STANDARD_OUTPUT:
+        outputs.give_up_standard_output()
+        if error.errno == EPIPE:  # as of `| head`
+            return
+    else:
+        _finish_output()
+    click.echo(f"error: {_message(error)}", err=True)
+
+
+def _finish_output() -> None:
+    """Have what was printed be seen, or say that it cannot be."""
+    from aiomos import outputs
+
+    try:
+        outputs.flush_standard_output()
+    except OutputError as error:
+        _report(error)
+
+
 def _message(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    advice = ADVICE.get(error.errno or 0)
+    return f"{error.filename}: {error.strerror}{f'; {advice}' if advice else ''}"
 
 
 class RunCommand(click.Command):
@@ -68,6 +119,9 @@ class RunCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments."""
+        for option in ONCE:
+            if sum(arg == option or arg.startswith(f"{option}=") for arg in args) > 1:
+                raise click.UsageError(f"{option} is given twice; it can be given once", ctx)
         return super().parse_args(ctx, _repeat("--pcap", args))
 
 
@@ -118,7 +172,8 @@ def main() -> None:
     "--iface",
     "interfaces",
     metavar="NAME[,NAME...]",
-    help="Watch these interfaces, live.",
+    multiple=True,
+    help="Watch these interfaces, live; may be given again.",
 )
 @click.option(
     "--bridge",
@@ -212,7 +267,7 @@ def main() -> None:
 def run(
     names: tuple[str, ...],
     captures: tuple[str, ...],
-    interfaces: str | None,
+    interfaces: tuple[str, ...],
     bridge: tuple[str, str] | None,
     tap: str | None,
     busy_poll: int,
@@ -296,9 +351,10 @@ def run(
 def _tell(report: "Report", verbose: bool) -> None:
     """Show the closing summary, if it is wanted; what was not followed is told in any case."""
     from aiomos.logging import get_logger, log_format
+    from aiomos.outputs import flush_standard_output
     from aiomos.shortfalls import shortfalls
 
-    sys.stdout.flush()  # here, where a closed pipe is still handled
+    flush_standard_output()  # here, where it can still be said that it fails
     wanted = verbose or sys.stderr.isatty()
     missing = shortfalls(report.counters)
     if log_format() == "json":
@@ -308,11 +364,21 @@ def _tell(report: "Report", verbose: bool) -> None:
         if missing:
             told = {shortfall.name: shortfall.text for shortfall in missing}
             get_logger("aiomos").warning("incomplete", **told)
+        _end_with_status(report)
         return
     if wanted:
         click.echo(_summary(report), err=True)
     for shortfall in missing:
         click.echo(f"incomplete: {shortfall}", err=True)
+    _end_with_status(report)
+
+
+def _end_with_status(report: "Report") -> None:
+    """End with status 1 if an app did nothing but fail."""
+    if report.failed:
+        failed = ", ".join(f"{name} ({report.calls[name][1]:,})" for name in report.failed)
+        click.echo(f"error: every handler and callback failed of: {failed}", err=True)
+        click.get_current_context().exit(1)
 
 
 @main.command()
@@ -482,17 +548,17 @@ def _load(names: Sequence[str]) -> "list[App]":
 
 
 def _wire(
-    interfaces: str | None, bridge: tuple[str, str] | None, tap: str | None, busy_poll: int
+    interfaces: Sequence[str], bridge: tuple[str, str] | None, tap: str | None, busy_poll: int
 ) -> "Wire | None":
     """Return the wire of a live run; None for captures."""
-    if [interfaces, bridge, tap].count(None) < 2:
+    if [interfaces or None, bridge, tap].count(None) < 2:
         raise click.UsageError("--iface, --bridge and --tap cannot be given together")
-    if interfaces is None and bridge is None and tap is None:
+    if not interfaces and bridge is None and tap is None:
         return None
     from aiomos.transport.wires import InLine, TapDevice, Watch
 
-    if interfaces is not None:
-        return Watch(tuple(interfaces.split(",")), busy_poll)
+    if interfaces:
+        return Watch(tuple(name for several in interfaces for name in several.split(",")), busy_poll)
     return InLine(*bridge, busy_poll) if bridge is not None else TapDevice(str(tap))
 
 
@@ -550,5 +616,9 @@ def _summary(report: "Report") -> str:
         for name, n in report.counters.items()
         if name.startswith("ended.") and n
     )
-    connections = f"{report.counters.get('flows', 0):,} TCP connections{f' (ended {ended})' if ended else ''}"
+    midstream = report.counters.get("midstream", 0)
+    connections = (
+        f"{report.counters.get('flows', 0):,} TCP connections"
+        f"{f', {midstream:,} of them without their SYN' if midstream else ''}{f' (ended {ended})' if ended else ''}"
+    )
     return f"{report.frames:,} frames, {connections} in {report.seconds:.2f} s"

@@ -6,7 +6,7 @@ bytes for those who look at them later, pushes bytes and gaps to connections, an
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from aiomos.callbacks cimport WHAT_GAP, Callbacks, Moment, is_open, moment_begin
 from aiomos.registry cimport Account, Call, new_call
@@ -58,6 +58,8 @@ from aiomos.ude.rules cimport (
     MAX_SETS,
     Need,
     Rule,
+    rules_assign,
+    rules_count,
     rules_forget,
     rules_intern,
     rules_interest,
@@ -225,7 +227,7 @@ cdef class Delivery:
             self.opened += 1
             if flow.flags & MIDSTREAM:
                 self.picked_up += 1
-        flow.watchers = rules_intern(&self.rules, mask)
+        rules_assign(&self.rules, flow, rules_intern(&self.rules, mask))
         if connecting:
             flow.flags |= TO_CONNECT
             if self.has_come_about(flow):
@@ -265,7 +267,7 @@ cdef class Delivery:
             if moment.flow == flow:
                 moment.rules &= ~account.rules
             moment = moment.outer
-        flow.watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) & ~account.rules)
+        rules_assign(&self.rules, flow, rules_intern(&self.rules, rules_watching(&self.rules, flow) & ~account.rules))
         for connection in list((<Flow> self.views[flow.hold]).connections):
             if connection.wiring.flow is view:
                 connection.leave()
@@ -292,7 +294,7 @@ cdef class Delivery:
         watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) | own.rule_bit)
         if watchers == ANY_SET:
             raise RegistrationError("too many different sets of registrations watch the flows of this engine")
-        flow.watchers = watchers
+        rules_assign(&self.rules, flow, watchers)
         if view.own is None:
             view.own = {}
         view.own[shared] = [*view.own.get(shared, ()), own]
@@ -353,7 +355,7 @@ cdef class Delivery:
             return 0
         watchers = rules_intern(&self.rules, rules_watching(&self.rules, flow) & ~shared.rule_bit)
         if watchers != ANY_SET:                    # else what it costs stays as it is
-            flow.watchers = watchers
+            rules_assign(&self.rules, flow, watchers)
             self.relevel(flow)
         return 0
 
@@ -371,12 +373,14 @@ cdef class Delivery:
         for key, shared in list(self.own_calls.items()):
             if retired & (<Call> shared).rule_bit:
                 del self.own_calls[key]
+        memset(self.rules.flows, 0, sizeof(self.rules.flows))
         for index in range(1, self.flows.pool.high_water + 1):
             flow = flow_at(&self.flows, index)
             if flow.flags & ENDED:
                 continue
             flow.watchers = rules_intern(&self.rules, sets[flow.watchers] if flow.watchers != ANY_SET
                                          else rules_watching(&self.rules, flow))
+            rules_count(&self.rules, flow, 1)
             view = self.views[flow.hold]
             if view is not None:
                 view.connections = [connection for connection in view.connections

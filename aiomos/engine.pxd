@@ -41,7 +41,7 @@ cdef class Engine(Admission):
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef void note_unread(self, const Decoded* decoded) noexcept nogil
     cdef int tell_unread(self) except -1
-    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil
+    cdef int turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil
     cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil
     cdef int on_aggregate(self, Decoded* decoded) except -1 nogil
     cdef bint is_mine(self, const Packet* packet) noexcept nogil

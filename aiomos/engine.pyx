@@ -20,7 +20,7 @@ from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
-from aiomos.tcp.doubts cimport track_doubt, track_resume
+from aiomos.tcp.doubts cimport drop_doubted, track_doubt, track_early, track_resume
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
@@ -52,6 +52,7 @@ from aiomos.tcp.monitor cimport (
     ACK_MOVED,
     CLOSED_NOW,
     DOUBT,
+    EARLY,
     JOINED,
     PAYLOAD_OK,
     REBASED,
@@ -65,6 +66,7 @@ from aiomos.tcp.monitor cimport (
 )
 from aiomos.tcp.reassembly cimport (
     BASED,
+    HELD_EARLY,
     HOLED,
     Track,
     streams_open,
@@ -107,7 +109,7 @@ from aiomos.tcp.wire cimport (
 )
 from aiomos.transport.sharding cimport flow_hash
 from aiomos.transport.source cimport FrameSource
-from aiomos.transport.times cimport FAR_SECONDS, is_far, is_pause, judge_time
+from aiomos.transport.times cimport FAR_SECONDS, held_within, is_far, is_pause, judge_time
 from aiomos.transport.transport cimport Transport
 from aiomos.ude.rules cimport ANY_SET, MAX_SETS, rules_interest, rules_watching
 from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_RAW, SLOT_SETUP
@@ -129,7 +131,7 @@ cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
-    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT
+    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
@@ -205,7 +207,7 @@ cdef class Engine(Admission):
             self.busy = False
         return self.raise_fatal()
 
-    def pass_time(self, int64_t now_ns):
+    def pass_time(self, now_ns):
         """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
         if self.holds_frame:
             self.run_batch(NULL, 0)
@@ -255,7 +257,7 @@ cdef class Engine(Admission):
                 array[count].data = <const uint8_t*> <const char*> data
                 array[count].caplen = <uint32_t> len(data)
                 array[count].wirelen = wirelen
-                array[count].time_ns = time_ns
+                array[count].time_ns = held_within(time_ns)
                 array[count].linktype = linktype
                 array[count].interface = 0
                 array[count].offload = NULL
@@ -340,7 +342,7 @@ cdef class Engine(Admission):
         return True
 
     cdef int64_t ask_clock(self) except? -1 with gil:
-        return self.read_clock()
+        return held_within(self.read_clock())
 
     cdef bint hold(self, const Frame* frame) noexcept nogil:
         """Keep the last frame of a batch until the next comes; false without memory."""
@@ -519,7 +521,6 @@ cdef class Engine(Admission):
         for i in range(count):
             decoded = &self.group[i]
             decoded.kind = decode_frame(&frames[i], &self.decode_options, &decoded.packet)
-            decoded.packet.time_ns = frames[i].time_ns
             if decoded.kind == WIRE_TCP:
                 look_up(&self.flows, decoded)
                 aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
@@ -604,27 +605,27 @@ cdef class Engine(Admission):
             outcome = self.monitor_watched(flow, side, packet, &before)
         else:
             outcome = monitor_segment(flow, side, packet, self.anomalies)
-        if outcome & REOPEN:
-            flow.halves[side].packets -= 1
-            return 1
-        if outcome & SYN_DOUBTED:
+        if outcome & (REOPEN | SYN_DOUBTED):
+            if outcome & REOPEN:
+                flow.halves[side].packets -= 1
+                return 1
             self.doubt_syn(flow, side, packet)
         if not outcome & PAYLOAD_OK and self.wired and packet.payload_len:
             self.outlet.doubt()
         if packet.time_ns > flow.last_ns:
             flow.last_ns = packet.time_ns
-        if outcome & JOINED:
-            flow.flags &= ~<uint16_t> MIDSTREAM
-            self.join(flow)
-            watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
+        if outcome & (JOINED | RESTARTED):
+            before_nxt = packet.seq
+            if outcome & JOINED:
+                flow.flags &= ~<uint16_t> MIDSTREAM
+                self.join(flow)
+                watched = rules_interest(&self.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
         if watched & NOTED_EVENTS:
             self.raise_sender(flow, side, packet, &before)
             if self.outlet.dropped:
                 self.unsee(flow, side, &before)
             if self.outlet.dropped or flow.flags & DROPPED:
                 return 0
-        if outcome & (JOINED | RESTARTED):
-            before_nxt = packet.seq
         if watched & MERGE_EVENTS and flow.halves[0].track:
             self.raise_merge(flow, side, packet, outcome, before_nxt)
             if flow.flags & DROPPED:               # its streams have ended
@@ -661,7 +662,7 @@ cdef class Engine(Admission):
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if outcome & TRACKS_TURN or not sent.flags & received.flags & BASED:
-            self.turn_tracks(flow, side, packet, outcome)
+            outcome = self.turn_tracks(flow, side, packet, outcome)
         if outcome & ACK_MOVED:
             track_acked(&self.streams, received, rcv, packet.time_ns)
             if outcome & ACK_AHEAD:
@@ -684,21 +685,29 @@ cdef class Engine(Admission):
             return self.signal_data(flow) if flow.halves[0].track else 0       # those told may have wanted no more
         return self.signal(flow) if sent.out_head or received.out_head else 0
 
-    cdef void turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
-        """What a segment says of where the streams are, before its bytes are looked at."""
+    cdef int turn_tracks(self, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
+        """What a segment says of where the streams are, before its bytes are looked at; returns what remains of it."""
         cdef Half* snd = &flow.halves[side]
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
+            if packet.flags & SYN and sent.flags & HELD_EARLY:
+                drop_doubted(&self.streams, sent)  # said behind another SYN
             track_base(sent, snd)
         if not received.flags & BASED or outcome & REBASED:
             track_base(received, rcv)
+            if rcv.packets and sent.flags & HELD_EARLY:
+                drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
             track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
         elif outcome & DOUBT:
             track_doubt(&self.streams, sent, snd, packet)
+        if outcome & EARLY and not self.outlet.in_line and track_early(&self.streams, sent, snd, packet):
+            wheel_link(&self.flows, flow, self.next_look(flow))
+            return outcome & ~PAYLOAD_OK
+        return outcome
 
     cdef int attend_holes(self, FlowRecord* flow, int first, int64_t now_ns) except -1 nogil:
         """Give up the holes whose time has come, of one half first, and look again when that of the others comes."""
@@ -753,7 +762,10 @@ cdef class Engine(Admission):
             index += 1
 
     def count_flows(self, accounts):
-        """How many flows each of several apps watches now; one walk through the table for all of them.
+        """How many flows each of several apps watches now.
+
+        They are counted as they come and go; only of those whose set of watchers found no room, the table is looked
+        through.
 
         Args:
             accounts: Of the apps.
@@ -761,23 +773,19 @@ cdef class Engine(Admission):
         Returns:
             As many numbers.
         """
-        cdef uint32_t by_set[MAX_SETS]
         cdef uint32_t index
         cdef uint64_t rules
         cdef const FlowRecord* flow
         cdef list odd = []                         # sets for which the table has no room
-        memset(by_set, 0, sizeof(by_set))
-        for index in range(1, self.flows.pool.high_water + 1):
-            flow = flow_at(&self.flows, index)
-            if in_table(flow):
-                if flow.watchers != ANY_SET:
-                    by_set[flow.watchers] += 1
-                else:
+        if self.rules.flows[MAX_SETS]:
+            for index in range(1, self.flows.pool.high_water + 1):
+                flow = flow_at(&self.flows, index)
+                if in_table(flow) and flow.watchers == ANY_SET:
                     odd.append(rules_watching(&self.rules, flow))
         counts = []
         for account in accounts:
             rules = (<Account?> account).rules
-            counts.append(sum([by_set[index] for index in range(self.rules.set_count)
+            counts.append(sum([self.rules.flows[index] for index in range(self.rules.set_count)
                                if self.rules.sets[index] & rules]) + sum([1 for some in odd if some & rules]))
         return counts
 

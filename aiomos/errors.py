@@ -22,6 +22,7 @@
     ├── CaptureError        (ValueError)            capture file
     ├── TransportError      (OSError)               interface, or the right to use it
     ├── WorkerError         (ChildProcessError)     worker process that dies
+    ├── OutputError         (OSError)               file, or standard output, that an app writes to
     │   aiomos did it
     └── EngineBug           (SystemError)           broken promise inside the engine
 
@@ -34,6 +35,8 @@ kind.
 # ruff: noqa: N818
 
 from collections.abc import Callable, Iterable
+from errno import EDQUOT, EFBIG, EMFILE, ENFILE, ENOSPC, EPIPE
+from functools import partial
 from os import PathLike, fspath
 from typing import Any, ClassVar
 
@@ -269,6 +272,51 @@ class WorkerError(AiomosError, ChildProcessError):
 
     What a worker itself fails with, such as a `CaptureError`, is raised as it is.
     """
+
+
+class OutputError(AiomosError, OSError):
+    """What an app writes cannot be written: a full disk, a pipe that nobody reads any more, too many open files.
+
+    Raised from the run, which it ends: what was written before is there, what came after is not. In line, frames are
+    passed on until the run ends by itself. A file that cannot be opened at the start is the operating system's own
+    `OSError`.
+
+    Args:
+        message: What happened, and what to do.
+        path: The file, or ``standard output``.
+        number: Number of the system's error, of `errno`.
+
+    Attributes:
+        path: The file, or ``standard output``.
+        errno: Number of the system's error.
+    """
+
+    def __init__(self, message: str, *, path: str | PathLike[str], number: int | None) -> None:
+        super().__init__(message)
+        self.path = fspath(path)
+        self.errno = number
+
+    def __reduce__(self) -> tuple[Callable[..., AiomosError], tuple[Any, ...]]:
+        """Pickle with the number, which `OSError` does not keep among its attributes."""
+        return partial(type(self), path=self.path, number=self.errno), self.args
+
+    @classmethod
+    def of(cls, path: str | PathLike[str], error: OSError) -> "OutputError":
+        """Make one of what the system says of a file."""
+        advice = ADVICE.get(error.errno or 0, "")
+        said = f"{fspath(path)}: {error.strerror or error}; what comes after the failure is not written"
+        return cls(f"{said}: {advice}" if advice else said, path=path, number=error.errno)
+
+
+ADVICE = {
+    ENOSPC: "make room there, or write elsewhere, and run again",
+    EDQUOT: "make room there, or write elsewhere, and run again",
+    EFBIG: "raise the limit (ulimit -f), and run again",
+    EMFILE: "raise the limit of open files (ulimit -n), and run again",
+    ENFILE: "raise the system's limit of open files (sysctl fs.file-max), and run again",
+    EPIPE: "who read it has gone",
+}
+"""What to do about errors of the system, by their number."""
 
 
 class ControlError(AiomosError, OSError):

@@ -10,6 +10,7 @@ from libc.string cimport memcmp
 
 from aiomos.callbacks cimport WHAT_EVICTED
 from aiomos.tcp.clock cimport nanoseconds
+from aiomos.tcp.doubts cimport early_deadline, early_tick
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLOSED,
@@ -42,6 +43,7 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport CLOSED_NOW
 from aiomos.tcp.reassembly cimport (
+    HELD_EARLY,
     HOLED,
     PART_CAPTURE_END,
     PART_END,
@@ -57,6 +59,8 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.sealing cimport mark_part
 from aiomos.tcp.translation cimport Session
 from aiomos.tcp.views cimport Flow
+from aiomos.transport.times cimport held_within
+from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 
 from aiomos.errors import NotInLineError
@@ -84,12 +88,13 @@ cdef class Lifetimes(Hooks):
 
     # --- time -----------------------------------------------------------------------------------------
 
-    def pass_time(self, int64_t now_ns):
-        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens.
+    def pass_time(self, time_ns):
+        """Let time pass without frames: what is due until *time_ns*, nanoseconds since the epoch, happens.
 
         Raises:
             RuntimeError: from inside a callback.
         """
+        cdef int64_t now_ns = held_within(time_ns)
         if now_ns < self.now_ns or now_ns == self.now_ns < self.timer_ns:      # a timer may be due now
             return
         self.begin()
@@ -155,16 +160,17 @@ cdef class Lifetimes(Hooks):
         return min(self.deadline(flow), self.hole_due(flow)) if flow.halves[0].track else self.deadline(flow)
 
     cdef int64_t hole_due(self, const FlowRecord* flow) noexcept nogil:
-        """When the first hole of a flow that has tracks is to be given up; INT64_MAX if there is none."""
-        cdef int64_t due = INT64_MAX, hole
+        """When the first hole of a flow with tracks is to be given up, or what came early believed; else INT64_MAX."""
+        cdef int64_t due = INT64_MAX, some
         cdef const Track* t
         cdef int side
         for side in range(2):
             t = track_at(&self.streams, flow.halves[side].track)
             if t.flags & HOLED:
-                hole = track_deadline(&self.streams, t, &flow.halves[side])
-                if hole:
-                    due = min(due, hole)
+                some = track_deadline(&self.streams, t, &flow.halves[side])
+                due = min(due, some) if some else due
+            if t.flags & HELD_EARLY:
+                due = min(due, early_deadline(t, &flow.halves[side]))
         return due
 
     cdef int advance(self, int64_t now_ns) except -1 nogil:
@@ -193,6 +199,8 @@ cdef class Lifetimes(Hooks):
             else:
                 if flow.halves[0].track:
                     for side in range(2):
+                        early_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
+                                   &flow.halves[side], now_ns)
                         track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track),
                                    &flow.halves[side], now_ns)
                     if self.streams.incident_count:
@@ -339,6 +347,7 @@ cdef class Lifetimes(Hooks):
         if flow.reason == REASON_EVICTED:
             self.raise_error(flow, 0, NULL, WHAT_EVICTED, 0, 0)
         self.raise_new_data(flow)
+        rules_count(&self.rules, flow, -1)
         flows_remove(&self.flows, flow)
         if flow.flags & ANNOUNCED:
             self.ended[flow.reason] += 1

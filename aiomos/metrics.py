@@ -91,7 +91,7 @@ COUNTERS = (
         Source(
             r"transport\.(\w*drop\w*|unsent_\w+)|in_line\.(dropped|no_room)",
             "cause",
-            {"transport.dropped": "kernel", "transport.drops": "kernel", "in_line.dropped": "verdict"},
+            {"transport.dropped": "kernel", "in_line.dropped": "verdict"},
         ),
     ),
     Definition("forwarded_bytes", "Bytes of frames forwarded in line.", Source(r"in_line\.forwarded_bytes")),

@@ -13,7 +13,10 @@ cdef extern from *:
     #endif
     #endif
     #ifdef AIOMOS_POISON
-    #include <sanitizer/asan_interface.h>
+    /* As <sanitizer/asan_interface.h> has them, which not every compiler's package brings. */
+    void __asan_poison_memory_region(void const volatile *addr, size_t size);
+    void __asan_unpoison_memory_region(void const volatile *addr, size_t size);
+    int __asan_address_is_poisoned(void const volatile *addr);
     #define aiomos_poison(at, n) __asan_poison_memory_region((at), (n))
     #define aiomos_unpoison(at, n) __asan_unpoison_memory_region((at), (n))
     #define aiomos_is_poisoned(at) __asan_address_is_poisoned(at)

@@ -35,6 +35,7 @@ from aiomos.errors import (
     ConnectionReset,
     ConnectionTimedOut,
     NotInLineError,
+    OutputError,
     RegistrationError,
     StreamGap,
     TransportError,
@@ -42,6 +43,7 @@ from aiomos.errors import (
 from aiomos.listeners import Listener
 from aiomos.live import LivePump
 from aiomos.logging import get_logger
+from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader_is_gone
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.sleepers import Sleepers
@@ -122,11 +124,18 @@ class Report:
         frames: Frames read.
         counters: Counters by name, as `Runtime.statistics` gives them.
         seconds: Wall time from the first read to the end of the last handler.
+        calls: By the name of each app, how many handlers and callbacks were called, and how many of these raised.
     """
 
     frames: int
     counters: dict[str, int]
     seconds: float
+    calls: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the apps whose every handler and callback raised."""
+        return [name for name, (calls, errors) in self.calls.items() if calls and errors >= calls]
 
 
 class Runtime:
@@ -193,6 +202,8 @@ class Runtime:
         self._out_of_frames = False
         self._fatal: BaseException | None = None
         self._exit: BaseException | None = None
+        self._lost: list[OSError] = []
+        self._starving: asyncio.Event | None = None
         self._last_sleeps: Counter[asyncio.Task[Any] | None] = Counter()
 
     # --- apps ------------------------------------------------------------------------------------------
@@ -213,12 +224,13 @@ class Runtime:
             account=self.engine.add_account(app.name), pressure=pressure
         )
         try:
-            token = _pressure.set(pressure)
+            token, told = _pressure.set(pressure), failure_told.set(self.output_failed)
             try:
                 for function in app.startup_functions:
                     await self._call(function)
             finally:
                 _pressure.reset(token)
+                failure_told.reset(told)
             attachment.started = True
             for monitor in app.monitors:
                 self.add_handler(monitor)
@@ -331,6 +343,7 @@ class Runtime:
         connection = self._connection(registration.gaps, registration.level, attachment.pressure)
         context = copy_context()
         context.run(_pressure.set, attachment.pressure)
+        context.run(failure_told.set, self.output_failed)
 
         def opener(flow: Flow) -> MonitorConnection:
             opened = connection(flow)
@@ -520,7 +533,9 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
-        except ENDS_PROGRAM as error:  # out of a task, it would stop the loop in mid-air
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:  # out of a task, it would stop the loop in mid-air, or be lost
             self.end_with(error)
         finally:
             connection.leave()
@@ -540,13 +555,30 @@ class Runtime:
         if self._live is not None:
             self._live.attend_soon()
 
+    def output_failed(self, error: OutputError) -> None:
+        """Have the run end early, for what an app writes is lost; in line frames go on, and it fails at its end."""
+        if error in self._lost:
+            return
+        self._lost.append(error)
+        if self.transport is not None and self.transport.forwards:
+            get_logger("aiomos").error("output_failed", error=str(error), note="frames are passed on")
+        else:
+            self.stop()
+
     def _failed(self, what: str, app: object, flow: Flow | None, error: Exception) -> None:
         """An app raised: that is the end of its interest in this flow, and of nothing else."""
+        if isinstance(error, BrokenPipeError) and reader_is_gone():
+            error = OutputError.of(STANDARD_OUTPUT, error)
+        if isinstance(error, OutputError):
+            self.output_failed(error)
+            return
         self.errors[f"{what}_errors"] += 1
         self._logged[app] += 1
-        if self.settings.on_error == "raise" or isinstance(error, BrokenPipeError):
+        if self.settings.on_error == "raise":
             self.end_with(error)
             return
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            self._lost.append(error)
         log = get_logger("aiomos").bind(app=str(app))
         if self._logged[app] <= LOGGED_ERRORS:
             log.error(f"{what}_failed", flow=str(flow), exc_info=error)
@@ -560,14 +592,28 @@ class Runtime:
 
         Raises:
             CaptureError: the capture broke off; what could be read has been processed, and handlers are done.
-            KeyboardInterrupt, SystemExit: raised by an app, in a callback or handler.
+            OutputError: what an app writes is lost; the same.
+            BaseException: KeyboardInterrupt, SystemExit or another that is no `Exception`, raised by an app.
         """
         begun = time.perf_counter()
         self._start_pump()
         await self._check_pump()
         return Report(
-            frames=self.source.frames_read, counters=self.statistics(), seconds=time.perf_counter() - begun
+            frames=self.source.frames_read,
+            counters=self.statistics(),
+            seconds=time.perf_counter() - begun,
+            calls=self.calls(),
         )
+
+    def calls(self) -> dict[str, tuple[int, int]]:
+        """Return, by the name of each app, how often its handlers and callbacks were called, and how many raised."""
+        return {
+            app.name: (
+                attachment.started_handlers + attachment.account.callbacks,
+                attachment.errors + attachment.account.errors,
+            )
+            for app, attachment in self._attachments.items()
+        }
 
     def statistics(self) -> dict[str, int]:
         """Return the engine's counters, and those of handlers, callbacks and readers."""
@@ -593,14 +639,17 @@ class Runtime:
             raise self._exit
 
     def stop(self) -> None:
-        """Have a live run end: flows end where they stand, handlers come to their end, and `run` returns."""
+        """Have the run end early: flows end where they stand, handlers come to their end, and `run` returns."""
         self._stopped = True
         if self._live is not None:
             self._live.stop()
+        if self._starving is not None:
+            self._starving.set()
 
     async def _pump(self) -> None:
-        broken: CaptureError | TransportError | None = None
+        broken: Exception | None = None
         _current.set(self)
+        failure_told.set(self.output_failed)
         try:
             try:
                 await self._read_all()
@@ -616,6 +665,8 @@ class Runtime:
             self._finished = True
             for listener in self._listeners:
                 listener._wake()
+        if broken is None and self._lost:
+            broken = self._lost[0]
         if broken is not None:
             raise broken
 
@@ -629,9 +680,12 @@ class Runtime:
 
     async def _read_source(self) -> None:
         source, engine = self.source, self.engine
-        while True:
+        while not self._stopped:
             if source.starved is not None:
-                await _readable(source.starved)
+                self._starving = asyncio.Event()
+                await _readable(source.starved, self._starving)
+                if self._stopped:
+                    return
             if not source.read_batch():
                 return
             engine.feed(source)
@@ -787,10 +841,9 @@ class Runtime:
             self._flush()
         with steps:
             self.source.close()
-        if exc is None and isinstance(self._fatal, ENDS_PROGRAM):  # raised by a handler at its end
-            exc = self._fatal
+        if exc is None and not isinstance(self._fatal, Exception | None):  # raised by a handler at its end
             with steps:
-                raise exc
+                raise self._fatal
         steps.conclude(exc)
 
 
@@ -812,10 +865,9 @@ async def sleep(seconds: float) -> None:
     await runtime.sleep(seconds)
 
 
-async def _readable(descriptor: int) -> None:
-    """Wait until a descriptor has something to read, or has come to its end."""
+async def _readable(descriptor: int, ready: asyncio.Event) -> None:
+    """Wait until a descriptor has something to read, or has come to its end, or the event is set."""
     loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
     loop.add_reader(descriptor, ready.set)
     try:
         await ready.wait()

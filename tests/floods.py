@@ -6,17 +6,34 @@ process of its own, as memory that was had once is not given back.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count, islice
 from pathlib import Path
 
 import aiomos
-from aiomos import App, Budgets, Event, Flow, Level, Settings
-from aiomos.testing.packets import ethernet, ipv4, tcp_frame
+from aiomos import (
+    App,
+    Budgets,
+    Event,
+    Flow,
+    Hook,
+    Level,
+    MonitorConnection,
+    Packet,
+    Runtime,
+    SessionError,
+    Settings,
+)
+from aiomos.testing.packets import ethernet, ipv4, tcp_frame, udp_frame
+from aiomos.transport.interfaces import Interface
 from aiomos.transport.pcap import CaptureReader
+from aiomos.transport.transport import Transport
 from tests.traffic import ETHERNET, START_NS, STEP_NS, Pieces, record
 
 MIB = 1 << 20
@@ -120,6 +137,25 @@ def fragments() -> Frames:
             yield bytes(form)
 
 
+def datagrams() -> Frames:
+    """From so many clients."""
+    form = bytearray(udp_frame())
+    for client in range(200_000):
+        struct.pack_into("!I", form, 26, 0x0A00_0000 + (client >> 14))
+        struct.pack_into("!H", form, 34, 0x4000 + (client & 0x3FFF))
+        yield bytes(form)
+
+
+def unacknowledged() -> Frames:
+    """What connections say in pieces of several sizes, and nobody acknowledges."""
+    for size, clients, of_a_flow in ((1, 50, 1000), (20, 100, 500), (1400, 500, 100), (40_000, 100, 20)):
+        data = segments("PA", bytes(size))
+        for client in range(size * 10_000, size * 10_000 + clients):
+            yield SYN(client)
+            for at in range(of_a_flow):
+                yield data(client, 1 + at * size)
+
+
 SMALL = {
     "flows": 4096,
     "half_open": 1024,
@@ -136,18 +172,124 @@ FLOODS: dict[str, tuple[Callable[[], Frames], dict[str, int]]] = {
     "flows": (flows, SMALL),
     "pending": (pending, SMALL),
     "fragments": (fragments, SMALL | {"fragment_bytes": 8 * MIB}),
+    "slow": (unacknowledged, SMALL | {"stream_bytes": MIB, "stream_bytes_total": 4 * MIB}),
+    "unread": (unacknowledged, SMALL | {"stream_bytes": 64 * 1024, "stream_bytes_total": 4 * MIB}),
+    "sessions": (datagrams, SMALL | {"sessions": 8192}),
+    "edited": (unacknowledged, SMALL | {"edited_bytes": 4 * MIB, "edited_bytes_half": 64 * 1024}),
 }
+
+
+IN_LINE = {"unread", "sessions", "edited"}
+
+
+class Wire(Transport):
+    """Two ends, by the first of which a flood comes; what is sent is gone.
+
+    Args:
+        frames: The flood.
+        note: Called with each batch.
+        over: Set when there are no more.
+    """
+
+    forwards = (1, 0)
+
+    def __init__(self, frames: Frames, note: Callable[[], object], over: asyncio.Event) -> None:
+        self._frames, self._note, self.over = frames, note, over
+        self._ready = os.eventfd(1)  # there is always something
+        self.runtime: Runtime | None = None
+        self.interfaces.extend(Interface("", f"end{number}", 1, 0) for number in range(2))
+
+    def fileno(self) -> int:
+        """Return what is always ready."""
+        return self._ready
+
+    def receive(self) -> list[tuple[int, bytes, int]]:
+        """Return the next frames; the run ends with them."""
+        self._note()
+        frames = [(time.time_ns(), frame, 0) for frame in islice(self._frames, PART)]
+        if not frames and self.runtime is not None:
+            self.runtime.stop()
+            self.over.set()
+        return frames
+
+    def send(self, frame: bytes, interface: int = 0) -> None:
+        """Have a frame sent."""
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        os.close(self._ready)
+        super().close()
+
+
+def of(name: str, seen: Counter[str], over: asyncio.Event) -> App[None]:
+    """Make the app that is flooded, which counts for itself what it saw, until it is *over*."""
+    app: App[None] = App("flooded")
+    match name:
+        case "sessions":
+
+            @app.on(Event.PKT_IN, hook=Hook.RAW)
+            def open_session(pkt: Packet) -> None:
+                try:
+                    session = pkt.session(idle=300.0, on_end=lambda _: seen.update(["ended"]))
+                except SessionError:
+                    seen["sessions_refused"] += 1
+                else:
+                    seen["sessions"] += 1
+                    if seen["sessions"] % 2 and seen["sessions"] < 50_000:
+                        session.close()
+
+        case "edited":
+
+            @app.on(Event.PKT_IN, hook=Hook.SENDER)
+            def replace(pkt: Packet) -> None:
+                if pkt.payload:
+                    try:
+                        pkt.replace(pkt.payload[:-1] + b"!")
+                    except BufferError:
+                        seen["edits_refused"] += 1
+
+        case "slow":
+
+            @app.monitor(midstream=True)
+            async def read_slowly(conn: MonitorConnection) -> None:
+                async for chunk in conn.client:
+                    seen["read"] += len(chunk)
+                    del chunk  # what it keeps is its own
+                    for _ in range(3):
+                        await asyncio.sleep(0)
+
+        case "unread":
+
+            @app.monitor(midstream=True, gaps="mark")
+            async def read_not(_: MonitorConnection) -> None:
+                seen["handlers"] += 1
+                await over.wait()
+
+        case _:
+
+            @app.on(Event.CONN_NEW_DATA, level=Level.STREAM, midstream=True)
+            def look(flow: Flow) -> None:
+                flow.client.peek(0, 4)
+
+    return app
 
 
 def growth(name: str) -> tuple[int, dict[str, int]]:
     """Run a flood; by how much the process grew, and the counters."""
     make, budgets = FLOODS[name]
-    app: App[None] = App("flooded")
+    seen: Counter[str] = Counter()
+    over = asyncio.Event()
+    app = of(name, seen, over)
     sizes: list[int] = []
+    settings = Settings(budgets=Budgets(**budgets), on_error="raise")
+    if name in IN_LINE:
+        wire = Wire(make(), lambda: sizes.append(rss()), over)
 
-    @app.on(Event.CONN_NEW_DATA, level=Level.STREAM, midstream=True)
-    def look(flow: Flow) -> None:
-        flow.client.peek(0, 4)
+        def started(runtime: Runtime) -> None:
+            wire.runtime = runtime
+
+        report = asyncio.run(aiomos.serve(app, transport=wire, settings=settings, started=started))
+        return max(sizes) - sizes[FIRST], report.counters | seen
 
     def pieces() -> Iterator[bytes]:
         yield struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 1 << 18, ETHERNET)
@@ -157,12 +299,8 @@ def growth(name: str) -> tuple[int, dict[str, int]]:
             yield b"".join(record(START_NS + next(numbers) * STEP_NS // 1000, frame) for frame in part)
             sizes.append(rss())
 
-    report = aiomos.run(
-        app,
-        source=CaptureReader(Pieces(pieces()), []),
-        settings=Settings(budgets=Budgets(**budgets), on_error="raise"),
-    )
-    return max(sizes) - sizes[FIRST], report.counters
+    report = aiomos.run(app, source=CaptureReader(Pieces(pieces()), []), settings=settings)
+    return max(sizes) - sizes[FIRST], report.counters | seen
 
 
 if __name__ == "__main__":

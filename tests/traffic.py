@@ -16,6 +16,7 @@ Initial sequence numbers lie just below 2**32, so every connection crosses the w
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import os
 import struct
@@ -45,7 +46,7 @@ from aiomos import (
 from aiomos.app import Overlap
 from aiomos.engine import Engine
 from aiomos.tcp.streams import Pressure
-from aiomos.testing.packets import tcp_frame
+from aiomos.testing.packets import mss, tcp_frame, wscale
 from aiomos.transport.pcap import CaptureReader
 from aiomos.transport.source import FrameSource
 from aiomos.transport.writer import CaptureWriter
@@ -68,6 +69,8 @@ class Traffic:
     def __init__(self) -> None:
         self.batches: list[list[Frame]] = [[]]
         self.now_ns = START_NS
+        self.connections: set[tuple[str, int, str]] = set()
+        """Client, its port, and server of each."""
 
     def cut(self) -> None:
         """Begin another batch."""
@@ -93,6 +96,7 @@ class Traffic:
     ) -> Connection:
         """Make a connection to port 80, after its handshake unless *opened* is false."""
         connection = Connection(self, port, client, server, isn)
+        self.connections.add((client, port, server))
         if opened:
             connection.open()
         return connection
@@ -164,6 +168,7 @@ class Connection:
         ack: int | None = None,
         flags: str = "A",
         window: int = 65535,
+        options: bytes = b"",
         captured: int | None = None,
     ) -> None:
         """Send a segment.
@@ -175,6 +180,7 @@ class Connection:
             ack: Offset up to which the peer's bytes are acknowledged; by default all it has sent.
             flags: Letters of ``FSRPAUEC``.
             window: As it is sent; it is not scaled.
+            options: Of TCP.
             captured: How many bytes of the payload were captured, if not all.
         """
         peer: Side = "server" if side == "client" else "client"
@@ -185,6 +191,7 @@ class Connection:
             ack=self.isn[peer] + 1 + (self.sent[peer] if ack is None else ack) if "A" in flags else 0,
             flags=flags,
             window=window,
+            options=options,
             payload=data,
         )
         self.sent[side] = max(self.sent[side], at + len(data) + ("F" in flags) + ("S" in flags))
@@ -199,6 +206,47 @@ class Connection:
         self.segment("client", flags="FA")
         self.segment("server", flags="FA")
         self.segment("client")
+
+
+def lopsided() -> Traffic:
+    """A connection of which each number that is told of its halves is unlike all that it could be taken for.
+
+    The client's stream has 700 bytes of which 40 are lost, the server's 2,500 with 90 lost. Of the client 2 segments
+    are retransmitted, 3 come out of order and 4 are copies of one; of the server 5, 1 and 6.
+    """
+    traffic = Traffic()
+    conn = traffic.connection(opened=False)
+    conn.client(at=-1, flags="S", options=mss(1460) + wscale(7))
+    traffic.wait(0.029)
+    conn.server(at=-1, flags="SA", options=mss(1200) + wscale(9))
+    traffic.wait(0.009)
+    conn.client()
+    for _ in range(1 + 4):
+        conn.client(b"a" * 300, at=0)
+    conn.server()
+    for times in (1, 2):
+        conn.client(b"a" * 250, at=0, window=65535 - times)
+    for at in (520, 460, 400):  # the last of them first
+        conn.client(b"b" * 60, at=at)
+        conn.server(ack=300)
+    conn.client(b"c" * 100, at=300)
+    for _ in range(1 + 6):
+        conn.server(b"d" * 600, at=0)
+    conn.client()
+    for times in range(1, 6):
+        conn.server(b"d" * 500, at=0, window=65535 - times)
+    conn.server(b"f" * 900, at=1300)
+    conn.server(b"e" * 700, at=600)
+    conn.client()
+    conn.client(b"g" * 80, at=620)
+    conn.server(b"h" * 210, at=2290)
+    conn.server()
+    conn.client()
+    traffic.wait(2)
+    conn.client()
+    conn.server(window=1)
+    conn.close()
+    return traffic
 
 
 class Pieces:
@@ -358,18 +406,45 @@ def in_loop(main: Coroutine[Any, Any, Result], loop: Loop) -> Result:
 
 
 def watch(
-    handler: Callable[[MonitorConnection], Any],
+    handler: Callable[[MonitorConnection], Coroutine[Any, Any, object]],
     source: Traffic | FrameSource,
     *,
+    runs: int | None = None,
+    ends: int | None = None,
     settings: Settings | None = None,
     loop: Loop = "asyncio",
     level: Level = Level.STREAM,
     **options: Any,
 ) -> Report:
-    """Run one handler over traffic; what it raises, assertions included, comes out."""
+    """Run one handler over traffic; what it raises, assertions included, comes out.
+
+    Args:
+        handler: Its assertions count, so that it must be started, and come to its end each time.
+        source: What it runs over.
+        runs: For how many connections it must be started: by default all that the traffic has.
+        ends: How many of these must return, neither cancelled nor ended by what the path did: by default all.
+        settings: By default only that what a handler raises comes out.
+        loop: Which event loop.
+        level: As of `App.monitor`, as are *options*.
+    """
     app = App("test")
-    app.monitor(level=level, **options)(handler)
+    started = ended = 0
+
+    @functools.wraps(handler)
+    async def whole(conn: MonitorConnection) -> None:
+        nonlocal started, ended
+        started += 1
+        await handler(conn)
+        ended += 1
+
+    app.monitor(level=level, **options)(whole)
+    if runs is None:
+        runs = len(source.connections) if isinstance(source, Traffic) else 1
     if isinstance(source, Traffic):
         source = source.source()
     settings = settings or Settings(on_error="raise")
-    return in_loop(aiomos.serve(app, source=source, settings=settings), loop)
+    report = in_loop(aiomos.serve(app, source=source, settings=settings), loop)
+    assert started == runs, f"the handler was started {started} times, not {runs}"
+    ends = runs if ends is None else ends
+    assert ended == ends, f"of {runs} handlers {ended} came to their end, not {ends}"
+    return report

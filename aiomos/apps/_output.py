@@ -19,7 +19,6 @@ class Output:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._owned = path is not None
         self.file: IO[bytes] = open_output(path)
 
     def write(self, record: dict[str, Any]) -> None:
@@ -30,15 +29,9 @@ class Output:
         """Write what there is to say at the end; with workers, of all of them together: see `write_summary`."""
         write_summary(self.file, part, draw)
 
-    def flush(self) -> None:
-        """Have what was written be seen by who reads along."""
-        self.file.flush()
-
     def close(self) -> None:
         """Write what is left."""
-        self.file.flush()
-        if self._owned:
-            self.file.close()
+        self.file.close()
 
 
 def endpoint(address: str, port: int) -> str:
@@ -49,6 +42,11 @@ def endpoint(address: str, port: int) -> str:
 def ends_of(flow: "Flow") -> dict[str, Any]:
     """Write down both ends of a connection as `Flow.record` does."""
     return dict(zip(("client", "client_port", "server", "server_port"), flow.key, strict=True))
+
+
+def ended(reason: str, *, midstream: bool) -> str:
+    """Write down how a connection ended, or is, with the mark of one whose SYN was not captured."""
+    return f"{reason}, no SYN" if midstream else reason
 
 
 def share(part: int, whole: int) -> float:

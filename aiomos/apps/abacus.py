@@ -254,10 +254,12 @@ class Abacus:
 
     def close(self) -> None:
         """Close the accounts and write what is left."""
-        self._close_accounts()
-        if self._options.format == "table":
-            self._output.summarise(self._table, partial(draw, self._options))
-        self._output.close()
+        try:
+            self._close_accounts()
+            if self._options.format == "table":
+                self._output.summarise(self._table, partial(draw, self._options))
+        finally:
+            self._output.close()
         if self._put_together:
             limit = self._options.limit
             get_logger("abacus").warning("limit_reached", accounts=limit, put_together=self._put_together)
@@ -290,7 +292,7 @@ class Abacus:
         if options.format == "jsonl":
             for alert in tally.pending:
                 self._output.write(alert)
-            self._output.flush()
+            self._output.file.flush()
         tally.pending.clear()
 
     def _sum_up(self, tally: Tally, flow: "Flow", half: "Half") -> None:

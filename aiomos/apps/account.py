@@ -25,7 +25,7 @@ import aiomos
 from aiomos import CONN_TEARDOWN, PKT_IN, TIMEOUT, App, CallbackRegistration, Level
 from aiomos.apps._output import Output, endpoint
 from aiomos.apps.flowlog import Csv, JsonLines, Writer
-from aiomos.errors import OptionError
+from aiomos.errors import OptionError, OutputError
 from aiomos.logging import get_logger
 from aiomos.options import must
 
@@ -193,8 +193,10 @@ class Accounting:
         """Close all accounts."""
         for task in self._closing:
             task.cancel()
-        self._close_before(None)
-        self._ledger.close()
+        try:
+            self._close_before(None)
+        finally:
+            self._ledger.close()
         if self._put_together:
             limit = self._options.limit
             get_logger("account").warning("limit_reached", accounts=limit, put_together=self._put_together)
@@ -253,8 +255,13 @@ class Accounting:
             left = (number + 1) * self._options.interval - time
             task = asyncio.get_running_loop().create_task(self._close_later(number + 1, left))
             self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            task.add_done_callback(self._closed)
         return accounts
+
+    def _closed(self, task: "asyncio.Task[None]") -> None:
+        self._closing.discard(task)
+        if not task.cancelled() and not isinstance(error := task.exception(), OutputError | None):
+            get_logger("account").error("interval_failed", exc_info=error)  # of a lost output the run tells
 
     async def _close_later(self, number: int, seconds: float) -> None:
         await aiomos.sleep(seconds)
@@ -302,12 +309,14 @@ class Records:
 
     def flush(self) -> None:
         """Have what was entered be seen by who reads along."""
-        self._output.flush()
+        self._output.file.flush()
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.finish()
-        self._output.close()
+        try:
+            self._writer.finish()
+        finally:
+            self._output.close()
 
 
 class Metrics:

@@ -16,6 +16,7 @@ import attrs
 import orjson
 
 from aiomos import CONN_TEARDOWN, App, CallbackRegistration, Level
+from aiomos.apps._output import ended
 from aiomos.outputs import open_output, write_heading, write_summary
 
 if TYPE_CHECKING:
@@ -30,13 +31,14 @@ class Options:
         path: File to write; standard output without it.
         format: jsonl for JSON Lines, csv, or table for people.
         filter: Which connections; all without it.
-        midstream: Whether to log connections whose SYN was not captured; who is client is then judged by port.
+        midstream: Whether to log connections whose SYN was not captured, too; they are marked, and where there is no
+            SYN-ACK either, who is client is judged by port.
     """
 
     path: Path | None = None
     format: Literal["jsonl", "csv", "table"] = "jsonl"
     filter: str = ""
-    midstream: bool = False
+    midstream: bool = True
 
 
 class Writer(Protocol):
@@ -112,7 +114,7 @@ def draw(parts: Sequence[list[dict[str, Any]]], output: IO[bytes]) -> None:
         (
             *(FORMS[r["ip_version"]].format(r[side], r[f"{side}_port"]) for side in ("client", "server")),
             f"{r['end'] - r['start']:.3f} s",
-            r["reason"],
+            ended(r["reason"], midstream=r["midstream"]),
             *(f"{r[side + 'stream_bytes']:,}" for side in ("client_", "server_")),
             f"{r['client_retransmits']}/{r['server_retransmits']}",
             f"{r['client_lost'] + r['server_lost']:,}",
@@ -131,7 +133,6 @@ class FlowLog:
     """The log of one run: its output, and the callback that feeds it."""
 
     def __init__(self, options: Options) -> None:
-        self._owned = options.path is not None
         self._output = open_output(options.path)
         self._writer: Writer = WRITERS[options.format](self._output)
 
@@ -147,9 +148,9 @@ class FlowLog:
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.finish()
-        self._output.flush()
-        if self._owned:
+        try:
+            self._writer.finish()
+        finally:
             self._output.close()
 
 

@@ -23,7 +23,7 @@ import attrs
 import orjson
 
 from aiomos import CONN_TEARDOWN, PKT_IN, REXMIT, App, CallbackRegistration, Level
-from aiomos.apps._output import Output, endpoint, ends_of, share
+from aiomos.apps._output import Output, ended, endpoint, ends_of, share
 from aiomos.options import must
 from aiomos.ude.events import RexmitKind
 
@@ -55,7 +55,7 @@ class Options:
         format: table for people, at the end; jsonl for JSON Lines, each connection when it ends.
         top: Rows of the table: the halves with the most retransmissions.
         filter: Which connections; all without it.
-        midstream: Whether to count in connections whose SYN was not captured.
+        midstream: Whether to count in connections whose SYN was not captured, too; they are marked.
         all: Whether JSON Lines have connections too that sent nothing again.
     """
 
@@ -63,7 +63,7 @@ class Options:
     format: Literal["table", "jsonl"] = "table"
     top: int = attrs.field(default=20, validator=must("at least 1", lambda n: n >= 1))
     filter: str = ""
-    midstream: bool = False
+    midstream: bool = True
     all: bool = False
 
 
@@ -88,7 +88,7 @@ class Report:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._output = Output(options.path)
-        self._connections = Counter({"connections": 0, "connections_with_any": 0})
+        self._connections = Counter({"connections": 0, "connections_with_any": 0, "connections_midstream": 0})
         self._total: Counter[str] = Counter()
         self._worst: list[Ranked] = []
         self._serial = count()
@@ -128,9 +128,10 @@ class Report:
         for counts in flow.ctx.values():
             self._total.update(counts)
         self._connections["connections_with_any"] += bool(flow.ctx)
+        self._connections["connections_midstream"] += flow.midstream
         if self._options.format == "table":
             for side, counts in flow.ctx.items():
-                self._rank(flow.half(side), counts)
+                self._rank(flow.half(side), counts, midstream=flow.midstream)
         elif flow.ctx or self._options.all:
             self._output.write(connection_record(flow))
 
@@ -138,11 +139,14 @@ class Report:
         """Write what is left: the sum, and the table."""
         part = Part(self._connections, self._total, self._worst)
         write = write_total if self._options.format == "jsonl" else partial(draw, self._options.top)
-        self._output.summarise(part, write)
-        self._output.close()
+        try:
+            self._output.summarise(part, write)
+        finally:
+            self._output.close()
 
-    def _rank(self, half: "Half", counts: Counter[str]) -> None:
-        row = (*(endpoint(end.address, end.port) for end in (half, half.peer)), *cells(of_half(half, counts)))
+    def _rank(self, half: "Half", counts: Counter[str], *, midstream: bool) -> None:
+        sender, receiver = (endpoint(end.address, end.port) for end in (half, half.peer))
+        row = (ended(sender, midstream=midstream), receiver, *cells(of_half(half, counts)))
         # Of two that are alike the earlier is kept: the serial number never lets rows be compared.
         ranked = (counts["retransmits"], counts["rexmit_bytes"], -next(self._serial), row)
         if len(self._worst) < self._options.top:
@@ -182,6 +186,8 @@ def draw(top: int, parts: Sequence[Part], file: IO[bytes]) -> None:
 
     connections, total = add_up(parts)
     title = f"Sent again in {connections['connections_with_any']:,} of {connections['connections']:,} TCP connections"
+    if connections["connections_midstream"]:
+        title += f" ({connections['connections_midstream']:,} without their SYN)"
     worst = sorted(
         (ranked for part in parts for ranked in part.worst), key=itemgetter(slice(3)), reverse=True
     )
@@ -206,6 +212,7 @@ def connection_record(flow: "Flow") -> dict[str, Any]:
         "record": "connection",
         **ends_of(flow),
         "vlan": flow.vlan,
+        "midstream": flow.midstream,
         "start": flow.started,
         "end": flow.last,
         "reason": flow.reason,

@@ -23,6 +23,7 @@ from rich.live import Live
 from rich.table import Table
 
 from aiomos import CONN_TEARDOWN, PKT_IN, App, CallbackRegistration, Level
+from aiomos.apps._output import ended
 from aiomos.options import must
 from aiomos.outputs import open_output
 
@@ -47,7 +48,8 @@ class Options:
         rows: How many connections a table shows.
         interval: Seconds of packet time from table to table; 0 for one at the end, of the whole capture.
         filter: Which connections; all without it.
-        midstream: Whether to show connections whose SYN was not captured; who is client is then judged by port.
+        midstream: Whether to show connections whose SYN was not captured, too; they are marked, and where there is no
+            SYN-ACK either, who is client is judged by port.
         speed: How many times as fast as it was captured the traffic is shown; 0 for as fast as it can be read.
         format: table, which on a terminal is always the latest one, or jsonl for a JSON object a table.
         path: File to write; standard output without it.
@@ -57,7 +59,7 @@ class Options:
     rows: int = attrs.field(default=20, validator=must("at least 1", lambda value: value >= 1))
     interval: float = attrs.field(default=1.0, validator=must("0 or more", lambda value: value >= 0))
     filter: str = ""
-    midstream: bool = False
+    midstream: bool = True
     speed: float = attrs.field(default=0.0, validator=must("0 or more", lambda value: value >= 0))
     format: Literal["table", "jsonl"] = "table"
     path: Path | None = None
@@ -81,6 +83,7 @@ class Row:
         rtt: Round-trip time between the ends in seconds, as smoothed by both; None until it was measured.
         age: Seconds since its first packet; of one that has ended, to its last.
         reason: How it ended; None while open.
+        midstream: Whether its SYN was not captured.
     """
 
     client: str
@@ -96,6 +99,7 @@ class Row:
     rtt: float | None
     age: float
     reason: str | None
+    midstream: bool
 
 
 @attrs.frozen
@@ -255,6 +259,7 @@ def _row(change: Change, time: float, period: float) -> Row:
         rtt=_rtt(flow),
         age=(flow.last if flow.reason else time) - flow.started,
         reason=flow.reason,
+        midstream=flow.midstream,
     )
 
 
@@ -307,7 +312,6 @@ class JsonLines:
 
     def close(self) -> None:
         """Leave the output open for its owner."""
-        self._output.flush()
 
 
 class Plain:
@@ -372,7 +376,8 @@ def _table(snapshot: Snapshot) -> Table:
 def _cells(row: Row) -> Iterator[str]:
     yield row.client.replace("[", r"\[")
     yield row.server.replace("[", r"\[")
-    yield f"ended: {row.reason}" if row.reason else ", ".join(dict.fromkeys(row.states))
+    how = f"ended: {row.reason}" if row.reason else ", ".join(dict.fromkeys(row.states))
+    yield ended(how, midstream=row.midstream)
     yield from map(_rate, (row.client_rate, row.server_rate))
     yield from (f"{count:,}" for count in (row.client_bytes, row.server_bytes, row.retransmits))
     yield "" if row.rtt is None else f"{row.rtt * 1e3:.1f} ms"
@@ -413,13 +418,14 @@ class Run:
     output: IO[bytes]
     registrations: list[CallbackRegistration]
 
-    def close(self, *, owned: bool) -> None:
+    def close(self) -> None:
         """Show the last table and give everything back."""
         for registration in self.registrations:
             registration.cancel()
-        self.top.finish()
-        self.screen.close()
-        if owned:
+        try:
+            self.top.finish()
+            self.screen.close()
+        finally:
             self.output.close()
 
 
@@ -442,4 +448,4 @@ def begin() -> None:
 def end() -> None:
     """Show the last table and close the output."""
     while _running:
-        _running.pop().close(owned=app.options.path is not None)
+        _running.pop().close()

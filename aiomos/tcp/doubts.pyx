@@ -2,10 +2,15 @@
 
 tcp/monitor judges. Until then anybody may have sent such a segment (scans, backscatter, an injection), so it touches
 neither the stream nor what is held for it, and what is held of it is little.
+
+So is what a client says before its SYN is answered, as far as was captured: the SYN-ACK is late or missing in the
+capture, or somebody else said it. What the server acknowledges of it, and nothing else has brought, was the client's.
+If of the server nothing comes at all, all of it was.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport INT64_MAX, uint8_t, uint32_t, uint64_t
 
+from aiomos.tcp.flows cimport FIN_SEEN
 from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
     Piece,
@@ -18,7 +23,17 @@ from aiomos.tcp.pieces cimport (
     room_for,
     store_has,
 )
-from aiomos.tcp.reassembly cimport BASED, data_seq, hold_piece, offset_of, track_index, track_settle
+from aiomos.tcp.reassembly cimport (
+    BASED,
+    HELD_EARLY,
+    FINISHED,
+    data_seq,
+    hold_piece,
+    offset_of,
+    tell_end,
+    track_index,
+    track_settle,
+)
 from aiomos.tcp.seq cimport seq_lt
 
 cdef enum:
@@ -26,18 +41,27 @@ cdef enum:
     MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3
     LEVEL_STREAM = 3
 
+cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that is not answered tries again after it
+
 
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
     """Hold a segment that is not believed; without room for it, those doubted before it go."""
+    if t.doubted.count >= MOST_DOUBTED:
+        if t.flags & HELD_EARLY:
+            return
+        drop_doubted(s, t)
+    hold_doubted(s, t, half, packet)
+
+
+cdef bint hold_doubted(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Hold a segment apart, if it has a place in the stream; False without room."""
     cdef int64_t start = offset_of(t, data_seq(packet))
     cdef uint64_t memory
     cdef bint with_data = half.level == LEVEL_STREAM, differs = False
     cdef Piece new
     cdef Room room
     if not t.flags & BASED or not packet.payload_len or not 0 <= start - <int64_t> t.edge <= MOST_WINDOW:
-        return
-    if t.doubted.count >= MOST_DOUBTED:
-        drop_doubted(s, t)
+        return True
     new.owner = track_index(s, t)
     new.start = new.seg_start = <uint64_t> start
     new.end = new.seg_end = new.start + packet.payload_len
@@ -47,10 +71,11 @@ cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* pack
     room_for(&s.store, &t.doubted, new.start, new.end, with_data, &room)
     if (s.doubted_memory > s.doubted_budget or not half_has(&s.store, &t.doubted, &room)
             or not store_has(&s.store, &room)):
-        return
+        return False
     memory = t.doubted.bytes
     hold_segment(&s.store, &t.doubted, &new, OVERLAP_FIRST, &differs)
     s.doubted_memory += t.doubted.bytes - memory
+    return True
 
 
 cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t reach, int64_t now_ns) noexcept nogil:
@@ -64,20 +89,107 @@ cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t rea
     if not t.flags & BASED:
         return
     while t.doubted.head[0]:
-        piece = first_piece(&s.store, &t.doubted)[0]
+        piece = copy_of_first(s, t)
         start = <int64_t> piece.start
         if now_ns - piece.time_ns < s.age_ns and (
                 -reach <= start - nxt <= reach or start - <int64_t> t.edge <= reach):
-            piece.captured_end = piece.end
             t.stream_bytes += hold_piece(s, t, half, &piece, policy, now_ns, &differs)
             if seq_lt(half.nxt, t.edge_seq + <uint32_t> (piece.end - t.edge)):
                 half.nxt = t.edge_seq + <uint32_t> (piece.end - t.edge)
-        s.doubted_memory -= t.doubted.bytes
-        drop_piece(&s.store, &t.doubted, t.doubted.head[0])
-        s.doubted_memory += t.doubted.bytes
+        drop_first(s, t)
     track_settle(s, t, half, now_ns)
+
+
+cdef inline Piece copy_of_first(const Streams* s, const Track* t) noexcept nogil:
+    """The first doubted piece, as hold_piece() takes it."""
+    cdef Piece piece = first_piece(&s.store, &t.doubted)[0]
+    piece.captured_end = piece.end
+    if piece.cut:                                  # it had bytes, of which none were captured
+        piece.captured_end = piece.start
+        piece.data = <const uint8_t*> first_piece(&s.store, &t.doubted)
+    return piece
+
+
+cdef void drop_first(Streams* s, Track* t) noexcept nogil:
+    s.doubted_memory -= t.doubted.bytes
+    drop_piece(&s.store, &t.doubted, t.doubted.head[0])
+    s.doubted_memory += t.doubted.bytes
 
 
 cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory -= t.doubted.bytes
     drop_pieces(&s.store, &t.doubted)
+    t.flags &= ~<uint32_t> HELD_EARLY
+
+
+# --- before the SYN-ACK -----------------------------------------------------------------------------------
+
+
+cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil:
+    """Hold what a client says before its SYN is answered; False if it is believed, since nobody has said otherwise.
+
+    After a second without an answer, or after MOST_DOUBTED segments, the server's side is taken not to be captured.
+    """
+    if not t.flags & HELD_EARLY:
+        drop_doubted(s, t)
+        t.flags |= HELD_EARLY
+        t.early_ns = packet.time_ns
+    elif packet.time_ns - t.early_ns >= EARLY_NS or half.packets > MOST_DOUBTED:
+        believe_early(s, t, half, packet.time_ns)
+        return False
+    if not hold_doubted(s, t, half, packet):
+        believe_early(s, t, half, packet.time_ns)
+        return False
+    return True
+
+
+cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:
+    """When what came early is to be believed, INT64_MAX if that is not a question of time."""
+    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and half.una == half.iss else INT64_MAX
+
+
+cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
+    """Believe what came early if its time has come."""
+    if early_deadline(t, half) <= now_ns:
+        believe_early(s, t, half, now_ns)
+
+
+cdef void believe_early(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
+    half.una = half.iss + 1                        # its SYN was acknowledged, on the side that is not captured
+    take_early(s, t, half, offset_of(t, half.nxt), now_ns)
+    t.flags &= ~<uint32_t> HELD_EARLY
+
+
+cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int64_t now_ns) noexcept nogil:
+    """The server has acknowledged the stream up to an offset, 0 or less if the SYN alone."""
+    if acked > 0:
+        take_early(s, t, half, acked, now_ns)
+
+
+cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """The flow has ended: with no answer all is believed, else what is in order, if nothing else of this half was."""
+    if half.una == half.iss:
+        take_early(s, t, half, offset_of(t, half.nxt), now_ns)
+    elif t.edge == 0:
+        while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start <= t.edge:
+            take_early(s, t, half, <int64_t> first_piece(&s.store, &t.doubted).end, now_ns)
+    drop_doubted(s, t)
+
+
+cdef void take_early(Streams* s, Track* t, const Half* half, int64_t limit, int64_t now_ns) noexcept nogil:
+    """Take in what came early, up to an offset, where nothing else has brought it."""
+    cdef bint differs = False
+    cdef Piece piece
+    while t.doubted.head[0] and <int64_t> first_piece(&s.store, &t.doubted).start < limit:
+        piece = copy_of_first(s, t)
+        piece.end = min(piece.end, <uint64_t> limit)
+        piece.captured_end = min(piece.captured_end, piece.end)
+        t.stream_bytes += hold_piece(s, t, half, &piece, OVERLAP_FIRST, now_ns, &differs)
+        if <int64_t> first_piece(&s.store, &t.doubted).end > limit:
+            break
+        drop_first(s, t)
+    if not t.doubted.head[0]:
+        t.flags &= ~<uint32_t> HELD_EARLY
+    track_settle(s, t, half, now_ns)
+    if half.flags & FIN_SEEN and not t.flags & FINISHED:
+        tell_end(s, t, half, now_ns)

@@ -55,6 +55,7 @@ ctypedef struct Half:
     uint32_t iss               # initial sequence number; while no SYN was seen, as it follows from the first segment
     uint32_t nxt               # SND.NXT as seen: one past the highest sequence number sent
     uint32_t una               # SND.UNA as seen: highest acknowledgement by the peer
+    # Of an end not heard of yet, where its peer's SYN ended.
     uint32_t wnd               # receive window this end advertises, scaled, bytes
     uint32_t max_wnd           # largest of those
     # Of an end not heard of yet, TSval of its peer's first SYN.

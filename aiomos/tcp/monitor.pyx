@@ -274,6 +274,8 @@ cdef void open_half(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     rcv.flags &= ~<uint16_t> REFUSED
     if not rcv.flags & SEQ_KNOWN:
         rcv.ts_recent = packet.tsval
+    if not rcv.flags & WINDOW_KNOWN:
+        rcv.wnd = snd.nxt
 
 
 cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
@@ -285,7 +287,7 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         return 0
     if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
         anomalies[A_BAD_SYNACK] += 1
-        if snd.flags & ISS_KNOWN or is_first_word(snd, rcv):
+        if snd.flags & ISS_KNOWN or is_unheard(snd, rcv):
             flow.resync = packet.seq + 1           # which of them the client has taken, its ACK will tell
             flow.flags |= OTHER_SYNACK
         return 0
@@ -295,6 +297,8 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     if not snd.flags & SEQ_KNOWN:
         learn_syn(snd, packet)
     elif not snd.flags & ISS_KNOWN:                # the client's ACK was captured before it
+        if not rcv.flags & ACK_SEEN:
+            doubt_early(rcv, snd)
         learn_late_syn(snd, rcv, packet)
         outcome |= RESTARTED
     if not rcv.flags & SEQ_KNOWN:
@@ -310,12 +314,53 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     return outcome
 
 
-cdef inline bint is_first_word(const Half* snd, const Half* rcv) noexcept nogil:
-    """Is a SYN-ACK the first of its sender, of whose numbers only a segment in the name of its peer has told?
+cdef inline bint is_unheard(const Half* half, const Half* peer) noexcept nogil:
+    """Is all that is known of an end what segments in the name of its peer, which has sent a SYN, have acknowledged?
 
-    One of the two is a stranger's.
+    Before the SYN-ACK anybody may have sent them.
     """
-    return not snd.flags & ISS_KNOWN and snd.packets == 1 and rcv.flags & ISS_KNOWN
+    return not half.flags & ISS_KNOWN and peer.flags & (ISS_KNOWN | ACK_SEEN) == ISS_KNOWN
+
+
+cdef inline bint is_early(const Flow* flow, const Half* snd, const Half* rcv) noexcept nogil:
+    """Does a client go on though nothing captured has answered its SYN?
+
+    Not if its peer was captured first, as where a SYN comes behind its SYN-ACK. Once it is believed all the same, una
+    stands behind its SYN (tcp/doubts).
+    """
+    return snd.una == snd.iss and is_unheard(rcv, snd) and not flow.flags & MIDSTREAM
+
+
+cdef void doubt_early(Half* client, Half* server) noexcept nogil:
+    """The SYN-ACK was captured after its client went on: whether it did, and had an answer, what follows will show."""
+    cdef uint32_t end = client.nxt
+    cdef uint16_t fin = client.flags & FIN_SEEN
+    forget_early(client, server)
+    server.una = server.nxt = server.iss + 1
+    if seq_lt(client.nxt, end):
+        client.fin = end
+        client.flags |= DOUBTED | (DOUBTED_FIN if fin else 0)
+
+
+cdef bint confirm_early(Half* half, const Half* peer, uint32_t ack) noexcept nogil:
+    """Is an acknowledgement one of what was captured before the SYN-ACK? A jump lies farther ahead."""
+    if half.flags & (DOUBTED | DOUBTED_ACK) != DOUBTED or seq_lt(half.fin, ack) or (
+            seq_diff(half.fin, half.una) > allowance(peer)):
+        return False
+    if ack == half.fin:
+        if half.flags & DOUBTED_FIN:
+            half.fin = ack - 1
+            half.flags |= FIN_SEEN
+        half.flags &= ~<uint16_t> JUMP
+    return True
+
+
+cdef void forget_early(Half* client, Half* server) noexcept nogil:
+    """Put a client back to its SYN, what it was taken to have received as well."""
+    client.nxt = seq_max(client.una, server.wnd)
+    client.flags &= ~<uint16_t> (FIN_SEEN | JUMP)
+    client.facts &= ~<uint8_t> (FIN_SENT | FIN_ACKED)
+    server.facts &= ~<uint8_t> (FIN_RECEIVED | PASSIVE_CLOSE)
 
 
 cdef inline void refuse(Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
@@ -377,11 +422,12 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     una = snd.una
     if opening:
         infer_handshake(snd, rcv)
-    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end) \
-            and seq_leq(snd.ts_recent, packet.tsval):
+    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end):
         snd.ts_recent = packet.tsval               # RFC 7323 section 4.3, of acceptable segments only
     if end == snd.nxt and end == seq:
         return outcome                             # a plain acknowledgement
+    if una == snd.iss and is_early(flow, snd, rcv):
+        outcome |= EARLY
     if length <= 1 and not packet.flags & FIN:
         if is_probe(snd, rcv, seq, length, anomalies):
             return outcome & ~PAYLOAD_OK | KEEP_ALIVE
@@ -430,8 +476,11 @@ cdef bint comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* 
     return False
 
 
-cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
-    """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known."""
+cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+    """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known.
+
+    A TS.Recent of 0 is none, as to Linux (tcp_paws_check()).
+    """
     if not packet.options & OPT_TIMESTAMP or (rcv.flags & ISS_KNOWN and not rcv.flags & TIMESTAMPS):
         return False
     if not snd.flags & TIMESTAMPS:
@@ -439,7 +488,12 @@ cdef bint too_old(const Flow* flow, Half* snd, const Half* rcv, const Packet* pa
             snd.flags |= TIMESTAMPS
             snd.ts_recent = packet.tsval
         return False
-    return seq_lt(packet.tsval, snd.ts_recent) and packet.time_ns - flow.last_ns < PAWS_IDLE_NS
+    if not seq_lt(packet.tsval, snd.ts_recent) or not snd.ts_recent:
+        return False
+    if packet.time_ns - flow.last_ns < PAWS_IDLE_NS:
+        return True
+    snd.ts_recent = rcv.ts_recent = 0              # section 5.5: neither end's is a measure any more
+    return False
 
 
 cdef int64_t allowance(const Half* rcv) noexcept nogil:
@@ -547,7 +601,9 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         if seq_lt(rcv.nxt, ack):
             if rcv.flags & FIN_SEEN:
                 return -1                          # nothing lies behind a FIN
-            if seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
+            if confirm_early(rcv, snd, ack):
+                pass
+            elif seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
                 anomalies[A_ACK_UNSEEN] += 1
             elif not (rcv.packets or rcv.flags & ISS_KNOWN):
                 adopt(rcv, ack)                    # as above
@@ -586,8 +642,9 @@ cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexc
             rcv.iss = rcv.una = ack - 1            # the client took the other SYN-ACK
             rcv.nxt = ack
             return True
-        if not rcv.flags & ISS_KNOWN and rcv.una == rcv.iss + 1 and rcv.packets:
-            unlearn(snd, rcv)
+        if is_unheard(rcv, snd):                   # the client took that SYN-ACK: what it said before, a stranger said
+            forget_early(snd, rcv)
+            snd.una = snd.iss + 1
             adopt(rcv, ack)
             flow.flags &= ~<uint16_t> OTHER_SYNACK
             return True
@@ -595,14 +652,6 @@ cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexc
         adopt(rcv, ack)                            # picked up at a keep-alive, which stands one byte back
         return True
     return False
-
-
-cdef void unlearn(Half* snd, Half* rcv) noexcept nogil:
-    """Forget what a client was believed to have said before the SYN-ACK that it has taken: a stranger said it."""
-    snd.nxt = seq_max(snd.una, snd.iss + 1)
-    snd.flags &= ~<uint16_t> FIN_SEEN
-    snd.facts &= ~<uint8_t> (FIN_SENT | FIN_ACKED)
-    rcv.facts &= ~<uint8_t> (FIN_RECEIVED | PASSIVE_CLOSE)
 
 
 cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:

@@ -21,6 +21,7 @@ cdef enum TrackFlag:
     DISTURBED = 256            # in the list of halves that gave up a hole for the room that another needed
     FIN_TAKEN = 512            # a segment with the FIN was seen
     URGENT = 1024              # `urgent` is where the urgent byte lies, delivered or not
+    HELD_EARLY = 2048          # `doubted` has what its sender said before anything captured answered its SYN
 
 cdef enum PartKind:
     PART_DATA = 0
@@ -74,6 +75,7 @@ ctypedef struct Track:
     uint64_t missed_end        # end of the last gap
     uint64_t acked_to          # holes below it were acknowledged at acked_ns
     int64_t acked_ns
+    int64_t early_ns           # when the first of what came early did
     int64_t nxt_ns             # when the highest sequence number known advanced
     int64_t rtt_ns             # when the timed segment passed
     int64_t handshake_ns       # round trip of the handshake, both ways; 0 when it was not seen
@@ -176,6 +178,7 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
 cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil
 cdef void tracks_set_up(Track* client, Track* server) noexcept nogil
 cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t now_ns) noexcept nogil
+cdef void tell_end(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
 cdef void track_lower(Streams* s, Track* t) noexcept nogil
 cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil
 cdef void part_release(Streams* s, uint32_t index) noexcept nogil

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.copies cimport is_copy
-from aiomos.tcp.doubts cimport drop_doubted
+from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.pieces cimport (
@@ -596,15 +596,24 @@ cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) no
     if t.flags & TIMING and seq_leq(t.rtt_seq, half.una):
         t.flags &= ~<uint32_t> TIMING
         add_rtt(t, now_ns - t.rtt_ns)
+    if t.flags & (SYN_DATA | HELD_EARLY):
+        opening_acked(s, t, half, now_ns)
+    if t.flags & BASED:
+        settle_hole(t, half, now_ns)
+
+
+cdef void opening_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """The same while what its sender said with its SYN, or before the SYN-ACK, waits for it."""
+    cdef int64_t acked = acked_offset(t, half)
     if t.flags & SYN_DATA:
         t.flags &= ~<uint32_t> SYN_DATA
-        if acked_offset(t, half) <= 0:             # RFC 7413 section 4.2.2: the server did not take the SYN's data
+        if acked <= 0:                             # RFC 7413 section 4.2.2: the server did not take the SYN's data
             t.flags |= SYN_REFUSED
             t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
             drop_pieces(&s.store, &t.held)
         drain(s, t, half, now_ns)
-    if t.flags & BASED:
-        settle_hole(t, half, now_ns)
+    if t.flags & HELD_EARLY:
+        early_acked(s, t, half, acked, now_ns)
 
 
 cdef void track_settle(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
@@ -687,6 +696,8 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
     cdef int64_t acked = acked_offset(t, half)
     if not t.flags & BASED:
         acked = 0
+    if t.flags & HELD_EARLY:
+        early_ended(s, t, half, now_ns)
     while t.held.head[0]:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,
                      GAP_LOST if <int64_t> first_piece(&s.store, &t.held).start <= acked else GAP_END, now_ns)

@@ -300,14 +300,17 @@ cdef void follow_tcp(Sessions* sessions, Session* session, uint8_t direction, ui
         rearm(sessions, session)
 
 
-cdef bint is_transitory(const Session* session) noexcept nogil:
+cdef bint sessions_transitory(const Session* session) noexcept nogil:
+    """Is it a connection that opens or closes, or something else that was not answered?"""
+    if session.arrives[FORTH].proto != PROTO_TCP:
+        return session.packets[BACK] == 0
     if session.flags & SESSION_RST or (session.flags & SESSION_FIN_FORTH and session.flags & SESSION_FIN_BACK):
         return True
     return not (session.flags & SESSION_SEEN_FORTH and session.flags & SESSION_SEEN_BACK)
 
 
 cdef int64_t deadline(const Session* session) noexcept nogil:
-    if session.transitory_ns and session.arrives[FORTH].proto == PROTO_TCP and is_transitory(session):
+    if session.transitory_ns and session.arrives[FORTH].proto == PROTO_TCP and sessions_transitory(session):
         return session.last_ns + session.transitory_ns
     return session.last_ns + session.idle_ns
 

@@ -359,11 +359,11 @@ cdef class Stream:
             self.turn = pressure.turn
             self.left_over = self.weight()
             self.awaited = self.waiting()
+        if pressure.left_over > 2 * pressure.total_limit and (self.left_over or not self.awaited):
+            return True
         if not pressure.waits:
             return self.left_over > pressure.half_limit or (
                 pressure.left_over > pressure.total_limit and self.left_over > 0)
-        if pressure.left_over > 2 * pressure.total_limit and (self.left_over or not self.awaited):
-            return True
         if self.left_over <= pressure.half_limit:
             return False
         if self.wiring.closers and not self.waiting():

@@ -32,6 +32,7 @@ from aiomos.tcp.sessions cimport (
     sessions_rearm,
     sessions_release,
     sessions_take_ended,
+    sessions_transitory,
     tuple_of,
 )
 from aiomos.tcp.sealing cimport mark_part, seal
@@ -79,6 +80,11 @@ cdef class Session:
     def open(self):
         """Whether its packets still pass."""
         return self.translation is not None and not self.record().flags & SESSION_ENDED
+
+    @property
+    def transitory(self):
+        """Whether it is a TCP connection that opens or closes (RFC 5382), or anything else not answered yet."""
+        return self.translation is not None and sessions_transitory(self.record())
 
     @property
     def idle(self):

@@ -289,9 +289,9 @@ cdef class Flow:
 
         Returns:
             ``client``, ``client_port``, ``server``, ``server_port``, ``ip_version``, ``vlan``, ``start``, ``end``
-            (epoch seconds), ``reason``, ``client_state``, ``server_state``, ``midstream``; then for ``client_`` and
-            ``server_`` each: ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``, ``out_of_order``, ``copies``,
-            ``lost``, ``rtt``, ``mss``, ``window_scale``.
+            (epoch seconds), ``reason``, ``client_state``, ``server_state``, ``midstream``, ``guessed_roles``; then for
+            ``client_`` and ``server_`` each: ``packets``, ``bytes``, ``stream_bytes``, ``retransmits``,
+            ``out_of_order``, ``copies``, ``lost``, ``rtt``, ``mss``, ``window_scale``.
         """
         cdef const FlowRecord* r = self.r
         cdef tuple key = self.key
@@ -301,7 +301,7 @@ cdef class Flow:
             "start": seconds(r.started_ns), "end": seconds(r.last_ns), "reason": REASONS[r.reason],
             "client_state": STATE_NAMES[state_of(r.halves[0].facts)],
             "server_state": STATE_NAMES[state_of(r.halves[1].facts)],
-            "midstream": (r.flags & MIDSTREAM) != 0,
+            "midstream": (r.flags & MIDSTREAM) != 0, "guessed_roles": (r.flags & GUESSED_ROLES) != 0,
         }
         make_half(self, CLIENT).add_to(fields, CLIENT_NAMES)
         make_half(self, SERVER).add_to(fields, SERVER_NAMES)

@@ -1,6 +1,7 @@
 """In line between two ports: what comes in by one goes out by the other, once the engine has said so."""
 
 from aiomos.transport.packet_port import PacketPort
+from aiomos.transport.packet_sockets import refuse_repeats
 from aiomos.transport.tuntap import TapPort, TunPort
 
 cimport cython
@@ -21,7 +22,7 @@ cdef class Bridge(PortTransport):
             same order; the others are not to hear them.
 
     Raises:
-        TransportError: an interface cannot be used.
+        TransportError: an interface cannot be used, or both ports are the same one.
         ValueError: one port carries Ethernet frames, the other plain IP packets.
     """
 
@@ -30,6 +31,9 @@ cdef class Bridge(PortTransport):
     def __init__(self, first, second, *, fragment_ports=()):
         ports = []
         try:
+            refuse_repeats([
+                port.interface if isinstance(port, Port) else port.rpartition(":")[2] for port in (first, second)
+            ])
             for port in (first, second):
                 ports.append(port if isinstance(port, Port) else open_port(port))
             if ports[0].linktype != ports[1].linktype:

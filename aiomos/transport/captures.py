@@ -5,7 +5,8 @@ import os
 from collections.abc import Sequence
 from errno import ENOENT
 
-from aiomos.transport.inputs import STANDARD_INPUT, open_input
+from aiomos.descriptors import Descriptors
+from aiomos.transport.inputs import BLOCK_SIZE, STANDARD_INPUT, open_input
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.merge import MergedSource
 from aiomos.transport.pcap import DEFAULT_BLOCK_SIZE, CaptureReader
@@ -22,7 +23,7 @@ def open_captures(
 
     A capture is pcap or pcapng, as it is or compressed by gzip or zstandard; its name does not matter.
     The first block of each is read at once, so opening a pipe waits for it.
-    All captures stay open while they are merged, so their number is bounded by ``ulimit -n``.
+    Of many captures only some are open at once: those that were read last.
 
     Args:
         paths: Files, patterns as of a shell (``*``, ``?``, ``[...]``, ``**``), whose files are taken in the
@@ -40,11 +41,13 @@ def open_captures(
     """
     files = expand_patterns(paths)
     share = block_size if len(files) == 1 else max(block_size // len(files), SMALLEST_SHARE)
+    descriptors = Descriptors()
     interfaces: list[Interface] = []
     readers: list[CaptureReader] = []
     try:
         for file in files:
-            readers.append(CaptureReader(open_input(file), interfaces, share))  # noqa: PERF401 - closed below
+            opened = open_input(file, descriptors, max(min(share, BLOCK_SIZE), SMALLEST_SHARE))
+            readers.append(CaptureReader(opened, interfaces, share))
     except BaseException:
         for reader in readers:
             reader.close()

@@ -13,6 +13,8 @@ from typing import Protocol
 import attrs
 import zstandard
 
+from aiomos.descriptors import Descriptors
+
 STANDARD_INPUT = "-"
 MAGIC_LEN = 4
 
@@ -38,7 +40,7 @@ _COMPRESSIONS = (
     _Compression("gzip", b"\x1f\x8b", lambda: zlib.decompressobj(16 + zlib.MAX_WBITS)),
     _Compression("zstandard", b"\x28\xb5\x2f\xfd", lambda: zstandard.ZstdDecompressor().decompressobj()),
 )
-_BLOCK_SIZE = 128 * 1024
+BLOCK_SIZE = 128 * 1024
 _PIECE_SIZE = 2 * 1024
 """Compressed bytes decompressed in one step. It bounds what a step can grow to, whatever the file holds:
 deflate expands at most 1032 times, to 2 MiB, and zstandard's 4-byte blocks to 128 KiB each, to 64 MiB."""
@@ -79,6 +81,7 @@ class RawInput:
 
     Args:
         path: Path of the file, or ``-`` for standard input, which is not closed.
+        descriptors: The files that are open; one on a disk may be closed and opened again. None to keep it open.
 
     Attributes:
         path: The path as given.
@@ -91,18 +94,25 @@ class RawInput:
         OSError: the file cannot be opened or read.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, descriptors: Descriptors | None = None) -> None:
         self.path = path
         self.position = 0
+        self._descriptors = Descriptors(1) if descriptors is None else descriptors
+        self._file: io.FileIO | None = None
         if path == STANDARD_INPUT:
             os.set_blocking(0, True)
             self._file = io.FileIO(0, closefd=False)
+            status = os.fstat(0)
         else:
-            self._file = io.FileIO(path)
-        status = os.fstat(self._file.fileno())
+            descriptor = self._descriptors.use(self, self._open)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):  # there is no going back to where it was
+                self._file = io.FileIO(os.dup(descriptor))
+                self._descriptors.close(self)
+        self._identity = status.st_dev, status.st_ino
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
         is_pipe = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
-        self.pipe = self._file.fileno() if is_pipe else None
+        self.pipe = self._file.fileno() if is_pipe and self._file is not None else None
         try:
             self.head = self._read_head()
         except OSError:
@@ -111,11 +121,30 @@ class RawInput:
         self._pending = self.head
 
     def _read_head(self) -> bytes:
-        head = b""
-        while len(head) < MAGIC_LEN and (more := self._file.read(MAGIC_LEN - len(head))):
-            head += more
-        self.position = len(head)
-        return head
+        head = bytearray(MAGIC_LEN)
+        at = 0
+        while at < MAGIC_LEN and (n := self._read(memoryview(head)[at:])):
+            at += n
+        return bytes(head[:at])
+
+    def _read(self, buffer: memoryview) -> int:
+        if self._file is not None:
+            n = self._file.readinto(buffer)
+        else:
+            n = os.preadv(self._descriptors.use(self, self._reopen), [buffer], self.position)
+        self.position += n
+        return n
+
+    def _open(self) -> int:
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def _reopen(self) -> int:
+        descriptor = self._open()
+        status = os.fstat(descriptor)
+        if (status.st_dev, status.st_ino) != self._identity:
+            os.close(descriptor)
+            raise OSError("another file has taken its place while it was read")
+        return descriptor
 
     def readinto(self, buffer: memoryview) -> int:
         """Read into *buffer* what is there, waiting for some; 0 is the end of the file."""
@@ -124,13 +153,13 @@ class RawInput:
             buffer[:n] = self._pending[:n]
             self._pending = self._pending[n:]
             return n
-        n = self._file.readinto(buffer)
-        self.position += n
-        return n
+        return self._read(buffer)
 
     def close(self) -> None:
         """Close the file, unless it is standard input."""
-        self._file.close()
+        self._descriptors.close(self)
+        if self._file is not None:
+            self._file.close()
 
 
 class DecompressedInput:
@@ -142,6 +171,7 @@ class DecompressedInput:
     Args:
         raw: The compressed file.
         compression: What it is compressed with.
+        block_size: Compressed bytes to read at once.
 
     Attributes:
         path: Path of the file.
@@ -149,14 +179,14 @@ class DecompressedInput:
         pipe: Descriptor of a pipe, or None.
     """
 
-    def __init__(self, raw: RawInput, compression: _Compression) -> None:
+    def __init__(self, raw: RawInput, compression: _Compression, block_size: int = BLOCK_SIZE) -> None:
         self.path = raw.path
         self.size = raw.size
         self.pipe = raw.pipe
         self._raw = raw
         self._compression = compression
         self._codec: _Codec | None = None
-        self._block = memoryview(bytearray(_BLOCK_SIZE))
+        self._block = memoryview(bytearray(block_size))
         self._at = self._end = 0  # of the compressed bytes in the block that are not decompressed yet
         self._decompressed = memoryview(b"")
 
@@ -210,17 +240,21 @@ class DecompressedInput:
         self._raw.close()
 
 
-def open_input(path: str) -> CaptureInput:
+def open_input(
+    path: str, descriptors: Descriptors | None = None, block_size: int = BLOCK_SIZE
+) -> CaptureInput:
     """Open a capture file to read its decompressed bytes.
 
     Args:
         path: Path of the file, or ``-`` for standard input.
+        descriptors: The files that are open, of several captures together; None to keep this one open.
+        block_size: Compressed bytes to read at once.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
-    raw = RawInput(path)
+    raw = RawInput(path, descriptors)
     for compression in _COMPRESSIONS:
         if raw.head.startswith(compression.magic):
-            return DecompressedInput(raw, compression)
+            return DecompressedInput(raw, compression, block_size)
     return raw

@@ -21,6 +21,7 @@ from aiomos.transport.packet_sockets import (
     linktype_of,
     name_of,
     open_packet_socket,
+    refuse_repeats,
     set_prefilter,
 )
 
@@ -260,7 +261,7 @@ cdef class PacketWatch(Transport):
         fanout: The `Fanout` group to join.
 
     Raises:
-        TransportError: an interface cannot be watched.
+        TransportError: an interface cannot be watched, or is named twice.
     """
 
     def __cinit__(
@@ -272,6 +273,7 @@ cdef class PacketWatch(Transport):
             raise ValueError(f"interfaces {interfaces!r}: must be a sequence of at least one name")
         if sockets is not None and len(sockets) != len(names):
             raise ValueError(f"{len(sockets)} sockets for {len(names)} interfaces")
+        refuse_repeats(names)
         self.rings = <Ring*> calloc(len(names), sizeof(Ring))
         if self.rings == NULL:
             raise MemoryError(f"no memory for {len(names)} rings")

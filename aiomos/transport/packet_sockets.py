@@ -8,7 +8,7 @@ import errno
 import resource
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -79,6 +79,27 @@ class Fanout:
     def for_interface(self, place: int) -> "Fanout":
         """Return the group to join on one of several interfaces."""
         return attrs.evolve(self, group=(self.group + place) & 0xFFFF)
+
+
+def refuse_repeats(interfaces: Sequence[str]) -> None:
+    """Refuse an interface that is named twice, be it by another of its names: each of its frames would come twice.
+
+    Raises:
+        TransportError: there is one.
+    """
+    named: dict[str | int, str] = {}
+    for interface in interfaces:
+        try:
+            known: str | int = socket.if_nametoindex(interface)
+        except OSError:  # it is for who opens it to say so
+            known = interface
+        if known in named:
+            other = named[known]
+            twice = "named twice" if other == interface else f"the same interface as {other}"
+            raise TransportError(
+                f"{interface}: {twice}, so that each frame would be seen twice; name it once"
+            )
+        named[known] = interface
 
 
 def open_packet_socket(

@@ -15,11 +15,14 @@ from aiomos.transport.interfaces import MAX_INTERFACES, Interface
 from aiomos.poison cimport poison, unpoison
 from aiomos.transport.frame cimport Frame
 from aiomos.transport.records cimport (
-    BLOCK_SECTION, MAX_CAPLEN, MAX_RECORD, MAX_TIME_NS, STOP_BAD_BLOCK_LENGTH, STOP_BAD_BYTE_ORDER,
+    BLOCK_SECTION, MAX_CAPLEN, MAX_RECORD, STOP_BAD_BLOCK_LENGTH, STOP_BAD_BYTE_ORDER,
     STOP_BAD_CAPLEN, STOP_BAD_INTERFACE, STOP_BAD_TRAILER, STOP_BLOCK, STOP_PARTIAL, CaptureInterface, Clock, Stop,
     parse_records,
 )
 from aiomos.transport.source cimport FrameSource
+from aiomos.transport.times cimport MAX_TIME_NS
+
+from aiomos.logging import get_logger
 
 DEFAULT_BLOCK_SIZE = 256 * 1024
 MIN_BLOCK_SIZE = 4 * 1024
@@ -41,6 +44,7 @@ PCAP_LINKTYPE_BITS = 0x03FFFFFF
 PCAPNG_MAGIC = b"\x0a\x0d\x0d\x0a"
 OPTION_END, OPTION_IF_NAME, OPTION_IF_TSRESOL, OPTION_IF_TSOFFSET = 0, 2, 9, 14
 MICROSECONDS = 6
+EARLY_NS = 10 * 365 * 86_400 * 1_000_000_000       # the year 1980: nothing was captured before
 
 STOP_MESSAGES = {
     STOP_BAD_CAPLEN: "the file is damaged: a record claims {} captured bytes, more than it may have",
@@ -68,6 +72,12 @@ cdef Clock make_clock(object tsresol, object tsoffset):
         clock.divisor = 10 ** min(exponent - 9, 19)
     clock.offset_ns = max(-MAX_TIME_NS(), min(MAX_TIME_NS(), tsoffset * 1_000_000_000))
     return clock
+
+
+cdef bint reaches_present(Clock clock):
+    """Has a clock time stamps, of 64 bits, of when there were captures?"""
+    latest_ns = ((1 << 64) - 1) * <object> clock.multiplier // <object> clock.divisor >> <object> clock.shift
+    return latest_ns + <object> clock.offset_ns >= EARLY_NS
 
 
 def options(bytes block, size_t start, str order):
@@ -299,6 +309,10 @@ cdef class CaptureReader(FrameSource):
         interface.snaplen = snaplen
         interface.index = <uint16_t> len(self.interfaces)
         self.parser.interface_count += 1
+        if not reaches_present(interface.clock):
+            get_logger("aiomos.transport").warning(
+                "times_unknown", path=self.path, interface=name, if_tsresol=tsresol,
+                note="the interface counts in units so small that its time stamps cannot be of when it captured")
         self.interfaces.append(Interface(self.path, name, linktype, snaplen))
 
     # --- what Python asks -------------------------------------------------------------------------------

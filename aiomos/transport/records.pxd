@@ -61,9 +61,5 @@ ctypedef struct RecordParser:
     int64_t last_ns                      # time of the last frame
     uint64_t unordered                   # frames earlier than the frame before them
 
-# Times are held within these bounds, 146 years either way, so that the engine can add any time-out to one.
-cdef inline int64_t MAX_TIME_NS() noexcept nogil:
-    return (<int64_t> 1 << 62) - 1
-
 # Fill the array of frames from the bytes left; next and left then are those of the record it stopped at.
 cdef Stop parse_records(RecordParser* parser) noexcept nogil

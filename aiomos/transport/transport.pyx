@@ -7,6 +7,8 @@ gives it frames to send. It is also all that another kind of wire has to be: `Tr
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 
+from aiomos.transport.times cimport held_within
+
 cdef enum:
     LINKTYPE_ETHERNET = 1
 
@@ -105,7 +107,7 @@ cdef class Transport(FrameSource):
             frame = &self.room[count]
             frame.data = <const uint8_t*> <const char*> data
             frame.caplen = frame.wirelen = <uint32_t> len(data)
-            frame.time_ns = time_ns
+            frame.time_ns = held_within(time_ns)
             frame.linktype = self.linktype_of(interface)
             frame.interface = <uint16_t> interface
             frame.offload = NULL

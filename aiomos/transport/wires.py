@@ -12,7 +12,7 @@ from aiomos.transport.bridge import Bridge, open_port
 from aiomos.transport.fanout import fanout_program, fragments_only, without_fragments
 from aiomos.transport.packet import PacketWatch
 from aiomos.transport.packet_port import PacketPort, open_port_socket
-from aiomos.transport.packet_sockets import Fanout, open_packet_socket
+from aiomos.transport.packet_sockets import Fanout, open_packet_socket, refuse_repeats
 from aiomos.transport.ports import Port
 from aiomos.transport.transport import Transport
 from aiomos.transport.tuntap import Tap
@@ -66,6 +66,7 @@ class Watch:
 
     def open_sockets(self, workers: int) -> Sequence[Sequence[socket.socket]]:
         """Open the sockets of each worker; the kernel gives each its share of the flows."""
+        refuse_repeats(self.interfaces)
         fanout = _fanout(defragment=True)
         return [
             [
@@ -96,6 +97,7 @@ class InLine:
 
     def open(self) -> Transport:
         """Open it for this process alone."""
+        refuse_repeats([name.rpartition(":")[2] for name in (self.first, self.second)])
         first = self._port(self.first)
         try:
             return Bridge(first, self._port(self.second))
@@ -111,6 +113,7 @@ class InLine:
         # The kernel is not to put packets together: whole, they might not fit the other wire.
         fanout = _fanout(defragment=False)
         names = (self.first, self.second)
+        refuse_repeats(names)
         share, fragments = without_fragments(), fragments_only()
         return [
             [

@@ -139,6 +139,10 @@ def _guard(events: Sequence[Judged]) -> list[int]:
 
 
 def _transposed(cases: dict[int, int]) -> Iterator[int]:
-    rows = [(bit, f"{where:0{CASES}b}"[::-1]) for bit, where in cases.items()]
-    for case in range(CASES):
-        yield sum(1 << bit for bit, row in rows if row[case] == "1")
+    rows = [f"{where:0{CASES}b}"[::-1] for where in cases.values()]
+    bits = [1 << bit for bit in cases]
+    known: dict[tuple[str, ...], int] = {}  # most cases are alike
+    for column in zip(*rows, strict=True) if rows else [()] * CASES:
+        if column not in known:
+            known[column] = sum(bit for bit, digit in zip(bits, column, strict=True) if digit == "1")
+        yield known[column]

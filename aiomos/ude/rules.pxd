@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from aiomos.tcp.flows cimport Flow, FlowKey
+from aiomos.tcp.flows cimport ENDED, Flow, FlowKey
 from aiomos.ude.instructions cimport Instruction
 
 cdef enum:
@@ -43,6 +43,7 @@ ctypedef struct Rules:
     uint64_t sets[4096]        # watch sets that flows name by their index; the first is empty
     uint32_t set_count
     uint64_t sets_full         # how often a set found no room
+    uint32_t flows[4097]       # how many flows of the table each set watches; the last is ANY_SET's
     Interest interests[4097]   # of each set; the last is that of all rules together, for ANY_SET
 
 # What the rules of a set need of a flow together.
@@ -63,5 +64,19 @@ cdef uint64_t rules_watching(const Rules* rules, const Flow* flow) noexcept nogi
 cdef uint16_t rules_intern(Rules* rules, uint64_t mask) noexcept nogil
 cdef Need rules_need(const Rules* rules, uint64_t mask, uint64_t told) noexcept nogil
 
+cdef inline uint32_t rules_place(uint16_t watchers) noexcept nogil:
+    return watchers if watchers != ANY_SET else MAX_SETS
+
+cdef inline void rules_count(Rules* rules, const Flow* flow, int by) noexcept nogil:
+    """Note that a flow has come into the table, 1, or is about to leave it, -1."""
+    rules.flows[rules_place(flow.watchers)] += <uint32_t> by
+
+cdef inline void rules_assign(Rules* rules, Flow* flow, uint16_t watchers) noexcept nogil:
+    """Have another set watch a flow."""
+    if not flow.flags & ENDED:
+        rules.flows[rules_place(flow.watchers)] -= 1
+        rules.flows[rules_place(watchers)] += 1
+    flow.watchers = watchers
+
 cdef inline const Interest* rules_interest(const Rules* rules, const Flow* flow) noexcept nogil:
-    return &rules.interests[flow.watchers if flow.watchers != ANY_SET else MAX_SETS]
+    return &rules.interests[rules_place(flow.watchers)]

@@ -12,6 +12,7 @@ from aiomos.ude.filters import Filter
 from aiomos.ude.locating import located
 from aiomos.ude.parameters import place, predicate_parameters
 from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
+from aiomos.ude.sizes import TooLarge, check_sizes
 
 if TYPE_CHECKING:
     from aiomos.registry import Registry
@@ -74,6 +75,7 @@ class UserEvent:
             self.why_not = str(compiled)
             if native:
                 raise RegistrationError(f"{place(predicate)} cannot run without the interpreter: {compiled}")
+            _check_sizes(predicate)
         else:
             self.compiled = compiled
         self.level: Level = max(
@@ -146,7 +148,8 @@ def ude(
 
     Raises:
         FilterSyntaxError: the filter cannot be read.
-        RegistrationError: *base* is no event, or the function no predicate; with *native*, why it cannot be compiled.
+        RegistrationError: *base* is no event, or the function no predicate; it would compute a huge constant at each
+            packet; with *native*, why it cannot be compiled.
     """
     if not isinstance(base, Event | UserEvent):
         raise RegistrationError(
@@ -177,6 +180,13 @@ def check_filter(event: Event | None, chosen: Filter) -> None:
         raise RegistrationError(
             f"filter={chosen.text!r}: of a frame without IP, or a malformed one, a filter can only ask for the vlan"
         )
+
+
+def _check_sizes(predicate: Predicate) -> None:
+    try:
+        check_sizes(predicate)
+    except TooLarge as error:
+        raise RegistrationError(f"{place(predicate)}: {error}") from None
 
 
 def _never() -> bool:

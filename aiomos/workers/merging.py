@@ -2,13 +2,15 @@
 
 import os
 import pickle
-import sys
 from collections import defaultdict, deque
-from collections.abc import Sequence
-from typing import IO, Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
 
+from aiomos.errors import OutputError
 from aiomos.logging import get_logger
-from aiomos.outputs import BUFFER_SIZE
+from aiomos.outputs import OutputFile, open_output
 from aiomos.workers.records import STANDARD_OUTPUT, Record, What
 
 AHEAD_BYTES = 8 << 20
@@ -27,12 +29,18 @@ class Files:
     Args:
         workers: How many workers there are.
         stdout: Standard output.
+        failed: Called with what an output fails with; what is written to it afterwards is left out.
     """
 
-    def __init__(self, workers: int, stdout: IO[bytes] | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        stdout: IO[bytes] | None = None,
+        failed: Callable[[OutputError], object] | None = None,
+    ) -> None:
         self._workers = workers
-        self._stdout = stdout if stdout is not None else sys.stdout.buffer
-        self._files: dict[str, IO[bytes]] = {"": self._stdout}
+        self._failed = failed
+        self._files: dict[str, IO[bytes]] = {"": stdout or open_output(None)}
         self._paths: dict[tuple[int, int], str] = {}  # by worker, and the number it has for it
         self._holders: defaultdict[str, set[int]] = defaultdict(set)
         self._parts: defaultdict[tuple[str, bytes], dict[int, Any]] = defaultdict(dict)
@@ -43,8 +51,13 @@ class Files:
         """Do what a record says.
 
         Raises:
-            OSError: a file cannot be written.
+            OSError: a file cannot be opened.
+            OutputError: one cannot be written, and nobody else is told.
         """
+        with self._telling():
+            self._apply(worker, record)
+
+    def _apply(self, worker: int, record: Record) -> None:
         if record.what is What.OPEN:
             self._open(worker, record.output, os.fsdecode(record.data))
             return
@@ -66,8 +79,18 @@ class Files:
     def flush(self) -> None:
         """Have what was written be seen."""
         for path in self._written & self._files.keys():
-            self._files[path].flush()
+            with self._telling():
+                self._files[path].flush()
         self._written.clear()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except OutputError as error:
+            if self._failed is None:
+                raise
+            self._failed(error)
 
     def close(self) -> None:
         """Write the summaries that lack a part of a worker that is no more, and close all files."""
@@ -78,12 +101,13 @@ class Files:
         finally:
             for path, file in self._files.items():
                 if path:
-                    file.close()
+                    with self._telling():
+                        file.close()
 
     def _open(self, worker: int, output: int, path: str) -> None:
         """Open a file for the first worker that does; a worker that begins anew goes on where it was."""
         if path not in self._files:
-            self._files[path] = open(path, "wb", buffering=BUFFER_SIZE)  # noqa: SIM115  closed by all workers
+            self._files[path] = cast(IO[bytes], OutputFile(Path(path)))
         self._paths[worker, output] = path
         self._holders[path].add(worker)
 

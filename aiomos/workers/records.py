@@ -61,10 +61,12 @@ class Ending:
     Attributes:
         counters: As `Runtime.statistics` gives them.
         error: What it failed with, if it did.
+        calls: As of `Report`.
     """
 
     counters: dict[str, int]
     error: BaseException | None = None
+    calls: dict[str, tuple[int, int]] = attrs.field(factory=dict)
 
 
 def written(what: What, output: int, time_ns: int, data: bytes) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 import attrs
 
 from aiomos.control import Stats, bound, carrying_out
-from aiomos.errors import AiomosError, WorkerError
+from aiomos.errors import AiomosError, OutputError, WorkerError
 from aiomos.logging import get_logger
 from aiomos.metrics import Exporter
 from aiomos.running import loop_factory
@@ -27,6 +27,7 @@ from aiomos.signals import handled
 from aiomos.snapshot import Snapshot, show
 from aiomos.steps import ENDS_PROGRAM
 from aiomos.transport.clock import LiveClock
+from aiomos.transport.wires import InLine
 from aiomos.workers.commands import WorkersCommands, add_counters, ask
 from aiomos.workers.merging import Files, Merger
 from aiomos.workers.plan import AppPlan, Plan, Task
@@ -82,7 +83,7 @@ class Supervisor:
             for number in range(plan.workers)
         ]
         self._clock = LiveClock()
-        self._files = Files(plan.workers)
+        self._files = Files(plan.workers, failed=self._output_failed)
         self._merger = Merger(plan.workers, self._files, ordered=bool(plan.captures))
         self._moved = asyncio.Event()  # set when records have been passed on
         self._stopping = asyncio.Event()
@@ -110,11 +111,13 @@ class Supervisor:
             self._files.close()
         if self._failure is not None:
             raise self._failure
-        counters = add_counters(
-            [worker.ending.counters for worker in self.workers if worker.ending is not None]
-        )
+        endings = [worker.ending for worker in self.workers if worker.ending is not None]
+        counters = add_counters([ending.counters for ending in endings])
         return Report(
-            frames=counters.get("frames", 0), counters=counters, seconds=time.perf_counter() - begun
+            frames=counters.get("frames", 0),
+            counters=counters,
+            seconds=time.perf_counter() - begun,
+            calls=_add_calls(endings),
         )
 
     def interrupt(self, number: signal.Signals) -> None:
@@ -128,6 +131,16 @@ class Supervisor:
     def _fail(self, error: BaseException) -> None:
         """Note what `run` is to raise, of several the first."""
         self._failure = self._failure or error
+
+    def _output_failed(self, error: OutputError) -> None:
+        """End the run early, for what apps write is lost; in line frames go on, and it fails at its end."""
+        if error is self._failure:
+            return
+        if self._failure is None and isinstance(self._plan.wire, InLine):
+            self._log.error("output_failed", error=str(error), note="frames are passed on")
+        self._fail(error)
+        if not isinstance(self._plan.wire, InLine):
+            self._stop()
 
     def _stop(self) -> None:
         if self._stopping.is_set():
@@ -278,6 +291,15 @@ class Supervisor:
                     self._log.error("worker_hangs", worker=worker.number, silent_seconds=round(silent, 1))
                     worker.heard = now  # so that it is killed once
                     worker.signal(signal.SIGKILL)
+
+
+def _add_calls(endings: Sequence[Ending]) -> dict[str, tuple[int, int]]:
+    total: dict[str, tuple[int, int]] = {}
+    for ending in endings:
+        for name, (calls, errors) in ending.calls.items():
+            before = total.get(name, (0, 0))
+            total[name] = before[0] + calls, before[1] + errors
+    return total
 
 
 def describe_status(status: int) -> str:

@@ -82,6 +82,7 @@ class Worker:
         self._plan = task.plan
         self._outputs = SharedOutputs(link)
         self._runtime: Runtime | None = None
+        self._calls: dict[str, tuple[int, int]] = {}
 
     def run(self) -> None:
         """Run to the end, and tell the supervisor how it was."""
@@ -109,7 +110,7 @@ class Worker:
             error = RuntimeError(f"{type(failure).__name__}: {failure}")
         self._outputs.stdout.flush()
         counters = self._runtime.statistics() if self._runtime is not None else {}
-        self._outputs.put(What.END, data=pickle.dumps(Ending(counters, error)))
+        self._outputs.put(What.END, data=pickle.dumps(Ending(counters, error, self._calls)))
         self._outputs.flush()
 
     async def _main(self) -> None:
@@ -125,9 +126,10 @@ class Worker:
             _called_every(beat, self._outputs.beat),
             _listening(self._task.control) as listener,
         ):
-            await serve(
+            report = await serve(
                 *apps, settings=self._plan.settings, control=listener, started=self._started, **self._frames()
             )
+            self._calls = report.calls
 
     def _frames(self) -> dict[str, Any]:
         """Where this worker's frames come from, as `serve` is told."""

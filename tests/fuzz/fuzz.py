@@ -6,10 +6,15 @@ CC=clang``; ``make fuzz`` does all that. An input that breaks a promise is writt
 """
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import atheris
 
+from aiomos import registry
+from aiomos.ude.combining import Judged, combine
+from aiomos.ude.machine import Predicates
 from tests.fuzz.hostile import read_frames
 from tests.fuzz.targets import TARGETS, mutate_frames, seed_of
 
@@ -34,11 +39,27 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     return mutate_frames(data, max_size, seed, atheris.Mutate)
 
 
+def remember_programs() -> None:
+    """Have the predicates of an event compiled once for all runs: most of the time would go there."""
+    made: dict[Any, tuple[Any, Predicates]] = {}
+
+    def remembered(events: Sequence[Judged]) -> Predicates:
+        key = tuple(
+            (bit, parent, compiled and id(compiled), repr(chosen)) for bit, parent, compiled, chosen in events
+        )
+        if key not in made:
+            made[key] = events, combine(events)  # with what has those ids
+        return made[key][1]
+
+    registry.combine = remembered  # type: ignore[attr-defined]
+
+
 def main() -> None:
     """Fuzz as the command line says."""
     target, *options = sys.argv[1:]
     corpus = ROOT / "build" / "corpus" / target
     write_seeds(target, corpus)
+    remember_programs()
     arguments = [sys.argv[0], str(corpus), f"-max_len={LARGEST_SEED}", "-timeout=30", *options]
     if target != "captures":
         atheris.Setup(arguments, TARGETS[target], custom_mutator=mutate)

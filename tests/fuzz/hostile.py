@@ -3,12 +3,14 @@
 Apps watch all traffic. One is called back at each flow's beginning and end; one holds a connection to each flow and
 reads its halves when the run is over; one does the same in the merged order, and one in connections that begin
 late. One is called back at every event at every hook, its own events included, and looks at all that it is given; one
-leaves flows at odd moments. No input may raise, crash, be missing from the counters, leave a record in use, or give
-two readers different bytes.
+leaves flows at odd moments; and there may be one that changes everything whenever it is called. No input may raise,
+crash, be missing from the counters, leave a record in use, or give two readers different bytes.
 """
 
 import os
+import random
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 import attrs
@@ -47,7 +49,8 @@ from aiomos.engine import Engine
 from aiomos.tcp.streams import Pressure
 from aiomos.transport.captures import open_captures
 from aiomos.ude.parameters import CALLBACK_PARAMETERS
-from aiomos.ude.user import ude
+from aiomos.ude.user import UserEvent, ude
+from tests.fuzz.meddling import Meddler
 
 if TYPE_CHECKING:
     from aiomos.transport.source import FrameSource
@@ -94,6 +97,7 @@ class Choices:
         overlap: Whose bytes count where segments overlap.
         batch: Frames fed at once.
         watched: Whether there are callbacks for everything, which takes most of the time.
+        meddling: Seed of what an app does that changes everything while it is called; None for no such app.
     """
 
     decapsulate: bool = True
@@ -104,6 +108,7 @@ class Choices:
     overlap: Overlap = "first"
     batch: int = 64
     watched: bool = True
+    meddling: int | None = None
 
     def settings(self) -> Settings:
         """Make the engine's settings."""
@@ -127,7 +132,8 @@ class HostileRun:
         self._late: list[MonitorConnection] = []
         self._everything = Filter("").program
         self._how: Any = {"midstream": choices.midstream, "overlap": choices.overlap}
-        rule = self.engine.add_rule(self._everything, Level.BYTES, **self._how)
+        self._watcher = self.engine.add_account("watches")
+        rule = self.engine.add_rule(self._everything, Level.BYTES, account=self._watcher, **self._how)
         self.engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, check_flow, ("flow",))
         self.engine.add_call(rule, CONN_TEARDOWN, Hook.RECEIVER, check_ended_flow, ("flow",))
         for connections in (self._apart, self._merged):
@@ -138,11 +144,13 @@ class HostileRun:
             self._start_late()
             self._look_at_everything()
             self._leave_at_odd_moments()
+        self.meddler = None
+        if choices.meddling is not None:
+            self.meddler = Meddler(self.engine, random.Random(choices.meddling))
 
     def _start_late(self) -> None:
         """Give connections to whoever waits for an event, user-defined or not."""
-        found = ude(CONN_NEW_DATA)(lambda half: half.peek(0, 2) != b"GE")
-        for event in (found, CONN_SETUP):
+        for event in (found(), CONN_SETUP):
             rule = self.engine.add_rule(self._everything, Level.STREAM, keeps=True, **self._how)
             self.engine.start_at(rule, event, self._opener(self._late))
 
@@ -153,19 +161,11 @@ class HostileRun:
         unbound = self.engine.add_rule(
             self._everything, Level.STATE, account=account, unbound=True, midstream=True
         )
-        users = [
-            ude(PKT_IN)(lambda pkt, half: half is not None and pkt.payload_len > 0),
-            ude(PKT_IN)(lambda pkt: odd(pkt.length)),
-            ude(REXMIT)(lambda half, pkt: half.peek(0, 4) == pkt.payload[:4]),
-            ude(ERROR)(lambda: True),
-            ude(STATE_CHANGE)(lambda flow: flow.client.state == flow.server.state),
-            ude(CONN_TEARDOWN)(lambda flow: flow.reason == "fin"),
-        ]
-        users += [ude(user)(lambda side: side == "client") for user in users]
-        for event in (*Event, *users):
+        for event in (*Event, *everything()):
             for hook in event.hooks:
                 free = hook is Hook.RAW or event is ORPHAN
-                self.engine.add_call(unbound if free else kept, event, hook, look, CALLBACK_PARAMETERS)
+                rule = unbound if free else kept
+                self.engine.add_call(rule, event, hook, look, CALLBACK_PARAMETERS, edits=False)
         self.engine.add_call(kept, CONN_START, Hook.RECEIVER, set_timers, ("flow",))
         self.engine.add_call(kept, TIMEOUT, Hook.RECEIVER, set_timers, ("flow",))
 
@@ -187,14 +187,23 @@ class HostileRun:
 
         return open_connection
 
+    def check_count(self) -> None:
+        """Check that every flow of the table is counted for an app that watches all."""
+        flows = self.engine.count_flows([self._watcher])[0]
+        assert flows == self.engine.statistics()["open"] or not self._how["midstream"]
+
     def finish(self, frames: int) -> None:
         """Let the frames run out, read all there is to read, and check what must hold then.
 
         Args:
             frames: How many were fed.
         """
+        self.check_count()
         while self.engine.finish():
-            pass
+            self.check_count()
+        assert self.engine.count_flows([self._watcher]) == [0]
+        if self.meddler is not None:
+            self.meddler.end()
         known: dict[Any, list[Halves]] = {}
         for apart, merged in zip(self._apart, self._merged, strict=True):
             read = read_halves(apart)
@@ -229,6 +238,27 @@ def check_ended_flow(flow: Flow) -> None:
     """Check what is true of a flow at its end."""
     check_flow(flow)
     assert flow.reason in RESULTS
+
+
+@cache
+def everything() -> list[UserEvent]:
+    """Define events upon most of those that there are, and others upon them; any number of engines can share them."""
+    users = [
+        ude(PKT_IN)(lambda pkt, half: half is not None and pkt.payload_len > 0),
+        ude(PKT_IN)(lambda pkt: odd(pkt.length)),
+        ude(REXMIT)(lambda half, pkt: half.peek(0, 4) == pkt.payload[:4]),
+        ude(ERROR)(lambda: True),
+        ude(STATE_CHANGE)(lambda flow: flow.client.state == flow.server.state),
+        ude(CONN_TEARDOWN)(lambda flow: flow.reason == "fin"),
+    ]
+    users += [ude(user)(lambda side: side == "client") for user in users]
+    return users
+
+
+@cache
+def found() -> UserEvent:
+    """Define an event for which handlers wait."""
+    return ude(CONN_NEW_DATA)(lambda half: half.peek(0, 2) != b"GE")
 
 
 def odd(number: int) -> bool:
@@ -377,6 +407,7 @@ def check_frames(frames: list[Frame], choices: Choices) -> None:
     run = HostileRun(choices)
     for at in range(0, len(frames), choices.batch):
         run.engine.feed_frames(frames[at : at + choices.batch])
+        run.check_count()
     run.finish(len(frames))
 
 

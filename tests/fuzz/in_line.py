@@ -23,6 +23,7 @@ from aiomos.testing.hosts import read_packet
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport
 from tests.fuzz.hostile import BOUNDLESS, Frame
+from tests.fuzz.meddling import Meddler
 
 EXPECTED = (ValueError, BufferError, NotInLineError, FlowClosed, SessionError, StalePacketError)
 """What verdicts may raise."""
@@ -58,6 +59,7 @@ class Choices:
         forgetful: Whether flows are forgotten as soon as they are closed.
         batch: Frames fed at once.
         calm: Whether most packets are left alone, so that connections get somewhere.
+        meddles: Whether there is an app, too, that changes everything while it is called.
     """
 
     seed: int = 0
@@ -68,6 +70,7 @@ class Choices:
     forgetful: bool = False
     batch: int = 16
     calm: bool = False
+    meddles: bool = False
 
     def settings(self) -> Settings:
         """Make the engine's settings."""
@@ -119,7 +122,7 @@ class InLineRun:
         self.packets: list[Packet] = []
         self.frames = self.sent = self.malformed = 0
         everything = Filter("").program
-        account = self.engine.add_account("judge")
+        account = self.account = self.engine.add_account("judge")
         rule = self.engine.add_rule(everything, Level.STREAM, account=account, midstream=True, keeps=True)
         unbound = self.engine.add_rule(everything, Level.STATE, account=account, midstream=True, unbound=True)
         for event in Event:
@@ -130,6 +133,7 @@ class InLineRun:
                 self.engine.add_call(unbound if free else rule, event, hook, judge, parameters)
         self._pressure = Pressure(BOUNDLESS, BOUNDLESS)
         self.engine.add_rule(everything, Level.STREAM, opener=self._open, midstream=True)
+        self.meddler = Meddler(self.engine, random.Random(choices.seed)) if choices.meddles else None
 
     def _open(self, flow: Flow) -> MonitorConnection:
         return MonitorConnection(flow, self._pressure, self.engine.released, "mark")
@@ -313,7 +317,10 @@ class InLineRun:
             self.flush()
         while self.engine.finish():
             pass
+        if self.meddler is not None:
+            self.meddler.end()
         self.flush()
+        assert self.engine.count_flows([self.account]) == [0]
         counters = self.engine.statistics()
         line = {name: n for name, n in counters.items() if name.startswith("in_line.")}
         assert counters["frames"] == self.frames

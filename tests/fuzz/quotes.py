@@ -1,10 +1,10 @@
-"""ICMP errors about packets that have passed: quotes of every length, quotes in quotes, in every tunnel."""
+"""ICMP errors about packets that have passed, quotes of every length and quotes in quotes; all in every tunnel."""
 
 from __future__ import annotations
 
 import random
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from aiomos.testing.packets import (
@@ -12,21 +12,22 @@ from aiomos.testing.packets import (
     ethernet,
     fragment_ipv4,
     ip,
-    ipv4,
-    ipv6,
     ipv6_extension,
     ipv6_fragment,
     pseudo_header,
-    udp,
-    vlan,
 )
 from tests.fuzz.hostile import Frame
+from tests.tunnels import IPV6_TUNNELS, TUNNELS
+from tests.wrappings import TAGS
 
 ICMP, ICMPV6 = 1, 58
 ERRORS = {4: (3, 4, 5, 11, 12), 6: (1, 2, 3, 4)}
 ROUTERS = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
-OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
+ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 MOST_DEPTH = 4
+TAGGED = tuple(TAGS.values())
+BARE = (b"\x08\x00", b"\x86\xdd")
+"""EtherTypes of IP."""
 
 
 def version_of(packet: bytes) -> int:
@@ -38,10 +39,10 @@ def ends_of(packet: bytes) -> tuple[str, str]:
     """Source and destination of an IP packet; some others if they are cut off."""
     if version_of(packet) == 6:
         if len(packet) < 40:
-            return OUTER[6]
+            return ENDS[6]
         return str(IPv6Address(packet[8:24])), str(IPv6Address(packet[24:40]))
     if len(packet) < 20:
-        return OUTER[4]
+        return ENDS[4]
     return str(IPv4Address(packet[12:16])), str(IPv4Address(packet[16:20]))
 
 
@@ -64,50 +65,15 @@ def error_about(quoted: bytes, kind: int, code: int, *, src: str | None = None, 
     return ip(message, src=src, dst=told, proto=ICMPV6 if version == 6 else ICMP)
 
 
-def in_ipip(packet: bytes) -> bytes:
-    """IP in IPv4."""
-    return ethernet(
-        ipv4(packet, src=OUTER[4][0], dst=OUTER[4][1], proto=41 if version_of(packet) == 6 else 4)
-    )
-
-
-def in_ip6(packet: bytes) -> bytes:
-    """IP in IPv6."""
-    return ethernet(ipv6(packet, proto=41 if version_of(packet) == 6 else 4))
-
-
-def in_gre(packet: bytes) -> bytes:
-    """GRE, with a key."""
-    ethertype = 0x86DD if version_of(packet) == 6 else 0x0800
-    return ethernet(
-        ipv4(struct.pack("!HHI", 0x2000, ethertype, 7) + packet, src=OUTER[4][0], dst=OUTER[4][1], proto=47)
-    )
-
-
-def in_udp(port: int, header: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
-    """A tunnel in UDP."""
-
-    def wrap(packet: bytes) -> bytes:
-        datagram = udp(header(packet), src=OUTER[4][0], dst=OUTER[4][1], sport=50_000, dport=port)
-        return ethernet(ipv4(datagram, src=OUTER[4][0], dst=OUTER[4][1], proto=17))
-
-    return wrap
-
-
-WRAPS: tuple[Callable[[bytes], bytes], ...] = (
-    ethernet,
-    ethernet,
-    ethernet,
-    lambda packet: vlan(ethernet(packet), 5),
-    lambda packet: ethernet(packet, ethertype=0x8847)[:14] + b"\0\0\1\x40" + packet,
-    in_ipip,
-    in_ip6,
-    in_gre,
-    in_udp(4789, lambda packet: struct.pack("!II", 0x0800_0000, 42 << 8) + ethernet(packet)),
-    in_udp(6081, lambda packet: struct.pack("!HHI", 0, 0x6558, 42 << 8) + ethernet(packet)),
-    in_udp(2152, lambda packet: struct.pack("!BBHI", 0x30, 255, len(packet), 1) + packet),
-)
-"""Bare, in a VLAN, MPLS, and in tunnels."""
+def wrapped(packet: bytes, chosen: random.Random) -> bytes:
+    """Wrap a packet for Ethernet in one of the ways that are read: bare, behind tags, or in a tunnel."""
+    match chosen.randrange(3):
+        case 0:
+            return ethernet(packet)
+        case 1:
+            return chosen.choice(TAGGED).wrap(packet)
+    ways = [*TUNNELS.values(), *(IPV6_TUNNELS.values() if version_of(packet) == 6 else ())]
+    return chosen.choice(ways)(ethernet(packet), chosen.random() < 0.5)
 
 
 def errors_about(packet: bytes, chosen: random.Random) -> Iterator[bytes]:
@@ -139,10 +105,10 @@ def errors_about(packet: bytes, chosen: random.Random) -> Iterator[bytes]:
             quoted = error_about(
                 quoted, kind, chosen.choice((0, 1, 3, 4, chosen.randrange(256))), src=src, rest=1280
             )
-        yield chosen.choice(WRAPS)(quoted[:1500])
+        yield wrapped(quoted[:1500], chosen)
 
 
-def with_errors(frames: list[Frame], chosen: random.Random) -> Iterator[Frame]:
+def with_errors(frames: Iterable[Frame], chosen: random.Random) -> Iterator[Frame]:
     """Put errors about what has passed between frames."""
     passed: list[bytes] = []
     for time_ns, data, linktype, wirelen in frames:
@@ -153,3 +119,16 @@ def with_errors(frames: list[Frame], chosen: random.Random) -> Iterator[Frame]:
         if passed and chosen.random() < 0.5:
             for error in errors_about(chosen.choice(passed), chosen):
                 yield time_ns, error, 1, len(error)
+
+
+def with_tunnels(frames: Iterable[Frame], chosen: random.Random) -> Iterator[Frame]:
+    """Put most of the packets that are bare on Ethernet into one tunnel, or behind one kind of tag."""
+    tunnel = chosen.choice(sorted(TUNNELS)) if chosen.random() < 0.7 else None
+    tagged = chosen.choice(TAGGED)
+    for time_ns, data, linktype, wirelen in frames:
+        if linktype != 1 or data[12:14] not in BARE or chosen.random() < 0.1:
+            yield time_ns, data, linktype, wirelen
+            continue
+        forth = data[26:30] < data[30:34]
+        frame = tagged.wrap(data[14:]) if tunnel is None else TUNNELS[tunnel](data, forth)
+        yield time_ns, frame, linktype, len(frame) + wirelen - len(data)

@@ -3,18 +3,22 @@
 ``frames``: the bytes are frames with their times. One byte of choices, then for each frame a header of five bytes
 (time step, link type, extra length on the wire, captured length) and the captured bytes. ``captures``: the
 bytes are a capture file. ``in_line``: frames as for ``frames``, which cross the line with ICMP errors about
-them in between.
+them in between. ``meddled``: frames as for ``frames``, watched with such errors in between, in whatever a frame can be
+wrapped in, by clocks that step, and beside an app that changes everything whenever it is called.
 """
 
 import random
 import struct
 from collections.abc import Callable, Iterable, Iterator
 
+import attrs
+
 from aiomos.transport.sharding import shard_of
 from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
 from tests.fuzz.in_line import Choices as InLineChoices
 from tests.fuzz.in_line import check_in_line
-from tests.fuzz.quotes import with_errors
+from tests.fuzz.quotes import with_errors, with_tunnels
+from tests.fuzz.steps import with_steps
 from tests.wrappings import LINKS
 
 FIRST_LINKTYPES = (1, 101, 113, 276, 0, 108, 9, 50, 12, 14, 228, 229)
@@ -122,6 +126,14 @@ def mutate_frames(data: bytes, max_size: int, seed: int, mutate: Callable[[bytes
     return (data[:1] + encode_frames(found))[:max_size]
 
 
+def made_hostile(frames: list[Frame], chosen: random.Random) -> list[Frame]:
+    """Put errors between frames, some into tunnels, and have the clock step."""
+    most = [*with_errors(frames, chosen)]
+    if chosen.random() < 0.3:
+        most = [*with_tunnels(most, chosen)]
+    return [*with_steps(most, chosen)]
+
+
 def in_line(data: bytes) -> None:
     """Run one input of the ``in_line`` target."""
     chosen = random.Random(data[:1] + len(data).to_bytes(4))
@@ -135,8 +147,21 @@ def in_line(data: bytes) -> None:
         forgetful=bool(byte & 16),
         batch=1 if byte & 32 else 16,
         calm=bool(byte & 64),
+        meddles=bool(byte & 128),
     )
-    check_in_line([*with_errors(read_frames_of(data), chosen)], choices)
+    check_in_line(made_hostile(read_frames_of(data), chosen), choices)
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"frames": frames, "captures": captures, "in_line": in_line}
+def meddled(data: bytes) -> None:
+    """Run one input of the ``meddled`` target."""
+    chosen = random.Random(data[:1] + len(data).to_bytes(4))
+    choices = attrs.evolve(choices_of(data[0] if data else 0), meddling=chosen.randrange(1 << 30))
+    check_frames(made_hostile(read_frames_of(data), chosen), choices)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "frames": frames,
+    "captures": captures,
+    "in_line": in_line,
+    "meddled": meddled,
+}

@@ -80,7 +80,8 @@ def captures() -> list[object]:
     shipped = [pytest.param(path, id=path.relative_to(SHIPPED).as_posix()) for path in files(SHIPPED)]
     if FOLDER is None:
         reason = "AIOMOS_CAPTURES names no folder of captures"
-        return [*shipped, pytest.param(None, id="captures", marks=pytest.mark.skip(reason=reason))]
+        marks = (pytest.mark.captures, pytest.mark.skip(reason=reason))
+        return [*shipped, pytest.param(None, id="captures", marks=marks)]
     more = [
         pytest.param(path, id=f"captures/{path.relative_to(FOLDER).as_posix()}", marks=pytest.mark.captures)
         for path in files(Path(FOLDER))[::STEP]

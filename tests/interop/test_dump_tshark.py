@@ -31,9 +31,7 @@ def test_dump_agrees_with_tshark(capture: Path, tmp_path: Path, request: pytest.
     ]
     followed = tshark.contents(capture, (connection.stream for connection in speaking))
     log, directory = tmp_path / "flows.jsonl", tmp_path / "streams"
-    run = run_apps(
-        capture, "flowlog", "dump", options={"path": log, "directory": directory, "midstream": "true"}
-    )
+    run = run_apps(capture, "flowlog", "dump", options={"path": log, "directory": directory})
     assert run.whole == reading.whole
     dumped = list(read_dump(directory, read_records(log), run))
     explained.check("dump", name, differences(name, dumped, reading.connections, followed))
@@ -55,6 +53,7 @@ def read_dump(directory: Path, records: list[Record], run: Run) -> Iterator[Dump
             yield record, {end: Content() for end in ends(record)}
             continue
         name = "{client}.{client_port}-{server}.{server_port}".format_map(record).replace(":", "-")
+        name += "-midstream" * record["midstream"]
         times[name] += 1
         name = name if times[name] == 1 else f"{name}-{times[name]}"
         contents: dict[Endpoint, Content] = {}

@@ -24,7 +24,7 @@ def test_flowlog_agrees_with_tshark(capture: Path, tmp_path: Path, request: pyte
     name = request.node.callspec.id
     reading = tshark.read(capture)
     log = tmp_path / "flows.jsonl"
-    run = run_apps(capture, "flowlog", options={"path": log, "midstream": "true"})
+    run = run_apps(capture, "flowlog", options={"path": log})
     assert run.whole == reading.whole
     explained.check("flowlog", name, differences(name, read_records(log), reading.connections))
 

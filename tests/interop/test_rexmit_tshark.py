@@ -24,9 +24,7 @@ def test_rexmit_agrees_with_tshark(capture: Path, tmp_path: Path, request: pytes
     name = request.node.callspec.id
     reading = tshark.read(capture)
     path = tmp_path / "rexmit.jsonl"
-    run = run_apps(
-        capture, "rexmit", options={"path": path, "format": "jsonl", "midstream": "true", "all": "true"}
-    )
+    run = run_apps(capture, "rexmit", options={"path": path, "format": "jsonl", "all": "true"})
     assert run.whole == reading.whole
     *records, _ = map(json.loads, path.read_text().splitlines())
     explained.check("rexmit", name, differences(name, records, reading.connections))

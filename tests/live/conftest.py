@@ -139,8 +139,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.live)
-            # Kernels, programs and clocks of a busy machine have a say: once more, before it is a failure.
-            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 def pytest_runtest_setup() -> None:

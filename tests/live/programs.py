@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,6 +63,12 @@ def in_background(function: Callable[..., object], *arguments: object) -> thread
     return thread
 
 
+def join(threads: Iterable[threading.Thread]) -> None:
+    """Wait for threads that have been told to end."""
+    for thread in threads:
+        thread.join(COMMAND_SECONDS)
+
+
 # --- servers ------------------------------------------------------------------------------------------
 
 NGINX_CONFIGURATION = """
@@ -100,13 +106,15 @@ def start_nginx(host: Host, directory: Path, files: Mapping[str, bytes]) -> None
 
 def start_iperf3(host: Host) -> None:
     """Start an iperf3 server at its port."""
+    readers: list[threading.Thread] = []
+    host.on_close(lambda: join(readers))  # after the server has ended
     server = host.start(
         [program("iperf3"), "--server", "--forceflush"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     said = server.stdout
     assert said
     until("iperf3 listens", lambda: "listening" in said.readline())
-    in_background(said.read)
+    readers.append(in_background(said.read))
 
 
 def listens(host: Host, port: int) -> bool:
@@ -124,6 +132,7 @@ def serve(
     """Answer each TCP connection to a port by a function in a thread; it owns the connection."""
     listener = host.listen(port, family=family)
     listener.settimeout(None)
+    conversations: list[tuple[socket.socket, threading.Thread]] = []
 
     def accept() -> None:
         while True:
@@ -131,15 +140,23 @@ def serve(
                 connection, _ = listener.accept()
             except OSError:  # closed with its network
                 return
-            in_background(converse, connection)
+            conversations.append((connection, in_background(converse, connection)))
 
     def converse(connection: socket.socket) -> None:
         connection.settimeout(COMMAND_SECONDS)
         with suppress(OSError):  # that a client is gone is for its test to judge
             answer(connection)
 
-    in_background(accept)
-    host.on_close(lambda: listener.shutdown(socket.SHUT_RDWR))
+    def end() -> None:
+        listener.shutdown(socket.SHUT_RDWR)
+        join([accepting])
+        for connection, thread in conversations:
+            with suppress(OSError):  # it has ended
+                connection.shutdown(socket.SHUT_RDWR)
+            join([thread])
+
+    accepting = in_background(accept)
+    host.on_close(end)
 
 
 def echo(connection: socket.socket) -> None:
@@ -169,12 +186,13 @@ def echo_datagrams(host: Host, port: int) -> None:
             except OSError:
                 return
 
-    def wake() -> None:
+    def end() -> None:
         with suppress(OSError):  # what it is for happens all the same: recvfrom() returns
             sock.shutdown(socket.SHUT_RD)
+        join([answering])
 
-    in_background(answer)
-    host.on_close(wake)
+    answering = in_background(answer)
+    host.on_close(end)
 
 
 # --- clients ------------------------------------------------------------------------------------------

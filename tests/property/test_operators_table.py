@@ -11,8 +11,9 @@ from functools import cache
 
 import pytest
 
+from aiomos.testing.packets import tcp_frame
 from aiomos.ude.predicates import Compiled, compile_predicate
-from tests.property.test_predicates_model import ORDER, Scene, answer, define, native, probe
+from tests.property.test_predicates_model import ORDER, Scene, answer, decoded, define, native, probe
 
 MOST, LEAST = (1 << 63) - 1, -(1 << 63)
 NUMBERS = [LEAST, LEAST + 1, -(1 << 62), -(1 << 32), -65536, -300, -64, -3, -2, -1]
@@ -153,3 +154,28 @@ def test_chains_of_computed_numbers(text: str) -> None:
     for left, right in itertools.product(NUMBERS, repeat=2):
         shown = scene(left, right)
         assert native(program, shown) is answer(predicate, shown), (left, right)
+
+
+SAME_NUMBER, OTHER_NUMBER = 0xFFFF_0A00_0001, 0xFFFF_0A00_0002
+"""10.0.0.1 as the engine keeps it, which is ::ffff:10.0.0.1 as well; and the next address."""
+
+
+@pytest.mark.parametrize("sign", ["==", "!="])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("flow_version", [4, 6])
+@pytest.mark.parametrize("source", ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1", "::ffff:10.0.0.2"])
+def test_addresses_of_different_versions_differ(
+    source: str, flow_version: int, swapped: bool, sign: str
+) -> None:
+    """Their texts do, whatever number they have in common."""
+    packet = decoded(tcp_frame(source, "fe80::1" if ":" in source else "192.0.2.7"), True, True)
+    key = (SAME_NUMBER, OTHER_NUMBER, 1, 2, 0xFFFF, flow_version, 6)
+    shown = Scene(packet, probe.Box(key, (0, 0), ((0,) * 13, (0,) * 13), (None, None)), 0)
+    assert shown.flow is not None
+    found = [shown.flow.client.address, shown.flow.server.address].count(packet.src)
+    assert found == (flow_version == packet.ip_version)
+    for half in ("client", "server"):
+        operands = ("pkt.src", f"flow.{half}.address")
+        text = f" {sign} ".join(reversed(operands) if swapped else operands)
+        is_same = packet.src == getattr(shown.flow, half).address
+        assert native(compiled(text), shown) is (is_same == (sign == "==")), text

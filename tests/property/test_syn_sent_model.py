@@ -1,4 +1,4 @@
-"""Whatever comes from the server's address before the SYN-ACK, the monitor reads what the client reads."""
+"""Whatever comes from either end's address before the SYN-ACK, the monitor reads what both ends read."""
 
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -60,5 +60,32 @@ def test_forged_segments_before_the_syn_ack_change_nothing(
     assert [(half.gaps, half.error) for half in streams] == [((), None), ((), None)]
     assert (streams[0].data, streams[1].data) == (b"hello", client.read)
     assert client.read == b"".join(payloads)
+    assert (seen.record["client_port"], seen.record["reason"], seen.setups) == (40000, "fin", 1)
+    assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)
+
+
+@given(
+    forged=st.lists(
+        st.tuples(st.sampled_from(["A", "PA", "FA", "FPA", "PAU"]), numbers, numbers, st.binary(max_size=8)),
+        max_size=30,
+    ),
+    client_isn=st.sampled_from([0, 1, 0x1234, MODULUS - 1, MODULUS - 2, MODULUS - 5]),
+    server_isn=st.sampled_from([0, 0x777, MODULUS - 1, MODULUS - 3, MODULUS - 9]),
+    payloads=answers,
+)
+def test_nor_do_such_in_the_clients_name(
+    forged: list[tuple[str, int, int, bytes]], client_isn: int, server_isn: int, payloads: list[bytes]
+) -> None:
+    """An end in SYN-SENT has sent nothing but its SYN, and the server acknowledges nothing else."""
+    c = Conversation(client_isn=client_isn, server_isn=server_isn).client("S")
+    for flags, seq, ack, payload in forged:
+        c.client(flags, payload, seq=seq, ack=ack, forged=True)
+    c.server("SA").client("A").client("PA", b"hello").server("A")
+    for payload in payloads:
+        c.server("PA", payload).client("A")
+    seen = watch(c.close().frames, level=Level.STREAM)
+    (streams,) = seen.streams
+    assert [(half.gaps, half.error) for half in streams] == [((), None), ((), None)]
+    assert (streams[0].data, streams[1].data) == (b"hello", b"".join(payloads))
     assert (seen.record["client_port"], seen.record["reason"], seen.setups) == (40000, "fin", 1)
     assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from aiomos.tcp.levels import Level
+from aiomos import PKT_IN, App, Budgets, Flow, Hook, Level, MonitorConnection, Packet, Settings
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
-from aiomos.testing.scenario import Conversation, Watched, Watcher
+from aiomos.testing.scenario import Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch
+from tests.line import cross
 
 WRAPS = [
     pytest.param({}, id="far from the wrap"),
@@ -172,10 +173,230 @@ def test_a_fin_in_the_clients_name_before_the_syn_ack_closes_nothing() -> None:
     assert [state.name for state in states] == ["ESTABLISHED", "ESTABLISHED"]
 
 
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("count", [1, 20])
+@pytest.mark.parametrize("acks", [(0,), (1,), (1, 50), (5000, 1), (1 << 30, -1)])
+@pytest.mark.parametrize("seqs", [(0,), (1, 5), (1000,)])
+@pytest.mark.parametrize("flags", [("PA",), ("FPA",), ("PA", "FA")])
+def test_what_a_stranger_says_in_the_clients_name_before_the_syn_ack(
+    flags: tuple[str, ...],
+    seqs: tuple[int, ...],
+    acks: tuple[int, ...],
+    count: int,
+    numbers: dict[str, int],
+) -> None:
+    """A client in SYN-SENT sends no data but with its SYN; of these the server acknowledges nothing."""
+    c = Conversation(**numbers).client("S")
+    for n in range(count):
+        payload = b"EVIL" if "P" in flags[n % len(flags)] else b""
+        c.client(
+            flags[n % len(flags)], payload, seq=seqs[n % len(seqs)], ack=acks[n % len(acks)], forged=True
+        )
+    seen = watch(talk(c.server("SA").client("A")).frames, level=Level.STREAM)
+    assert [(half.data, half.gaps, half.error) for half in seen.streams[0]] == [
+        (b"hello", (), None),
+        (b"answer", (), None),
+    ]
+    record = seen.record
+    assert (record["reason"], record["client_stream_bytes"], record["server_stream_bytes"]) == ("fin", 5, 6)
+    assert (record["client_lost"], record["server_lost"]) == (0, 0)
+    assert (record["client_retransmits"], record["server_retransmits"]) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("seq", "ack"), [pytest.param(6, 99, id="behind it"), pytest.param(1, 99, id="instead of it"), (8, 1)]
+)
+@pytest.mark.parametrize("taken", [True, False])
+def test_what_a_stranger_says_behind_data_in_a_syn(seq: int, ack: int, *, taken: bool) -> None:
+    """Fast Open, whether the server takes the SYN's data or not."""
+    c = Conversation().client("S", b"hello", options=fastopen(b"12345678"))
+    c.client("PA", b"EVIL", seq=seq, ack=ack, forged=True)
+    if taken:
+        c.server("SA").client("A")
+    else:
+        c.server("SA", ack=1).client("A", seq=1).client("PA", b"hello", seq=1).server("A")
+    seen = watch(c.server("PA", b"answer").client("A").close().frames, level=Level.STREAM)
+    assert [half.data for half in seen.streams[0]] == [b"hello", b"answer"]
+    assert (seen.record["reason"], seen.record["client_lost"], seen.record["server_lost"]) == ("fin", 0, 0)
+    assert seen.record["client_retransmits"] == (0 if taken else 1)
+
+
 def test_an_acknowledgement_of_an_earlier_connection_fixes_nothing() -> None:
     """An old segment of the client, whose numbers are not those of this SYN."""
     c = Conversation().client("S").client("A", seq=-100_000, ack=55_555, forged=True)
     check(talk(c.server("SA").client("A")), bad_ack=1)
+
+
+# --- what a client says before the SYN-ACK is captured --------------------------------------------------
+
+
+def of_client(c: Conversation) -> list[Frame]:
+    """Leave out what the server sent."""
+    return [frame for frame in c.frames if frame[1][26:30] == bytes([10, 0, 0, 1])]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("behind", range(1, 7))
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str, int]) -> None:
+    """However late: what the server acknowledged is delivered, in order."""
+    c = Conversation(**numbers).client("S").server("SA").client("A")
+    if first == "server":
+        c.server("PA", b"answer").client("A")
+    c.client("PA", b"he").client("PA", b"ll").client("PA", b"o").server("A")
+    if first == "client":
+        c.server("PA", b"answer").client("A")
+    c.close()
+    times = [frame[0] for frame in c.frames]
+    c.frames.insert(1 + behind, c.frames.pop(1))
+    late = [(time, *frame[1:]) for time, frame in zip(times, c.frames, strict=True)]
+    seen = watch(late, level=Level.STREAM)
+    assert [(half.data, half.gaps, half.error) for half in seen.streams[0]] == [
+        (b"hello", (), None),
+        (b"answer", (), None),
+    ]
+    assert (seen.record["reason"], seen.record["client_lost"], seen.record["server_lost"]) == ("fin", 0, 0)
+    assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
+
+
+def test_a_fin_captured_before_the_syn_ack() -> None:
+    """It is the client's once the server has acknowledged it."""
+    c = Conversation().client("S").server("SA", captured=False).client("A").client("FPA", b"hello")
+    c.server("SA", seq=0, ack=1, forged=True).server("A")
+    states = list(walk(c.frames))
+    assert states[-2:] == [("ESTABLISHED", "ESTABLISHED"), ("FIN_WAIT_2", "CLOSE_WAIT")]
+    c.server("PA", b"answer").client("A").server("FA").client("A")
+    check(c)
+
+
+def test_the_capture_ends_before_the_server_acknowledges() -> None:
+    """What is in order is delivered if nothing else of that half was captured."""
+    c = Conversation().client("S").server("SA", captured=False).client("A").client("PA", b"hello")
+    c.client("PA", b"lost", captured=False).client("PA", b"behind")
+    c.server("SA", seq=0, ack=1, forged=True)
+    (streams,) = watch(c.frames, level=Level.STREAM).streams
+    assert (streams[0].data, streams[0].gaps) == (b"hello", ())
+
+
+def test_part_of_it_is_acknowledged() -> None:
+    """The rest waits until it is."""
+    c = Conversation().client("S").server("SA", captured=False).client("A").client("PA", b"hello")
+    c.server("SA", seq=0, ack=1, forged=True).server("A", ack=4).server("PA", b"answer", ack=4)
+    watcher = Watcher()
+    watcher.feed(c.frames, batch=1)
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == 3
+    watcher.feed(c.client("A").server("A").frames[-2:])
+    assert watcher.flow.client.stream_bytes == 5
+    assert watcher.finish().record["client_lost"] == 0
+
+
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+@pytest.mark.parametrize("count", [1, 31, 32, 33, 100])
+@pytest.mark.parametrize("end", ["", "FA"])
+def test_a_client_alone_is_believed(end: str, count: int, level: Level) -> None:
+    """The server's side is not captured: nothing is missing, however much there is."""
+    c = Conversation().client("S").server("SA", captured=False).client("A")
+    for n in range(count):
+        c.client("PA", b"%04d" % n)
+    if end:
+        c.client(end)
+    seen = watch(of_client(c), level=level)
+    assert seen.record["client_stream_bytes"] == 4 * count
+    if level is Level.STREAM:
+        client = seen.streams[0][0]
+        assert (client.data, client.gaps) == (b"".join(b"%04d" % n for n in range(count)), ())
+
+
+def test_a_client_alone_with_more_than_can_be_held() -> None:
+    """Without room to hold it apart, it is believed."""
+    c = Conversation().client("S").server("SA", captured=False).client("A")
+    for n in range(8):
+        c.client("PA", bytes([n]) * 5000)
+    seen = watch(of_client(c), level=Level.STREAM, settings=Settings(budgets=Budgets(held_bytes=65536)))
+    assert seen.streams[0][0].data == b"".join(bytes([n]) * 5000 for n in range(8))
+    assert seen.streams[0][0].gaps == ()
+
+
+@pytest.mark.parametrize(("later", "known"), [(0.998, 0), (0.999, 9)])
+def test_after_a_second_without_an_answer_a_client_is_believed(later: float, known: int) -> None:
+    """A second after the first of it, when what it says next is captured (a frame here takes a millisecond)."""
+    c = Conversation().client("S").server("SA", captured=False).client("A").client("PA", b"hello")
+    c.wait(later).client("PA", b"more")
+    watcher = Watcher()
+    watcher.feed(of_client(c), batch=1)
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == known
+    assert watcher.finish().record["client_stream_bytes"] == 9
+
+
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_a_client_alone_is_believed_though_it_says_no_more(level: Level) -> None:
+    """Time passes with other frames, or with none."""
+    c = Conversation().client("S").server("SA", captured=False).client("A").client("FPA", b"hello")
+    watcher = Watcher(level=level)
+    watcher.feed(of_client(c))
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == 0
+    watcher.engine.pass_time(c.frames[-1][0] + 2_100_000_000)
+    assert watcher.flow.client.stream_bytes == 5
+    assert watcher.finish().record["client_stream_bytes"] == 5
+
+
+def test_a_snap_length_cuts_what_was_said_early() -> None:
+    """What was on the wire and not captured is a gap of that kind."""
+    c = Conversation().client("S").server("SA", captured=False).client("A")
+    c.client("PA", b"hello", snaplen=14 + 20 + 20 + 2).client("PA", b"world").server("A")
+    (streams,) = watch(c.frames, level=Level.STREAM).streams
+    assert (streams[0].data, streams[0].gaps) == (b"heworld", ((2, 3, "snaplen"),))
+
+
+@pytest.mark.parametrize("level", [Level.STATE, Level.BYTES])
+def test_a_client_alone_that_closes_is_half_closed(level: Level) -> None:
+    """At every level, and at once."""
+    c = (
+        Conversation()
+        .client("S")
+        .server("SA", captured=False)
+        .client("A")
+        .client("PA", b"hello")
+        .client("FA")
+    )
+    assert list(walk(of_client(c), level=level))[-1] == ("FIN_WAIT_1", "CLOSE_WAIT")
+
+
+@pytest.mark.parametrize(("in_line", "known"), [(True, [5, 9]), (False, [0, 0])])
+def test_in_line_a_client_is_believed_at_once(known: list[int], *, in_line: bool) -> None:
+    """The SYN-ACK would have passed here, so its side goes another way; what passes has been seen."""
+    app = App("watch")
+    seen: list[int] = []
+    data: list[bytes] = []
+
+    @app.on(PKT_IN, hook=Hook.RECEIVER)
+    def note(pkt: Packet, flow: Flow) -> None:
+        if pkt.payload_len:
+            seen.append(flow.client.stream_bytes)
+
+    @app.monitor("server port 80")
+    async def read(conn: MonitorConnection) -> None:
+        data.append(await conn.client.read())
+
+    c = Conversation().client("S").server("SA", captured=False).client("A")
+    c.client("PA", b"hello").client("PA", b"more").client("FA")
+    crossing = cross([frame[1] for frame in of_client(c)], app, in_line=in_line)
+    assert (seen, len(crossing.there), data) == (known, 5, [b"hellomore"])
+
+
+def test_a_syn_with_another_number_takes_back_what_was_said_behind_the_first() -> None:
+    """Nothing but its SYN was the client's."""
+    c = Conversation().client("S").client("PA", b"EVIL", seq=1, ack=0, forged=True)
+    retry = Conversation(client_isn=0x55550000)
+    talk(retry.client("S").server("SA").client("A"))
+    at = c.frames[-1][0] + 1_000_000_000
+    start = retry.frames[0][0]
+    frames = c.frames + [(at + frame[0] - start, *frame[1:]) for frame in retry.frames]
+    seen = watch(frames, level=Level.STREAM)
+    assert [half.data for half in seen.streams[-1]] == [b"hello", b"answer"]
 
 
 def test_fast_open_with_an_answer_before_the_syn_ack() -> None:

@@ -1,4 +1,4 @@
-"""SystemExit and KeyboardInterrupt, wherever an app raises them: shut-down functions run, then they go on."""
+"""SystemExit, KeyboardInterrupt and others that are no Exception: shut-down functions run, then they go on."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ import aiomos
 from aiomos import CONN_SETUP, CONN_TEARDOWN, PKT_IN, App, Flow, MonitorConnection, Packet, Settings
 from aiomos.testing.packets import tcp_frame
 from tests.line import cross, talk
-from tests.traffic import Traffic
+from tests.traffic import Traffic, in_loop
 
 ROOT = Path(__file__).parents[2]
 Loop = Literal["uvloop", "asyncio"]
 
-EXITS = pytest.mark.parametrize("exit_", [SystemExit(3), KeyboardInterrupt()], ids=["exit", "interrupt"])
+
+class Stops(BaseException):
+    """Of no kind that anybody knows, as what ends a test in pytest."""
+
+
+EXITS = pytest.mark.parametrize(
+    "exit_", [SystemExit(3), KeyboardInterrupt(), Stops()], ids=["exit", "interrupt", "other"]
+)
 LOOPS = pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 
 
@@ -143,6 +150,8 @@ def some_traffic() -> Traffic:
 def test_shutdown_functions_run_and_then_it_goes_on(
     place: Callable[[App[None], Callable[..., Any]], None], exit_: BaseException, loop: Loop
 ) -> None:
+    if place is in_own_task and isinstance(exit_, Stops):
+        return  # asyncio tells of it
     log: list[str] = []
     raised = 0
 
@@ -169,6 +178,33 @@ def test_shutdown_functions_run_and_then_it_goes_on(
         "one stops",
     ]
     assert stops == (expected[4:] if place is in_startup else expected)
+
+
+@EXITS
+@LOOPS
+def test_what_a_handler_raises_as_it_is_cancelled_goes_on_too(exit_: BaseException, loop: Loop) -> None:
+    app, waits = App("test"), list[bool]()
+
+    @app.monitor()
+    async def handle(conn: MonitorConnection) -> None:
+        await conn.client.read(1)
+        try:
+            waits.append(True)
+            await asyncio.Event().wait()
+        finally:
+            raise exit_
+
+    async def main() -> None:
+        async with aiomos.Runtime(source=some_traffic().source()) as runtime:
+            await runtime.attach(app)
+            task = asyncio.ensure_future(runtime.run())
+            while not waits:
+                await asyncio.sleep(0)
+            assert not task.done()
+
+    with pytest.raises(type(exit_)):
+        in_loop(main(), loop)
+    assert waits == [True]
 
 
 @EXITS

@@ -47,7 +47,9 @@ def read_all(traffic: Traffic, budgets: Budgets = BUDGETS) -> tuple[Items, Repor
     async def handler(conn: MonitorConnection) -> None:
         await drain(conn.client.chunks(gaps="mark"), items.setdefault(conn.flow.key[1], []))
 
-    return items, watch(handler, traffic, settings=Settings(on_error="raise", budgets=budgets))
+    settings = Settings(on_error="raise", budgets=budgets)
+    ends = min(len(traffic.connections), budgets.flows)  # those that are evicted end the reading of them
+    return items, watch(handler, traffic, ends=ends, settings=settings)
 
 
 def exchange(conn: Connection) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -124,13 +125,16 @@ TCP_CHANGES: dict[str, Callable[[Packet, bool], object]] = {
 
 
 @pytest.mark.parametrize("ends", [FOUR, SIX], ids=["IPv4", "IPv6"])
-@pytest.mark.parametrize("kind", ["big", "TCP", "TCP in a VLAN", "UDP"])
-@pytest.mark.parametrize("name", CHANGES | TCP_CHANGES)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product(CHANGES, ["big", "TCP", "TCP in a VLAN", "UDP"]),
+        *itertools.product(TCP_CHANGES, ["big", "TCP", "TCP in a VLAN"]),
+    ],
+)
 def test_what_is_set_is_in_the_checksum_that_the_card_takes(
     name: str, kind: str, ends: tuple[str, str]
 ) -> None:
-    if kind == "UDP" and name in TCP_CHANGES:
-        pytest.skip("of TCP only")
     app: App[None] = App("sets")
 
     @app.on(PKT_IN, hook=Hook.RAW)

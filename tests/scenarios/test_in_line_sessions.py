@@ -79,6 +79,34 @@ def test_connections_are_translated_both_ways(link: Link) -> None:
     assert sum(session.packets) == talked.report.counters["in_line.forwarded"]
 
 
+@pytest.mark.parametrize("proto", ["tcp", "udp"])
+def test_sessions_tell_whether_they_are_open_both_ways(proto: str) -> None:
+    app: App[None] = App("sessions")
+    sessions: list[Session] = []
+    told: list[bool] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def first(pkt: Packet) -> None:
+        if not pkt.known:
+            sessions.append(pkt.session(idle=30.0))
+        told.append(sessions[0].transitory)
+
+    if proto == "udp":
+        there, back = udp_frame(INSIDE, OUTSIDE, 1234, 80), Back(udp_frame(OUTSIDE, INSIDE, 80, 1234))
+        cross([there, there, back, there], app)
+        assert told == [
+            True,
+            True,
+            False,
+            False,
+        ]  # a reply is counted when it has come, others when they leave
+        return
+    opening = [tcp_frame(INSIDE, OUTSIDE, flags="S"), Back(tcp_frame(OUTSIDE, INSIDE, 80, 1234, flags="SA"))]
+    rest = [tcp_frame(INSIDE, OUTSIDE, flags=flags) for flags in ("A", "A", "RA", "A")]
+    cross([*opening, *rest], app)
+    assert told == [True, True, True, False, False, True]
+
+
 def test_a_destination_is_translated() -> None:
     translator = Translator(src=None, dst=OUTSIDE, dport=80)
     talked = talk(translator.app, question=b"question", answer=b"answer", peer=("192.0.2.9", 8080))

@@ -8,12 +8,13 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import attrs
 import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 import aiomos
-from aiomos import OptionError
+from aiomos import Budgets, OptionError, Settings
 from aiomos.apps import nat
 from aiomos.apps.nat.neighbours import mac_of
 from aiomos.testing.hosts import read_packet
@@ -29,9 +30,10 @@ from aiomos.testing.packets import (
     udp_frame,
 )
 from aiomos.transport.sim import Link
-from tests.line import BAD, Back, Crossing, cross, talk
+from tests.line import BAD, STRICT, Back, Crossing, cross, talk
 
 HOST, OTHER, EXTERNAL, PEER, STRANGER = "10.0.0.1", "10.0.0.3", "192.0.2.10", "198.51.100.7", "203.0.113.9"
+SECOND = "192.0.2.11"
 GATEWAY, ROUTER = "10.0.0.254", "192.0.2.1"
 HOST_MAC, ROUTER_MAC, OTHER_MAC = "02:00:00:00:00:11", "02:00:00:00:00:99", "02:00:00:00:00:13"
 NAT_MAC = mac_of(EXTERNAL)
@@ -308,6 +310,72 @@ def test_packets_from_outside_to_inside_addresses_are_refused(translate: Transla
     assert [packet.src for packet in seen(crossing.back)] == ["10.0.0.254"]
 
 
+# --- floods -------------------------------------------------------------------------------------------
+
+FEW_SESSIONS = Settings(on_error="raise", budgets=Budgets(sessions=40))
+
+
+def knock(number: int, *, flags: str = "S", **more: Any) -> Back:
+    """One of many strangers, at the port that leads to a host."""
+    frame = tcp_frame(f"203.0.113.{number}", EXTERNAL, 4000, 80, flags=flags, **more)
+    return Back(ethernet(frame[14:], src=ROUTER_MAC, dst=NAT_MAC))
+
+
+def served(number: int, flags: str) -> bytes:
+    """What the host inside says to one of them."""
+    return tcp_frame(HOST, f"203.0.113.{number}", 8080, 4000, flags=flags)
+
+
+def test_a_flood_of_syns_through_a_port_leaves_room_for_hosts_inside(configure: Configure) -> None:
+    """And for who means it: those that are half open for longest make way, whether the host has answered or not."""
+    configure(LEAST + FORWARD)
+    learnt = arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)
+    opened = [knock(1), served(1, "SA"), knock(1, flags="A")]
+    flood: list[bytes | Back] = [learnt, *opened]
+    for number in range(2, 200):
+        flood += [knock(number), served(number, "SA")]
+    last = [datagram(sport=port) for port in range(5000, 5010)]
+    meant = [knock(200), served(200, "SA"), knock(200, flags="A"), knock(200, flags="PA", payload=b"hello")]
+    with capture_logs() as log:
+        crossing = cross(
+            [*flood, *last, *meant, knock(1, flags="PA", payload=b"still")], nat.app, settings=FEW_SESSIONS
+        )
+    assert log[-1]["refused"] == {}
+    assert [packet.sport for packet in seen(crossing.there[-11:])] == [*range(5000, 5010), 80]
+    assert crossing.back[-1].endswith(b"still")
+    assert crossing.back[-2].endswith(b"hello")
+    assert sum(frame[47] == 2 for frame in of_ip(crossing.back)) == 200  # each SYN got there
+
+
+def test_a_flood_of_questions_that_are_answered_leaves_room_for_hosts_inside(configure: Configure) -> None:
+    configure(LEAST + FORWARD)
+    flood: list[bytes | Back] = [arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)]
+    for number in range(1, 200):
+        question = datagram(f"203.0.113.{number}", EXTERNAL, 4000, 80, eth_src=ROUTER_MAC, eth_dst=NAT_MAC)
+        flood.append(Back(question))
+        if number <= 20:  # others do not come to it
+            flood.append(datagram(HOST, f"203.0.113.{number}", 8080, 4000))
+    asked = [datagram(sport=port) for port in range(5000, 5010)]
+    with capture_logs() as log:
+        crossing = cross([*flood, *asked], nat.app, settings=FEW_SESSIONS)
+    assert [packet.sport for packet in seen(crossing.there[-10:])] == [*range(5000, 5010)]
+    assert len(seen(crossing.back)) == 20  # half of them
+    assert log[-1]["refused"]["outside_sessions"] == 199 - 20
+
+
+def test_outside_sessions_are_as_many_as_configured(configure: Configure) -> None:
+    """Those that only pass, as they are, are among them."""
+    configure("outside_sessions = 3\n" + LEAST + FORWARD)
+    flood: list[bytes | Back] = [arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)]
+    for number in range(1, 10):
+        question = datagram(f"203.0.113.{number}", "203.0.113.99", 4000, 80)
+        flood += [Back(question), datagram("203.0.113.99", f"203.0.113.{number}", 80, 4000)]
+    with capture_logs() as log:
+        crossing = cross(flood, nat.app, settings=FEW_SESSIONS)
+    assert len(seen(crossing.back)) == 3
+    assert log[-1]["refused"]["outside_sessions"] >= 6
+
+
 # --- time ---------------------------------------------------------------------------------------------
 
 
@@ -401,6 +469,132 @@ def test_hairpin_is_filtered_too(translate: Translate) -> None:
     crossing = translate(learnt, datagram(), question, last, config=config)
     assert not [packet for packet in seen(crossing.back) if packet.dst == HOST]
     assert [packet.sport for packet in seen(crossing.there)] == [5000, 5001]
+
+
+def test_hairpin_lets_in_whom_the_host_has_talked_to(translate: Translate) -> None:
+    """RFC 4787 REQ-8: by the address that it was talked to at, not by the one inside."""
+    config = (
+        LEAST.replace(f'"{EXTERNAL}"', f'["{EXTERNAL}", "{SECOND}"]') + 'filtering = "address-dependent"\n'
+    )
+    learnt = arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY), arp(ARP_REQUEST, OTHER, OTHER_MAC, GATEWAY)
+    first = datagram("10.0.0.4", PEER, 6000)  # has the first address, so that the next one has the second
+    question = datagram(OTHER, EXTERNAL, 7000, 80, eth_src=OTHER_MAC)
+    answered = datagram(HOST, SECOND, 9000, 7000, eth_src=HOST_MAC)
+    stranger = datagram("10.0.0.5", SECOND, 9000, 7000)  # has the second address
+    crossing = translate(*learnt, first, question, answered, stranger, config=config + FORWARD)
+    came = [(packet.src, packet.sport, packet.dst, packet.dport) for packet in seen(crossing.back)]
+    assert came == [(SECOND, 7000, HOST, 8080), (EXTERNAL, 9000, OTHER, 7000)]
+
+
+def test_both_ends_of_a_hairpin_know_each_other_by_external_addresses(configure: Configure) -> None:
+    config = LEAST.replace(f'"{EXTERNAL}"', f'["{EXTERNAL}", "{SECOND}"]')
+    configure(config + FORWARD)
+    learnt = arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY)
+    first = datagram("10.0.0.4", PEER, 6000)
+    question = datagram(OTHER, EXTERNAL, 7000, 80, eth_src=OTHER_MAC)
+    left = what_is_left(learnt, first, question)
+    assert left.peers == {
+        ("10.0.0.4", 6000): {PEER: 1},
+        (OTHER, 7000): {EXTERNAL: 1},
+        (HOST, 8080): {SECOND: 1},
+    }
+    assert left.sessions == {"10.0.0.4": 1, OTHER: 1}
+
+
+# --- what is refused has taken nothing ------------------------------------------------------------
+
+
+@attrs.frozen
+class Left:
+    """What is in use: peers by inside endpoint, sessions and ports of hosts, hosts of addresses, free ports."""
+
+    peers: dict[tuple[str, int], dict[str, int]]
+    sessions: dict[str, int]
+    ports: dict[str, dict[str, int]]
+    sharing: dict[str, int]
+    free: dict[tuple[str, str], int]
+    refused: dict[str, int]
+
+
+def what_is_left(*frames: bytes | Back | float, settings: Settings = STRICT) -> Left:
+    """Have frames cross, and look at the translator's tables before it ends."""
+    looked: list[Left] = []
+    look = aiomos.App("look")
+
+    @look.shutdown
+    def take() -> None:
+        ((running, _),) = nat._running
+        made = running.mappings
+        hosts = made._hosts
+        looked.append(
+            Left(
+                {
+                    mapped.inside[1:]: dict(mapped.peers)
+                    for mapped in made._by_external.values()
+                    if mapped.peers
+                },
+                {address: host.sessions for address, host in hosts.items()},
+                {address: dict(+host.ports) for address, host in hosts.items()},
+                dict(+made._sharing),
+                {key: len(pool) for key, pool in made._pools.items()},
+                dict(running.refused),
+            )
+        )
+
+    cross(frames, nat.app, look, settings=settings)
+    (left,) = looked
+    return left
+
+
+ONE_SESSION = Settings(on_error="raise", budgets=Budgets(sessions=1))
+REFUSED: dict[str, tuple[str, tuple[bytes, ...], tuple[bytes, ...]]] = {
+    # reason: configuration, what is in use, what is refused
+    "unresolved": (f'gateway = "{GATEWAY}"\nrouter = "{ROUTER}"\n', (), (datagram(), datagram(OTHER))),
+    "unresolved, hairpin": (
+        FORWARD,
+        (),
+        (datagram(OTHER, EXTERNAL, 7000, 80), datagram("10.0.0.4", EXTERNAL, 7000, 80)),
+    ),
+    "filtered": (
+        'filtering = "address-and-port-dependent"\n',
+        (arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY), datagram()),
+        (datagram(OTHER, EXTERNAL, 7000, 5000), datagram("10.0.0.4", EXTERNAL, 7000, 5000)),
+    ),
+    "no_session": ("", (datagram(),), (datagram(OTHER), datagram("10.0.0.4", sport=7000))),
+    "no_session, hairpin": (
+        FORWARD,
+        (arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY), datagram()),
+        (datagram(OTHER, EXTERNAL, 7000, 80), datagram("10.0.0.4", EXTERNAL, 7000, 80)),
+    ),
+    "exhausted": ('ports = "6000"\n', (datagram(),), (datagram(OTHER), datagram("10.0.0.4", sport=7000))),
+    "host_ports": ("host_ports = 1\n", (datagram(),), (datagram(sport=7000), datagram(sport=7001))),
+    "host_sessions": ("host_sessions = 1\n", (datagram(),), (datagram(dst=STRANGER), datagram(sport=7001))),
+    "no_connection": ("", (), (segment("A"), segment("F", src=OTHER))),
+    "unsolicited": (
+        "",
+        (datagram(),),
+        (datagram(OTHER, EXTERNAL, 7000, 81), datagram(OTHER, EXTERNAL, 7000, 82)),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_has_taken_nothing(configure: Configure, case: str) -> None:
+    """No port, no session, no host: each kind of refusal, of two, twice."""
+    more, used, refused = REFUSED[case]
+    reason = case.partition(",")[0]
+    tables = more if more.startswith("[[") else ""
+    configure(LEAST + ("" if tables else more) + "[idle]\nudp = 10\n" + tables)
+    settings = ONE_SESSION if reason == "no_session" else STRICT
+    before = what_is_left(*used, settings=settings)
+    after = what_is_left(*used, *refused, *refused, settings=settings)
+    assert after.refused == {reason: 2 * len(refused)}
+    pools = {key: count for key, count in after.free.items() if key in before.free}
+    assert attrs.evolve(after, refused={}, free=pools) == before
+    full = len(range(1024, 65536)) if 'ports = "' not in more else 1
+    at_end = what_is_left(*used, *refused, 20.0, settings=settings)
+    assert (at_end.peers, at_end.sessions, at_end.ports, at_end.sharing) == ({}, {}, {}, {})
+    assert {*at_end.free.values()} <= {full}
 
 
 # --- in place of the router ---------------------------------------------------------------------------

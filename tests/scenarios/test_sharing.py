@@ -254,6 +254,71 @@ def test_each_app_has_its_own_account() -> None:
     assert (told["caller"]["handlers"], told["reader"]["handlers"]) == (0, 2)
 
 
+def test_flows_are_counted_for_each_app_as_they_come_and_go() -> None:
+    """By whatever way they go: stopped, ended, cancelled with the last callback, detached, and come again."""
+    all_, some, late = (App[None](name) for name in ("all", "some", "late"))
+    all_.on(CONN_TEARDOWN)(lambda: None)
+    counted: list[list[float]] = []
+    stopped: list[str] = []
+    registration = some.on(PKT_IN, filter="client port 1 or client port 2")(lambda: None)
+
+    @some.on(CONN_NEW_DATA)
+    def stop(flow: Flow) -> None:
+        if flow.client.port == 3:
+            stopped.append(str(flow))
+            flow.stop()
+
+    late.on(PKT_IN, midstream=True)(lambda: None)
+
+    async def count(runtime: Runtime) -> None:
+        told = runtime.app_statistics()
+        counted.append([told.get(app, {"flows": -1})["flows"] for app in (all_, some, late)])
+
+    async def attach(runtime: Runtime) -> None:
+        await runtime.attach(late)
+        await count(runtime)
+
+    async def cancel(runtime: Runtime) -> None:
+        registration.cancel()
+        await count(runtime)
+
+    async def detach(runtime: Runtime) -> None:
+        await runtime.detach(some)
+        await count(runtime)
+        await runtime.detach(late)
+        await count(runtime)
+        await runtime.attach(late)
+        await count(runtime)
+
+    frames: list[Frame] = []
+    at: dict[int, Step] = {}
+    for port in (1, 2, 3):
+        frames += opened(port, START + port).frames
+    at[len(frames)] = count
+    frames += opened(3, START + 3).client("PA", b"hello").frames[-1:]
+    at[len(frames)] = count
+    frames += opened(4, START + 10).frames
+    at[len(frames)] = attach
+    frames += opened(4, START + 10).client("RA").frames[-1:]
+    at[len(frames)] = cancel
+    frames += opened(5, START + 100).frames  # the flow that was reset is forgotten by now
+    at[len(frames)] = detach
+    frames += opened(6, START + 101).frames
+    at[len(frames)] = count
+    drive(frames, all_, some, at=at)
+    assert stopped
+    assert counted == [
+        [3, 3, -1],
+        [3, 2, -1],
+        [4, 3, 4],
+        [4, 3, 4],
+        [4, -1, 4],
+        [4, -1, -1],
+        [4, -1, 4],
+        [5, -1, 5],
+    ]
+
+
 def test_a_mistake_of_one_app_is_not_another_apps() -> None:
     got: dict[str, bytes] = {}
     bad: App[None] = App("bad")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
-from aiomos.testing.scenario import Conversation, Frame, watch, watch_in_batches
+from aiomos.testing.scenario import START, Conversation, Frame, Watcher, watch, watch_in_batches
 from aiomos.transport.captures import open_captures
 from aiomos.transport.writer import CaptureWriter
 
@@ -189,3 +190,37 @@ def test_merging_files_of_different_days(tmp_path: Path) -> None:
     early, late = connections(1), moved(connections(1), range(10), 3 * DAY)
     one, other = write(tmp_path / "one.pcap", late), write(tmp_path / "other.pcap", early)
     assert [frame[0] for frame in merged(one, other)] == [frame[0] for frame in [*early, *late]]
+
+
+# --- the bounds of a time -------------------------------------------------------------------------------
+
+EXTREMES = [2**63 - 1, 2**62, 2**62 - 1, -1, -(2**62), -(2**63), 2**64, -(10**40)]
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("which", [[0], [3], [29], range(30), range(10)])
+def test_no_time_is_beyond_all_bounds(which: Sequence[int], extreme: int) -> None:
+    """Time-outs and timers can be added to any: the first of a capture, one in it, the last, or all."""
+    frames = [(extreme, *frame[1:]) if n in which else frame for n, frame in enumerate(connections())]
+    watcher = Watcher(level=Level.STREAM, settings=Settings(timeouts=Timeouts(established=365 * DAY)))
+    watcher.feed(frames, batch=7)
+    assert abs(watcher.engine.clock_ns) < 2**62
+    seen = watcher.finish()
+    assert seen.statistics["frames"] == 30
+    assert outcome(seen.records) == WHOLE
+
+
+@pytest.mark.parametrize("extreme", EXTREMES)
+def test_nor_is_a_time_that_passes(extreme: int) -> None:
+    """Nor what a timer that is set then waits for."""
+    watcher = Watcher()
+    watcher.feed(Conversation().handshake().frames)
+    assert watcher.flow is not None
+    watcher.engine.pass_time(extreme)
+    late = extreme > 0
+    assert [record["reason"] for record in watcher.records] == (["timeout"] if late else [])
+    assert watcher.engine.clock_ns == (2**62 - 1 if late else round(START * 1e9) + 2_000_000)
+    watcher.feed(Conversation("10.0.0.1:50000").handshake().frames)
+    assert watcher.flow is not None
+    assert watcher.flow.timer(1e9).due > watcher.engine.now
+    watcher.finish()

@@ -189,6 +189,41 @@ def test_paws_forgets_after_24_idle_days() -> None:
     assert (seen.record["client_stream_bytes"], seen.anomalies) == (4, {})
 
 
+IDLE = Settings(timeouts=Timeouts(established=30 * DAY))
+
+
+@pytest.mark.parametrize("first", [1, 6])
+def test_after_24_idle_days_both_clocks_are_learnt_anew(first: int) -> None:
+    """RFC 7323 section 5.5: TS.Recent of either end, from whatever segment is believed first."""
+    c = (
+        stamped()
+        .client("PA", b"a", options=timestamps(1001, 1000))
+        .server("A", options=timestamps(1001, 1001))
+    )
+    c.wait(24 * DAY)
+    old = {"options": timestamps(1000, 1000)}
+    if first > 1:
+        c.client("PA", b"late!", seq=7, **old).client("PA", b"hello", seq=2, **old)
+    else:
+        c.client("PA", b"hello", **old).client("PA", b"late!", **old)
+    c.server("PA", b"answer", **old).server("PA", b"more", **old).client("A", **old)
+    c.server("PA", b"EVIL", options=timestamps(999, 1000), forged=True)
+    c.client("PA", b"EVIL", options=timestamps(999, 1000), forged=True)
+    seen = watch(c.close().frames, level=Level.STREAM, settings=IDLE)
+    assert [half.data for half in seen.streams[0]] == [b"ahellolate!", b"answermore"]
+    assert seen.anomalies == {"paws": 2}
+
+
+def test_a_timestamp_of_0_is_no_measure() -> None:
+    """As Linux (tcp_paws_check()): some stacks stamp their SYNs with it."""
+    c = Conversation().handshake(client_options=timestamps(0), server_options=timestamps(5, 0))
+    c.client("PA", b"a", options=timestamps(0x80000001, 5)).client(
+        "PA", b"b", options=timestamps(0x80000000, 5)
+    )
+    seen = watch(c.frames, level=Level.STREAM)
+    assert (seen.streams[0][0].data, seen.anomalies) == (b"a", {"paws": 1})
+
+
 def test_timestamps_that_were_not_offered_are_not_judged() -> None:
     """RFC 7323 section 3.2: without the option in both SYNs they are not in use."""
     c = Conversation().handshake().client("PA", b"aa", options=timestamps(1000)).server("A")

@@ -55,6 +55,32 @@ def test_two_readers_read_everything_twice(figures: ModuleType) -> None:
     assert two == 2 * one > 0
 
 
+def test_instructions_are_added_up_by_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    instructions = importlib.import_module("instructions")
+    lines = [
+        "events: Ir",
+        "fl=flows.c",
+        "fn=__pyx_f_6aiomos_3tcp_5flows_flows_insert.part.0",
+        "10 7",
+        "12 3",
+        "fn=malloc",
+        "1 40",
+        "fn=__pyx_f_6aiomos_3tcp_5flows_flows_insert.part.0",
+        "14 1",
+        "summary: 51",
+    ]
+    assert instructions.by_function(lines) == {"tcp.flows.flows_insert.part.0": 11, "malloc": 40}
+    before, now = {"gone": 2.0, "same": 5.0, "more": 1.0}, {"same": 5.0, "more": 4.5, "new": 3.0}
+    compared = instructions.table(now, before, 2)
+    assert [list(column.cells) for column in compared.columns] == [
+        ["more", "new", "all"],
+        ["1.0", "0.0", "8.0"],
+        ["4.5", "3.0", "12.5"],
+        ["+3.5", "+3.0", "+4.5"],
+    ]
+
+
 @pytest.mark.parametrize("mode", ["state", "stream", "handlers", "flowlog"])
 def test_modes_compared_with_other_libraries_run(mode: str) -> None:
     assert counts(str(BENCHMARKS / "aiomos_modes.py"), mode, str(CAPTURE))["flows"] == 2

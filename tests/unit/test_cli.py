@@ -14,7 +14,8 @@ import structlog
 from click.testing import CliRunner, Result
 
 import aiomos
-from aiomos import App, CaptureError, EngineBug, Event, Filter, cli
+from aiomos import App, CaptureError, EngineBug, Event, Filter, OutputError, cli
+from aiomos.runtime import Report
 from aiomos.settings import Settings
 
 
@@ -45,6 +46,7 @@ class Runtime(ModuleType):
         self.arguments: dict[str, Any] = {}
         self.error: BaseException | None = None
         self.counters: dict[str, int] = {}
+        self.calls: dict[str, tuple[int, int]] = {}
 
     def run(self, *apps: App, **arguments: Any) -> Any:
         self.apps = apps
@@ -54,7 +56,7 @@ class Runtime(ModuleType):
         print("a result")
         if self.error is not None:
             raise self.error
-        return SimpleNamespace(frames=12345, counters=self.counters, seconds=0.5)
+        return Report(frames=12345, counters=self.counters, seconds=0.5, calls=self.calls)
 
 
 @pytest.fixture
@@ -127,8 +129,15 @@ def test_pcap_takes_all_files_up_to_the_next_option(
         ["--pcap", "a.pcap"],
         ["cli_apps:bare", "--pcap"],
         ["cli_apps:bare", "--pcap", "-", "-"],
+        ["cli_apps:bare", "--pcap", "-", "--workers", "2"],
+        ["cli_apps:bare", "--pcap", "-", "--workers", "3"],
+        ["cli_apps:bare", "--pcap", "a.pcap", "-", "--workers", "2"],
+        ["cli_apps:bare", "--pcap", "a.pcap", "--workers", "0"],
         ["cli_apps:bare", "cli_apps:bare", "--pcap", "a.pcap"],
         ["cli_apps:bare", "--pcap", "a.pcap", "--loop", "trio"],
+        ["cli_apps:bare", "--bridge", "a", "b", "--bridge", "c", "d"],
+        ["cli_apps:bare", "--tap", "a", "--tap=b"],
+        ["cli_apps:bare", "--iface", "a", "--tap", "b"],
     ],
 )
 def test_wrong_usage_exits_with_2_and_runs_nothing(
@@ -136,6 +145,33 @@ def test_wrong_usage_exits_with_2_and_runs_nothing(
 ) -> None:
     assert invoke("run", *arguments).exit_code == 2
     assert runtime.apps == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--iface", "lo,lo"], "lo"),
+        (["--iface", "lo", "--iface", "lo"], "lo"),
+        (["--iface", "m0,m1,m0"], "m0"),
+        (["--bridge", "lo", "lo"], "lo"),
+        (["--bridge", "m0", "m0"], "m0"),
+        (["--bridge", "tap:m0", "tap:m0"], "m0"),
+    ],
+)
+def test_an_interface_that_is_named_twice_is_refused(
+    invoke: Invoke, runtime: Runtime, arguments: list[str], name: str
+) -> None:
+    result = invoke("run", "flowlog", *arguments)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert f"{name}: named twice, so that each frame" in result.stderr
+    assert runtime.apps == ()
+
+
+def test_interfaces_of_several_options_are_watched_together() -> None:
+    from aiomos.transport.wires import Watch
+
+    assert cli._wire(("a,b", "c"), None, None, 0) == Watch(("a", "b", "c"))
 
 
 def test_settings_come_from_pairs_and_from_options_of_their_own(invoke: Invoke, runtime: Runtime) -> None:
@@ -222,10 +258,35 @@ def test_ctrl_c_gives_the_results_so_far_and_status_130(invoke: Invoke, runtime:
     assert (result.exit_code, result.stdout, result.stderr) == (130, "a result\n", "")
 
 
-def test_a_closed_pipe_is_no_message(invoke: Invoke, runtime: Runtime) -> None:
-    runtime.error = BrokenPipeError(32, "Broken pipe")
+BROKEN_PIPE = BrokenPipeError(32, "Broken pipe")
+
+
+def test_that_the_reader_of_standard_output_has_gone_is_no_message(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.error = OutputError.of("standard output", BROKEN_PIPE)
     result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap")
     assert (result.exit_code, result.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OutputError.of("fifo", BROKEN_PIPE),
+            "fifo: Broken pipe; what comes after the failure is not written: who read it has gone",
+        ),
+        (BROKEN_PIPE, "[Errno 32] Broken pipe"),  # of an app's own socket
+        (
+            OSError(24, "Too many open files", "out"),
+            "out: Too many open files; raise the limit of open files (ulimit -n), and run again",
+        ),
+    ],
+)
+def test_another_pipe_or_file_that_fails_is_named(
+    invoke: Invoke, runtime: Runtime, error: OSError, said: str
+) -> None:
+    runtime.error = error
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "a result\n", f"error: {said}\n")
 
 
 @pytest.mark.parametrize("error", [EngineBug("hole list not sorted"), ZeroDivisionError()])
@@ -245,6 +306,12 @@ def test_the_summary_is_for_terminals_or_on_request(invoke: Invoke, runtime: Run
     assert invoke("run", "cli_apps:bare", "--pcap", "a.pcap").stderr == ""
     summary = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "-v").stderr
     assert summary == "12,345 frames, 3 TCP connections (ended 2 by fin, 1 by end of capture) in 0.50 s\n"
+
+
+def test_the_summary_says_how_many_connections_have_no_syn(invoke: Invoke, runtime: Runtime) -> None:
+    runtime.counters = {"flows": 3, "midstream": 2, "ended.fin": 3}
+    summary = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "-v").stderr
+    assert "3 TCP connections, 2 of them without their SYN (ended 3 by fin) in" in summary
 
 
 def test_where_logs_are_json_so_is_the_summary(invoke: Invoke, runtime: Runtime) -> None:
@@ -267,6 +334,17 @@ def test_what_was_not_followed_is_told_in_any_case(invoke: Invoke, runtime: Runt
         "incomplete: 1 segment of connections whose SYN was not captured: "
         "apps that ask for them with midstream=True follow those, too",
     ]
+
+
+@pytest.mark.parametrize("log", ["console", "json"])
+def test_a_run_in_which_an_app_only_failed_has_status_1(invoke: Invoke, runtime: Runtime, log: str) -> None:
+    runtime.calls = {"bare": (3, 3), "idle": (0, 0)}
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "--log-format", log)
+    assert result.exit_code == 1
+    assert result.stderr == "error: every handler and callback failed of: bare (3)\n"
+    runtime.calls = {"bare": (3, 2), "idle": (0, 0)}
+    result = invoke("run", "cli_apps:bare", "--pcap", "a.pcap", "--log-format", log)
+    assert (result.exit_code, result.stderr) == (0, "")
 
 
 # --- progress -------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ def test_every_page_is_in_the_navigation(page: Path) -> None:
     assert f" {page_id(page)}\n" in (ROOT / "mkdocs.yml").read_text()
 
 
-@pytest.mark.interop
+@pytest.mark.docs
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("material", reason="mkdocs-material is not installed: pip install .[docs]")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]

@@ -15,6 +15,7 @@ from aiomos.errors import (
     ConnectionTimedOut,
     EngineBug,
     FilterSyntaxError,
+    OutputError,
     StreamGap,
 )
 
@@ -29,6 +30,7 @@ EXAMPLES = [
     StreamGap(offset=1000, length=460, reason="acknowledged, never seen", side="client", flow=FLOW),
     ConnectionReset(flow=FLOW),
     CaptureError("record cut short", path="trace.pcap", offset=24, frames=0),
+    OutputError.of("flows.jsonl", OSError(28, "No space left on device")),
     EngineBug("hole list not sorted", flow=FLOW),
 ]
 
@@ -58,6 +60,7 @@ def test_pickling_keeps_message_and_attributes(error: AiomosError) -> None:
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert vars(copy) == vars(error)
+    assert getattr(copy, "errno", None) == getattr(error, "errno", None)
 
 
 @pytest.mark.parametrize("error", [error for error in EXAMPLES if error.flow])

@@ -19,9 +19,10 @@ PACKAGE = Path(aiomos.__file__).parent
 SOURCES = sorted(path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{suffix}"))
 
 # What each part may import of aiomos besides itself; parts that are not listed may import all.
-BASE = {"errors", "settings", "options", "poison"}
+BASE = {"descriptors", "errors", "settings", "options", "poison"}
 KERNEL = {*BASE, "tcp", "ude", "transport.frame"}
 ALLOWED = {
+    "descriptors": set[str](),
     "errors": set[str](),
     "options": {"errors"},
     "settings": {"errors", "options"},
@@ -46,6 +47,7 @@ ALLOWED = {
         *("admission", "callbacks", "delivery", "hooks", "lifetimes", "registry"),
         *("transport.source", "transport.times", "transport.transport", "transport.sharding"),
     },
+    "outputs": {"errors"},
     "sleepers": set[str](),
     "steps": {"logging"},
     "live": {"engine", "sleepers", "transport.transport"},
@@ -53,7 +55,7 @@ ALLOWED = {
     "runtime": {
         *KERNEL,
         *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners", "steps"),
+        *("live", "sleepers", "listeners", "outputs", "steps"),
     },
     "listeners": {*KERNEL, "registry"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},

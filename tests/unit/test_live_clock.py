@@ -323,3 +323,17 @@ def test_the_pump_wakes_sleepers_and_timers_in_time(step: float) -> None:
     in_loop(main(), "asyncio")
     assert 0.05 <= slept[0] < 5
     assert len(rang) == 1
+
+
+@pytest.mark.parametrize("wild", [2**63 - 1, 2**62, 2**80, -(2**63), -(2**80)])
+def test_a_time_beyond_all_bounds_is_brought_within_them(clocks: Clocks, wild: int) -> None:
+    """Of a transport in Python, whether it has a clock or not."""
+    wire = Queue(clocks)
+    wire.waiting = [(wild, SYN, 0), (clocks.wall(), SYN, 0)]
+    wire.read_batch()
+    first, second = (frame[0] for frame in wire.batch())
+    assert -(2**62) < first <= second == NOON
+    wire.clock = None
+    wire.waiting = [(wild, SYN, 0)]
+    wire.read_batch()
+    assert [frame[0] for frame in wire.batch()] == [2**62 - 1 if wild > 0 else 1 - 2**62]

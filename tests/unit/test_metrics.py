@@ -16,12 +16,13 @@ from prometheus_client import REGISTRY, Counter
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from aiomos import App, Budgets, Settings, wsgi_server
+from aiomos import App, Budgets, Runtime, Settings, wsgi_server
 from aiomos import metrics as module
 from aiomos.engine import Engine
 from aiomos.errors import OptionError
 from aiomos.metrics import Exporter, families, parse_address
 from aiomos.snapshot import Snapshot, take
+from tests.traffic import Traffic
 
 pass_time = threading.Event()
 """Never set."""
@@ -114,6 +115,94 @@ async def test_what_an_app_counts_by_the_library_is_there(exporter: Exporter) ->
 
 def test_every_counter_of_the_engine_has_a_metric_of_its_own() -> None:
     assert "aiomos_other" not in {family.name for family in families([ONE])}
+
+
+def samples_of(snapshot: Snapshot) -> dict[str, dict[tuple[str, ...], float]]:
+    """Values by the name of the metric and its labels, without the worker."""
+    return {
+        family.name.removeprefix("aiomos_"): {
+            tuple(value for name, value in sample.labels.items() if name != "worker"): sample.value
+            for sample in family.samples
+        }
+        for family in families([snapshot])
+    }
+
+
+RENAMED = {
+    "orphans": "orphan_segments",
+    "transport.dropped": "drops kernel",
+    "in_line.dropped": "drops verdict",
+}
+"""Counters whose last word is in neither the name nor the labels of their metric, and what is there in its place."""
+
+
+def test_each_counter_is_told_once_and_under_its_own_name() -> None:
+    """All have values of their own, so that two that are mixed up are seen."""
+    counters = {
+        name: 1000 + number
+        for number, name in enumerate(name for name in COUNTERS if name not in module.SHOWN_OTHERWISE)
+    }
+    told = {
+        value: " ".join((metric, *labels))
+        for metric, samples in samples_of(Snapshot(counters=counters)).items()
+        if not metric.endswith("_limit") and not metric.endswith("_limit_bytes")
+        for labels, value in samples.items()
+        if value >= 1000
+    }
+    assert sorted(told) == sorted(counters.values())
+    for name, value in counters.items():
+        if name in RENAMED:
+            assert told[value] == RENAMED[name]
+        else:
+            assert re.split(r"[._]", name)[-1] in re.split(r"[._ ]", told[value]), name
+
+
+def test_drops_are_told_apart_by_cause() -> None:
+    counters = {
+        "transport.dropped": 1,
+        "in_line.dropped": 2,
+        "in_line.no_room": 3,
+        "transport.unsent_down": 4,
+    }
+    drops = samples_of(Snapshot(counters=counters))["drops"]
+    assert drops == {("kernel",): 1, ("verdict",): 2, ("no_room",): 3, ("unsent_down",): 4}
+
+
+def test_flows_and_memory_are_told_with_their_budgets() -> None:
+    used = {"open": 20, "half_open": 4, "closed": 5, "held_bytes": 6, "kept_bytes": 7, "unread_bytes": 8}
+    budgets = Budgets(
+        flows=101, half_open=102, held_bytes=103, kept_bytes=104, stream_bytes_total=105, fragment_bytes=106
+    )
+    shown = samples_of(Snapshot(counters={**used, "defrag.held_bytes": 9}, budgets=budgets))
+    assert shown["flows"] == {("half_open",): 4, ("established",): 11, ("closed",): 5}
+    assert shown["flows_limit"] == {("all",): 101, ("half_open",): 102}
+    assert shown["memory_bytes"] == {("held",): 6, ("kept",): 7, ("unread",): 8, ("fragments",): 9}
+    assert shown["memory_limit_bytes"] == {
+        ("held",): 103,
+        ("kept",): 104,
+        ("unread",): 105,
+        ("fragments",): 106,
+    }
+
+
+def test_each_figure_of_an_app_has_its_metric() -> None:
+    figures = {name: 10.0 + number for number, name in enumerate(module.APP_FIGURES)}
+    shown = samples_of(
+        Snapshot(apps={"watch": figures, "other": {name: -value for name, value in figures.items()}})
+    )
+    for name, definition in module.APP_FIGURES.items():
+        assert shown[definition.name] == {("watch",): figures[name], ("other",): -figures[name]}
+    assert [definition.name for definition in module.APP_FIGURES.values()] == [
+        *("app_callbacks", "app_callback_seconds", "app_handler_seconds", "app_stream_bytes", "app_errors"),
+        *("app_unread_bytes", "app_flows", "app_handlers"),
+    ]
+
+
+async def test_the_figures_of_an_app_are_those_that_a_run_gives() -> None:
+    app = App("watch")
+    async with Runtime(source=Traffic().source()) as runtime:
+        await runtime.attach(app)
+        assert runtime.app_statistics()[app].keys() == module.APP_FIGURES.keys()
 
 
 def test_a_counter_that_is_not_known_is_not_lost() -> None:

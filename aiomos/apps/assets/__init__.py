@@ -47,8 +47,8 @@ class Options:
         networks: Subnets whose hosts are reported, such as 10.0.0.0/8,2001:db8::/32; all without them.
         filter: Which connections to look at; all without it.
         services: Whether to look for services and clients in what is said; without, only systems are guessed.
-        midstream: Whether to look there in connections whose SYN was not captured; what comes first may then be
-            anything.
+        midstream: Whether to look there in connections whose SYN was not captured, too; what comes first may then be
+            anything, so what was found in such alone is marked.
         signatures: Own signatures of operating systems, a TOML file; they are looked at before those that ship.
         limit: Assets to remember; observations of more are counted, and told at the end.
     """
@@ -58,7 +58,7 @@ class Options:
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     filter: str = ""
     services: bool = True
-    midstream: bool = False
+    midstream: bool = True
     signatures: Path | None = None
     limit: int = attrs.field(default=1_000_000, validator=must("at least 1", lambda value: value >= 1))
 
@@ -72,7 +72,6 @@ class Detection:
         self._networks = options.networks
         self._midstream = options.midstream
         self._is_ours = lru_cache(REMEMBERED)(self._contains)
-        self._owned = options.path is not None
         self._output = open_output(options.path)
         self._writer = WRITERS[options.format](self._output)
         self._inventory = Inventory(options.limit, self._writer)
@@ -85,7 +84,8 @@ class Detection:
         ]
         if options.services:
             registrations.append(app.on(CONN_NEW_DATA, filter=chosen, midstream=True)(self.see_bytes))
-            registrations.append(app.on(CONN_TEARDOWN, filter=chosen)(self.see_end))
+            at_end = app.on(CONN_TEARDOWN, filter=chosen, midstream=options.midstream)
+            registrations.append(at_end(self.see_end))
         return registrations
 
     def see_stack(self, pkt: "Packet", time: float) -> None:
@@ -121,19 +121,20 @@ class Detection:
         if finding is None or not self._is_ours(half.address):
             return
         if half.name == "server":
-            self._inventory.see(time, half.address, "service", half.port, finding)
+            self._inventory.see(time, half.address, "service", half.port, finding, midstream=flow.midstream)
         elif finding.product is not None:
-            self._inventory.see(time, half.address, "client", None, finding)
+            self._inventory.see(time, half.address, "client", None, finding, midstream=flow.midstream)
 
     def _report_open(self, flow: "Flow", time: float) -> None:
         server = flow.server
         address, port = server.address, server.port
         if (
             flow.established
+            and not flow.guessed_roles
             and self._is_ours(address)
             and not self._inventory.knows(address, "service", port)
         ):
-            self._inventory.see(time, address, "service", port, UNKNOWN)
+            self._inventory.see(time, address, "service", port, UNKNOWN, midstream=flow.midstream)
 
     def _contains(self, address: str) -> bool:
         if not self._networks:
@@ -143,9 +144,9 @@ class Detection:
 
     def close(self) -> None:
         """Write what is left, and tell what was left out."""
-        self._writer.finish(self._inventory)
-        self._output.flush()
-        if self._owned:
+        try:
+            self._writer.finish(self._inventory)
+        finally:
             self._output.close()
         if self._inventory.left_out:
             get_logger("assets").warning(

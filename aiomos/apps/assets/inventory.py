@@ -65,6 +65,7 @@ class Asset:
         first: Time of the first observation, seconds since the epoch.
         last: Time of the latest.
         seen: How many observations there were.
+        midstream: Whether all of them were in connections whose SYN was not captured.
     """
 
     address: str
@@ -75,6 +76,7 @@ class Asset:
     first: float
     last: float
     seen: int = 1
+    midstream: bool = False
 
     def record(self, event: str, was: Finding | None = None) -> dict[str, Any]:
         """Write it as a flat dict."""
@@ -86,6 +88,7 @@ class Asset:
         }
         record |= self.finding._asdict()
         record |= {"distance": self.distance, "first": self.first, "last": self.last, "seen": self.seen}
+        record["midstream"] = self.midstream
         return record | {"was": str(was)} if was is not None else record
 
 
@@ -155,7 +158,12 @@ def merged(parts: Sequence[list[Asset]]) -> list[Asset]:
         place[asset.finding.identity] = (
             asset
             if known is None
-            else attrs.evolve(known, last=max(known.last, asset.last), seen=known.seen + asset.seen)
+            else attrs.evolve(
+                known,
+                last=max(known.last, asset.last),
+                seen=known.seen + asset.seen,
+                midstream=known.midstream and asset.midstream,
+            )
         )
     return [asset for place in places.values() for asset in place.values()]
 
@@ -221,18 +229,21 @@ class Inventory:
         port: int | None,
         finding: Finding,
         distance: int | None = None,
+        *,
+        midstream: bool = False,
     ) -> None:
         """Note an observation; of one that is new, or other than the last there, a record is written."""
         place = self._places.get((address, kind, port), {})
         asset = place.get(finding.identity)
         if asset is not None:
             asset.last, asset.seen = time, asset.seen + 1
+            asset.midstream = asset.midstream and midstream
             return
         if self._count >= self._limit or len(place) >= VARIANTS:
             self.left_out += 1
             return
         was = max(place.values(), key=lambda other: other.last).finding if place else None
-        asset = Asset(address, kind, port, finding, distance, time, time)
+        asset = Asset(address, kind, port, finding, distance, time, time, midstream=midstream)
         place[finding.identity] = asset
         self._places[address, kind, port] = place
         self._count += 1

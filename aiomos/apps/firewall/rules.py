@@ -6,7 +6,7 @@ of a state and a protocol, from some zones to others, is noted once: a flood of 
 """
 
 import difflib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -395,7 +395,7 @@ def read_policy(path: Path) -> Policy:
     """
     file = build(File, load(path), str(path))
     zones = {name: build(Zone, table, f"{path}: zone {name}") for name, table in file.zone.items()}
-    rules = tuple(_read_rule(table, place, zones, path) for place, table in enumerate(file.rule, 1))
+    rules = tuple(_read_rules(file.rule, zones, path))
     defaults = tuple(_read_default(table, place, zones, path) for place, table in enumerate(file.default, 1))
     _check_names(rules, path)
     return Policy(
@@ -408,6 +408,13 @@ def read_policy(path: Path) -> Policy:
         udp_idle=file.udp_idle,
         icmp_idle=file.icmp_idle,
     )
+
+
+def _read_rules(tables: list[Any], zones: Mapping[str, Zone], path: Path) -> Iterator[Rule]:
+    """Read the rules, and free each table after it: many thousand at once would hold up other threads."""
+    tables.reverse()
+    for place in range(1, len(tables) + 1):
+        yield _read_rule(tables.pop(), place, zones, path)
 
 
 def _read_rule(table: object, place: int, zones: Mapping[str, Zone], path: Path) -> Rule:

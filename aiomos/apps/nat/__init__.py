@@ -23,6 +23,7 @@ from aiomos import FRAME, PKT_IN, App, CallbackRegistration, Hook, SessionError
 from aiomos.apps.nat.mappings import Endpoint, Exhausted, HostLimit, Mapped, Mappings
 from aiomos.apps.nat.neighbours import ETHERTYPE_ARP, Neighbours, mac_of
 from aiomos.apps.nat.settings import ICMP, TCP, UDP, Config, read_config
+from aiomos.apps.nat.uncharged import Uncharged
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
 
@@ -34,6 +35,9 @@ NUMBERS = {6: TCP, 17: UDP}
 PROTO_TCP, PROTO_ICMP = 6, 1
 ECHO_REQUEST, ICMP_HEADER = 8, 8
 CACHED_ADDRESSES = 1 << 16
+OUTSIDE_SHARE = 2
+"""The part of `budgets.sessions` that hosts inside are not charged for is one of so many."""
+
 LIMITED_BROADCAST = "255.255.255.255"
 
 
@@ -94,6 +98,8 @@ class Nat:
             host_ports=self._file.host_ports,
             host_sessions=self._file.host_sessions,
         )
+        share = max(engine.settings.budgets.sessions // OUTSIDE_SHARE, 1)
+        self._uncharged = Uncharged(self._file.outside_sessions or share)
         inside = dict(self._macs)
         if self._gateway is not None:
             inside[self._gateway] = mac_of(self._gateway)
@@ -219,13 +225,28 @@ class Nat:
             rewrites["dport"] = rewrites["sport"]  # the identifier is both
         for use in uses:
             self.mappings.use(use.mapped, use.peer, begun=use.begun)
-        try:
-            pkt.session(**rewrites, **self._idle(pkt), on_end=partial(self._close, uses))
-        except SessionError:
+        charged = any(use.begun for use in uses)
+        if not self._begin(pkt, charged=charged, on_end=partial(self._close, uses), **rewrites):
             self._release(uses)
-            self._refuse(pkt, "no_session")
 
-    def _close(self, uses: list["Use"], _session: "Session") -> None:
+    def _begin(
+        self, pkt: "Packet", *, charged: bool, on_end: Callable[["Session"], None], **rewrites: Any
+    ) -> bool:
+        """Make the session of a packet, or refuse that; *charged*, if it counts for a host inside."""
+        if not charged and not self._uncharged.make_room():
+            self._refuse(pkt, "outside_sessions")
+            return False
+        try:
+            session = pkt.session(**rewrites, **self._idle(pkt), on_end=on_end)
+        except SessionError:
+            self._refuse(pkt, "no_session")
+            return False
+        if not charged:
+            self._uncharged.add(session)
+        return True
+
+    def _close(self, uses: list["Use"], session: "Session") -> None:
+        self._uncharged.remove(session)
         self._release(uses)
 
     def _release(self, uses: list["Use"]) -> None:
@@ -237,10 +258,7 @@ class Nat:
         if self._gateway is not None:
             self._refuse(pkt, "not_routed")
         elif endpoints(pkt) is not None:
-            try:
-                pkt.session(**self._idle(pkt))
-            except SessionError:
-                self._refuse(pkt, "no_session")
+            self._begin(pkt, charged=False, on_end=self._uncharged.remove)
 
     def _refuse(self, pkt: "Packet", reason: str) -> None:
         self._count(reason)

@@ -126,6 +126,7 @@ class File:
     )
     host_ports: int = attrs.field(default=HOST_PORTS, metadata=reads(number, _COUNT))
     host_sessions: int = attrs.field(default=HOST_SESSIONS, metadata=reads(number, _COUNT))
+    outside_sessions: int | None = attrs.field(default=None, metadata=reads(number, _COUNT))
     filtering: str = attrs.field(
         default="address-dependent", metadata=reads(choice(*FILTERING), f"one of {', '.join(FILTERING)}")
     )

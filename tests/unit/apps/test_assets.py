@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[2] / "data"
 CAPTURES = sorted([*DATA.glob("*.pcap*"), *DATA.glob("hard/*.pcap*")])
 FIELDS = [
     *("event", "address", "kind", "port", "name", "product", "version", "detail", "confidence", "evidence"),
-    *("distance", "first", "last", "seen"),
+    *("distance", "first", "last", "seen", "midstream"),
 ]
 Record = dict[str, Any]
 Detect = Callable[..., list[Record]]
@@ -402,15 +402,35 @@ def test_services_can_be_left_out(detect: Detect) -> None:
     assert {r["kind"] for r in detect(DATA / "http.pcap", services="off")} == {"os"}
 
 
-def test_the_first_bytes_of_midstream_connections_are_asked_for(detect: Detect) -> None:
+def test_what_is_found_in_midstream_connections_is_marked_and_can_be_left_out(detect: Detect) -> None:
     traffic = Traffic()
     conn = traffic.connection(opened=False)
     conn.client(b"GET / HTTP/1.1\r\nUser-Agent: x\r\n\r\n")
     conn.server(b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n")
-    assert detect(traffic) == []
-    records = detect(traffic, midstream=True)
+    assert detect(traffic, midstream=False) == []
+    records = detect(traffic)
+    assert {record["midstream"] for record in records} == {True}
     assert says(records, "service") == [("10.0.0.2", 80, "http", "nginx", None, None)]
     assert says(records, "client") == [("10.0.0.1", None, "http", "x", None, None)]
+
+
+def test_once_the_syn_was_seen_a_finding_is_no_more_of_midstream_connections_alone(detect: Detect) -> None:
+    traffic = Traffic()
+    for port in (1000, 1001):
+        conn = traffic.connection(port, opened=port == 1001)
+        conn.client(b"GET / HTTP/1.1\r\nUser-Agent: x\r\n\r\n")
+        conn.server(b"HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n")
+    (service,) = (r for r in detect(traffic) if r["event"] == "end" and r["kind"] == "service")
+    assert (service["seen"], service["midstream"]) == (2, False)
+
+
+def test_a_guessed_server_that_says_nothing_known_is_no_service(detect: Detect) -> None:
+    traffic = Traffic()
+    conn = traffic.connection(opened=False)
+    conn.client(b"\0\1\2")
+    conn.server(b"\3\4\5")
+    conn.close()
+    assert detect(traffic) == []
 
 
 def test_the_filter_picks_connections(detect: Detect) -> None:

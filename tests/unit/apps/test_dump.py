@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,13 @@ import pytest
 import structlog
 
 import aiomos
-from aiomos import OptionError
+from aiomos import OptionError, OutputError
 from aiomos.apps import dump
+from aiomos.descriptors import Descriptors
 from tests.traffic import Traffic
 
-DATA = Path(__file__).parents[2] / "data"
+ROOT = Path(__file__).parents[3]
+DATA = ROOT / "tests" / "data"
 CAPTURES = sorted([*DATA.glob("*.pcap*"), *DATA.glob("hard/*.pcap*")])
 Files = dict[str, bytes]
 Write = Callable[..., Files]
@@ -203,13 +208,113 @@ def test_the_filter_picks_connections(write: Write) -> None:
     assert write(DATA / "http.pcap", filter="server port 81") == {}
 
 
-def test_midstream_connections_are_asked_for(write: Write) -> None:
+def test_midstream_connections_are_marked_and_can_be_left_out(write: Write) -> None:
     capture = DATA / "hard" / "midstream.pcap"
-    assert write(capture) == {}
-    assert any(write(capture, midstream=True).values())
+    files = write(capture)
+    assert [len(data) for data in files.values()] == [7, 19]
+    assert [*files] == [f"10.0.0.1.40000-10.0.0.2.80-midstream.{side}" for side in ("client", "server")]
+    assert write(capture, midstream=False) == {}
 
 
 @pytest.mark.parametrize("pairs", [["gaps=mark"], ["speed=1"]])
 def test_a_bad_option_is_refused(pairs: list[str]) -> None:
     with pytest.raises(OptionError):
         dump.app.configure(pairs)
+
+
+# --- many connections, few files --------------------------------------------------------------------
+
+
+def chatter(connections: int, rounds: int) -> Traffic:
+    """Connections that are open together and speak in turn, so that each file is written again and again."""
+    traffic = Traffic()
+    opened = [traffic.connection(1000 + number) for number in range(connections)]
+    for turn in range(rounds):
+        for number, conn in enumerate(opened):
+            conn.client(b"%d asks %d\n" % (number, turn))
+            conn.server(b"%d answers %d\n" % (number, turn))
+    for conn in opened:
+        conn.close()
+    return traffic
+
+
+def test_many_connections_keep_few_files_open(
+    tmp_path: Path, trace: Callable[[Traffic], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = trace(chatter(200, 5))
+    most = 0
+
+    class Watched(Descriptors):
+        def use(self, key: Hashable, opened: Callable[[], int]) -> int:
+            nonlocal most
+            descriptor = super().use(key, opened)
+            most = max(most, len(self))
+            return descriptor
+
+    monkeypatch.setattr(dump, "Descriptors", lambda: Watched(16))
+    dump.app.configure([f"directory={tmp_path / 'streams'}"])
+    aiomos.run(dump.app, pcap=[capture])
+    assert most == 16
+    for number in range(200):
+        for side, verb in (("client", "asks"), ("server", "answers")):
+            file = tmp_path / "streams" / f"10.0.0.1.{1000 + number}-10.0.0.2.80.{side}"
+            assert file.read_text() == "".join(f"{number} {verb} {turn}\n" for turn in range(5))
+
+
+def test_too_few_descriptors_are_enough(tmp_path: Path, trace: Callable[[Traffic], Path]) -> None:
+    capture = trace(chatter(60, 2))
+    command = f"ulimit -n 40; exec {sys.executable} -m aiomos run dump --pcap {capture} --set directory={tmp_path}/s"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((tmp_path / "s").iterdir())) == 120
+
+
+def test_a_file_that_cannot_be_made_or_written_ends_the_run(
+    tmp_path: Path, trace: Callable[[Traffic], Path]
+) -> None:
+    capture = trace(chatter(2, 2))
+    name = "10.0.0.1.1001-10.0.0.2.80.client"
+    dump.app.configure([f"directory={tmp_path / 'streams'}"])
+    (tmp_path / "streams").mkdir()
+    (tmp_path / "streams" / name).symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=f"/{name}: "):
+        aiomos.run(dump.app, pcap=[capture])
+    (tmp_path / "streams" / name).unlink()
+    (tmp_path / "streams" / name).mkdir()
+    with pytest.raises(OutputError, match=f"/{name}: Is a directory; "):
+        aiomos.run(dump.app, pcap=[capture])
+
+
+def test_names_are_given_once_though_few_are_remembered(
+    tmp_path: Path, trace: Callable[[Traffic], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    traffic = Traffic()
+    for turn in range(3):
+        for number in range(10):
+            conn = traffic.connection(1000 + number)
+            conn.client(b"%d, turn %d" % (number, turn))
+            conn.close()
+        traffic.wait(300)
+        traffic.cut()
+    capture = trace(traffic)
+    everything = {
+        f"10.0.0.1.{1000 + number}-10.0.0.2.80{f'-{turn + 1}' if turn else ''}.client": f"{number}, turn {turn}"
+        for number in range(10)
+        for turn in range(3)
+    }
+    (tmp_path / "streams").mkdir()
+    for name in everything:  # of an earlier run
+        (tmp_path / "streams" / name).write_text("old")
+        os.utime(tmp_path / "streams" / name, (1, 1))
+    remembered: list[dump.Names] = []
+
+    def few(directory: Path) -> dump.Names:
+        remembered.append(names := kept(directory, remembered=4))
+        return names
+
+    kept = dump.Names
+    monkeypatch.setattr(dump, "Names", few)
+    dump.app.configure([f"directory={tmp_path / 'streams'}"])
+    aiomos.run(dump.app, pcap=[capture])
+    assert {path.name: path.read_text() for path in (tmp_path / "streams").glob("*.client")} == everything
+    assert len(remembered[0]) == 4

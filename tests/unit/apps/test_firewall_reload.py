@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from aiomos.apps import firewall
+from aiomos.apps._tables import aside
 from aiomos.apps.firewall import Firewall, Options, Question
-from aiomos.apps.firewall.rules import Policy, read_policy
+from aiomos.apps.firewall.rules import Policy, _read_rules, read_policy
 from tests.traffic import in_loop
 
 ACCEPTS = 'recheck = true\n[[rule]]\naction = "accept"\n'
@@ -24,11 +27,20 @@ DROPS = 'recheck = true\n[[rule]]\naction = "drop"\nport = 80\n[[rule]]\naction 
 class Accepted:
     """What stands for a connection."""
 
-    dropped = False
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    @property
+    def dropped(self) -> bool:
+        return self.ended == ["dropped"]
 
     def drop(self) -> None:
         """Note that it is ended."""
-        self.dropped = True
+        self.ended.append("dropped")
+
+    def reset(self) -> None:
+        """Note that it is ended, and its ends told."""
+        self.ended.append("reset")
 
 
 def question(dport: int = 80, proto: int = 6) -> Question:
@@ -88,6 +100,33 @@ def test_the_file_is_read_while_the_loop_goes_on(
     assert wall._policy.kinds == old.kinds != ()  # what the first packet of each kind would wait for
 
 
+def test_what_was_read_is_not_looked_at_for_garbage_when_it_is_there() -> None:
+    kept: list[list[object]] = []
+
+    def read() -> None:
+        kept.extend([] for _ in range(50_000))
+
+    async def main() -> None:
+        gc.collect()
+        await aside(read)
+        assert len(gc.get_objects(generation=0)) + len(gc.get_objects(generation=1)) < 5000
+
+    assert gc.isenabled()
+    in_loop(main(), "asyncio")
+    assert len(kept) == 50_000
+    assert gc.isenabled()
+
+
+def test_what_a_file_says_is_freed_rule_by_rule(rules: Path) -> None:
+    tables = [{"action": "accept", "name": f"number {number}"} for number in range(3)]
+    reading = _read_rules(tables, {}, rules)
+    assert [(rule.name, len(tables)) for rule in reading] == [
+        ("number 0", 2),
+        ("number 1", 1),
+        ("number 2", 0),
+    ]
+
+
 def test_connections_are_judged_again_in_slices(
     wall: Firewall, rules: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +150,36 @@ def test_connections_are_judged_again_in_slices(
     ]
     assert {after - before for before, after in itertools.pairwise(ended)} == {0, 1}
     assert len(wall._accepted) == 25
+
+
+def reloaded(wall: Firewall, rules: Path, text: str) -> dict[str, Any]:
+    """Have rules taken in; returns what is logged of it."""
+    rules.write_text(text)
+    with capture_logs() as log:
+        in_loop(wall.reload(), "asyncio")
+    (told,) = log
+    return {name: told.get(name) for name in ("event", "rules", "ended")}
+
+
+def test_what_a_reload_has_ended_is_not_ended_again(wall: Firewall, rules: Path) -> None:
+    connections = [accept(wall, port) for port in (80, 81, 443, 82)]
+    assert reloaded(wall, rules, DROPS) == {"event": "rules_reloaded", "rules": 2, "ended": 1}
+    assert reloaded(wall, rules, DROPS) == {"event": "rules_reloaded", "rules": 2, "ended": 0}
+    both = DROPS.replace("port = 80\n", 'port = 80\n[[rule]]\naction = "reject"\nport = [81, 443]\n')
+    assert reloaded(wall, rules, both)["ended"] == 2
+    assert reloaded(wall, rules, both)["ended"] == 0
+    assert [connection.ended for connection in connections] == [["dropped"], ["reset"], ["reset"], []]
+    assert reloaded(wall, rules, ACCEPTS)["ended"] == 0  # what has ended stays so
+    assert len(wall._accepted) == 1
+
+
+def test_rules_without_recheck_leave_what_was_accepted(wall: Firewall, rules: Path) -> None:
+    """But rules that come after them may have it, as long as it was noted."""
+    first = accept(wall, 80)
+    assert reloaded(wall, rules, DROPS.replace("recheck = true\n", ""))["ended"] == 0
+    second = accept(wall, 81)
+    assert reloaded(wall, rules, DROPS.replace("port = 80", "port = [80, 81]"))["ended"] == 1
+    assert (first.ended, second.ended) == (["dropped"], [])
 
 
 @pytest.mark.parametrize("watch", [0, 3600])

@@ -20,7 +20,7 @@ DATA = Path(__file__).parents[2] / "data"
 CAPTURES = sorted([*DATA.glob("*.pcap*"), *DATA.glob("hard/*.pcap*")])
 FIELDS = [
     *("client", "client_port", "server", "server_port", "ip_version", "vlan", "start", "end", "reason"),
-    *("client_state", "server_state", "midstream"),
+    *("client_state", "server_state", "midstream", "guessed_roles"),
     *(
         f"{side}_{name}"
         for side in ("client", "server")
@@ -83,6 +83,7 @@ def test_a_connection_in_full(write: Write, tmp_path: Path) -> None:
         "client_state": "TIME_WAIT",
         "server_state": "CLOSED",
         "midstream": False,
+        "guessed_roles": False,
         "client_packets": 6,
         "client_bytes": 16,
         "client_stream_bytes": 8,
@@ -138,12 +139,17 @@ def test_the_filter_picks_connections(write: Write) -> None:
     assert records(write(DATA / "tls.pcap", filter="not server port 443")) == []
 
 
-def test_midstream_connections_are_asked_for(write: Write) -> None:
+def test_midstream_connections_are_marked_and_can_be_left_out(write: Write) -> None:
+    """Nothing is claimed of a handshake that was not seen."""
     capture = DATA / "hard" / "midstream.pcap"
-    assert records(write(capture)) == []
-    (record,) = records(write(capture, midstream=True))
-    assert record["midstream"] is True
+    (record,) = records(write(capture))
+    assert (record["midstream"], record["guessed_roles"]) == (True, True)
     assert record["server_port"] == 80
+    assert [
+        record[f"{side}_{name}"] for side in ("client", "server") for name in ("mss", "window_scale")
+    ] == [None] * 4
+    assert "fin, no SYN" in write(capture, format="table")
+    assert records(write(capture, midstream=False)) == []
 
 
 def test_one_capture_in_several_forms_gives_one_log(write: Write) -> None:

@@ -109,6 +109,7 @@ def test_limits_of_sessions_are_those_of_hosts_with_ports_of_their_own_as_well(k
         made.of(inside)
     made.release(mapped, PEER, begun=True)
     assert made.of(inside).external == mapped.external
+    assert not made._hosts
 
 
 def test_rfc_4787_req_3_a_well_known_ports_stay_well_known() -> None:
@@ -134,6 +135,29 @@ def test_parity_gives_way_before_a_host_goes_without() -> None:
         2002,
         2003,
     }
+
+
+@pytest.mark.parametrize(
+    ("wanted", "taken"),
+    [
+        (1000, [1000, 1002, 1001, 1003, 1024, 1026, 1025, 1027]),
+        (1001, [1001, 1003, 1000, 1002, 1025, 1027, 1024, 1026]),
+        (1026, [1026, 1024, 1025, 1027, 1000, 1002, 1001, 1003]),
+        (1027, [1027, 1025, 1024, 1026, 1001, 1003, 1000, 1002]),
+    ],
+)
+def test_a_port_is_on_the_same_side_of_1024_before_it_is_as_even(wanted: int, taken: list[int]) -> None:
+    """RFC 4787 REQ-3 a before REQ-4; of each kind all are given out before another kind is. Twice, with all back."""
+    pool = PortPool([*range(1000, 1004), *range(1024, 1028)], (), Random(0))
+    for _ in range(2):
+        got = [pool.take(wanted) for _ in taken]
+        assert got[0] == wanted
+        assert [{*got[at : at + 2]} for at in range(0, 8, 2)] == [
+            {*taken[at : at + 2]} for at in range(0, 8, 2)
+        ]
+        for port in got:
+            pool.give_back(port)
+        assert len(pool) == 8
 
 
 def test_rfc_4787_req_8_filtering() -> None:

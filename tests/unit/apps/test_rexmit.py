@@ -68,8 +68,8 @@ def shut_window(traffic: Traffic) -> Any:
 def test_it_counts_what_the_flow_record_counts(
     capture: Path, records: Callable[..., list[dict[str, Any]]], tmp_path: Path
 ) -> None:
-    *connections, total = records(capture, midstream=True)
-    flowlog.app.configure([f"path={tmp_path / 'log'}", "midstream=true"])
+    *connections, total = records(capture)
+    flowlog.app.configure([f"path={tmp_path / 'log'}"])
     aiomos.run(flowlog.app, pcap=[capture])
     flows = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert total["record"] == "total"
@@ -215,3 +215,23 @@ def test_the_filter_picks_connections(records: Callable[..., list[dict[str, Any]
 def test_a_bad_option_is_refused(pair: str) -> None:
     with pytest.raises(OptionError):
         rexmit.app.configure([pair])
+
+
+def test_midstream_connections_are_marked_and_can_be_left_out(
+    records: Callable[..., list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    traffic = Traffic()
+    conn = traffic.connection(opened=False)
+    conn.client(b"again")
+    conn.server()
+    conn.client(b"again", at=0)
+    capture = traffic.write(tmp_path / "trace.pcapng")
+    connection, total = records(capture)
+    assert (connection["midstream"], connection["client_retransmits"]) == (True, 1)
+    assert (total["connections"], total["connections_midstream"]) == (1, 1)
+    assert records(capture, midstream=False)[0]["connections"] == 0
+    rexmit.app.configure([f"path={tmp_path / 'table'}"])
+    aiomos.run(rexmit.app, pcap=[capture])
+    words = " ".join((tmp_path / "table").read_text().split())
+    assert "(1 without their SYN)" in words
+    assert ", no SYN" in words

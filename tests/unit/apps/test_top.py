@@ -52,7 +52,7 @@ def log(tmp_path: Path) -> Callable[[Path], list[dict[str, Any]]]:
 
     def run(capture: Path) -> list[dict[str, Any]]:
         path = tmp_path / "log"
-        flowlog.app.configure([f"path={path}", "midstream=true"])
+        flowlog.app.configure([f"path={path}"])
         aiomos.run(flowlog.app, pcap=[capture])
         return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -78,7 +78,7 @@ def steady(seconds: int, *, clients: int = 3) -> Traffic:
 def test_every_byte_is_in_one_table(
     capture: Path, interval: float, show: Show, log: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
-    tables, flows = show(capture, interval=interval, midstream=True), log(capture)
+    tables, flows = show(capture, interval=interval), log(capture)
     for side in ("client", "server"):
         assert sum(table[f"{side}_bytes"] for table in tables) == sum(flow[f"{side}_bytes"] for flow in flows)
     assert sum(table["ended"] for table in tables) == len(flows)
@@ -91,7 +91,7 @@ def test_every_byte_is_in_one_table(
 def test_the_table_at_the_end_has_what_flowlog_has(
     capture: Path, show: Show, log: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
-    tables, flows = show(capture, interval=0, midstream=True), log(capture)
+    tables, flows = show(capture, interval=0), log(capture)
     rows = [row for table in tables for row in table["rows"]]
     names = ("client_packets", "server_packets", "client_bytes", "server_bytes")
     assert Counter(tuple(row[name] for name in names) for row in rows) == Counter(
@@ -190,12 +190,13 @@ def test_the_filter_picks_connections(show: Show) -> None:
     assert show(DATA / "http.pcap", filter="server port 81", interval=0) == []
 
 
-def test_midstream_connections_are_asked_for(show: Show) -> None:
+def test_midstream_connections_are_marked_and_can_be_left_out(show: Show) -> None:
     capture = DATA / "hard" / "midstream.pcap"
-    assert show(capture, interval=0) == []
-    (table,) = show(capture, interval=0, midstream=True)
+    (table,) = show(capture, interval=0)
     (row,) = table["rows"]
     assert row["server"].endswith(":80")
+    assert row["midstream"] is True
+    assert show(capture, interval=0, midstream=False) == []
 
 
 def test_tables_without_a_terminal_are_plain_text(tmp_path: Path) -> None:

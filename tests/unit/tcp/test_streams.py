@@ -692,7 +692,9 @@ def test_give_up_drops_what_is_unread_and_what_comes(traffic: Traffic, conn: Con
 
 
 def test_give_up_wakes_who_waits(traffic: Traffic, conn: Connection, loop: Loop) -> None:
-    traffic.pause()
+    conn.client(b"!")  # the handler starts with the first byte
+    traffic.pause(20)
+    conn.client(b"abc")
     conn.close()
     seen: list[bytes] = []
 
@@ -700,22 +702,26 @@ def test_give_up_wakes_who_waits(traffic: Traffic, conn: Connection, loop: Loop)
         async def reader() -> None:
             seen.append(await conn.client.read(10))
 
+        await reader()
         task = asyncio.create_task(reader())
         await asyncio.sleep(0)
+        assert not task.done()
         conn.client.give_up()
         await task
 
     watch(handler, traffic, loop=loop)
-    assert seen == [b""]
+    assert seen == [b"!", b""]
 
 
 def test_only_one_coroutine_may_wait_for_a_half(traffic: Traffic, conn: Connection, loop: Loop) -> None:
+    conn.client(b"!")  # the handler starts with the first byte
     traffic.pause(20)
     conn.client(b"abc")
     conn.server(b"xyz")
     conn.close()
 
     async def handler(conn: MonitorConnection) -> None:
+        assert await conn.client.read(10) == b"!"
         first = asyncio.create_task(conn.client.read(10))
         other = asyncio.create_task(conn.server.read(10))  # another half is another reader's
         await asyncio.sleep(0)
@@ -729,6 +735,7 @@ def test_only_one_coroutine_may_wait_for_a_half(traffic: Traffic, conn: Connecti
 
 @pytest.mark.parametrize("kind", ["read", "iterate"])
 def test_a_cancelled_read_loses_nothing(traffic: Traffic, conn: Connection, loop: Loop, kind: str) -> None:
+    conn.client(b"!")  # the handler starts with the first byte
     traffic.pause(20)
     conn.client(b"abc")
     conn.close()
@@ -737,6 +744,7 @@ def test_a_cancelled_read_loses_nothing(traffic: Traffic, conn: Connection, loop
         async def read() -> bytes:
             return await (conn.client.read(10) if kind == "read" else anext(conn.client))
 
+        assert await read() == b"!"
         task = asyncio.create_task(read())
         await asyncio.sleep(0)
         task.cancel()

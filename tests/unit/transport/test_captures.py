@@ -4,12 +4,15 @@ import gzip
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import zstandard
 
+from aiomos.descriptors import Descriptors
 from aiomos.errors import CaptureError
+from aiomos.transport import captures
 from aiomos.transport.captures import open_captures
 from tests.unit.transport.formats import Sample, pcap, pcapng, rows, samples
 
@@ -104,3 +107,65 @@ def test_standard_input_is_a_pipe_or_a_file(tmp_path: Path, compress: object, bu
     with open(tmp_path / "a", "rb") as file:
         redirected = subprocess.run(command, stdin=file, capture_output=True, check=True, env=environment)
     assert piped.stdout == redirected.stdout == b"3000\n"
+
+
+# --- more captures than may be open ------------------------------------------------------------------
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let eight captures be open at once."""
+    monkeypatch.setattr(captures, "Descriptors", partial(Descriptors, 8))
+
+
+def rotated(folder: Path, count: int, *, apart: int) -> list[Path]:
+    """Captures of ten frames each, of all kinds, whose frames lie *apart* seconds from each other."""
+    packed = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
+    files = []
+    for number in range(count):
+        start = number * (10 if apart == 1 else 1)
+        data = pcap(at(*range(1 + start, 1 + start + 10 * apart, apart)))
+        suffix = list(packed)[number % 3]
+        files.append(folder / f"{number:04}.pcap{suffix}")
+        files[-1].write_bytes(packed[suffix](data))
+    return files
+
+
+@pytest.mark.parametrize("apart", [1, 50], ids=["one after the other", "all at once"])
+@pytest.mark.usefixtures("few")
+def test_many_captures_are_merged_though_few_are_open(tmp_path: Path, apart: int) -> None:
+    files = rotated(tmp_path, 50, apart=apart)
+    before = len(os.listdir("/proc/self/fd"))
+    with open_captures(files, block_size=4096) as source:
+        seconds = []
+        for time_ns, *_ in source:
+            seconds.append(time_ns // 10**9)
+            assert len(os.listdir("/proc/self/fd")) <= before + 8
+        assert seconds == list(range(1, 501))
+        assert source.position() == source.total() == sum(file.stat().st_size for file in files)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.usefixtures("few")
+def test_a_capture_that_was_replaced_meanwhile_is_not_read_on(tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}" for number in range(20)]
+    frame = bytes(60)
+    for number, file in enumerate(files):
+        file.write_bytes(pcap([Sample(number * 1000 + n, 0, frame, 1) for n in range(500)]))
+    source = open_captures(files, block_size=4096)
+    files[0].rename(tmp_path / "moved")
+    files[0].write_bytes(files[1].read_bytes())
+    files[1].unlink()
+    with pytest.raises(CaptureError, match=f"^{files[0]}: another file has taken its place") as caught:
+        list(source)
+    assert any(str(files[1]) in note for note in caught.value.__notes__)
+    assert source.frames_read > 18 * 500
+
+
+def test_a_limit_of_the_shell_is_no_limit_on_captures(tmp_path: Path) -> None:
+    for number in range(400):
+        write(tmp_path / f"{number:03}.pcap", number)
+    script = "import sys; " + COUNT_FRAMES.replace("['-']", "sys.argv[1:]")
+    command = f"ulimit -n 24; exec {sys.executable} -c '{script}' {tmp_path}/*.pcap"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("400\n", "")

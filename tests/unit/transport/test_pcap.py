@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
+from structlog.testing import capture_logs
 
 from aiomos.errors import CaptureError
 from aiomos.transport.interfaces import Interface
@@ -164,6 +165,44 @@ def test_every_resolution_of_time_stamps(order: str) -> None:
         data = section(order) + interface(order, options=resolution(tsresol, order))
         data += b"".join(enhanced_packet(units, b"x", order) for units in numbers)
         assert [row[0] for row in read(data)] == [expected_time(units, tsresol) for units in numbers], tsresol
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("length", range(9))
+def test_what_follows_an_option_of_any_length_is_read(order: str, length: int) -> None:
+    """Values are padded to 32 bits (section 3.5); the name of an interface may have any length."""
+    name, names = b"eth0longer"[:length], 2
+    named = option(names, name, order)
+    every = (resolution(3, order), option(14, struct.pack(order + "q", 3600), order))
+    for options in (named + every[0] + every[1], every[0] + named + every[1], b"".join(every) + named):
+        data = section(order) + interface(order, options=options) + enhanced_packet(7, b"x", order)
+        capture = reader(data)
+        assert [row[0] for row in capture] == [expected_time(7, 3, 3600)]
+        assert [found.name for found in capture.interfaces] == [name.decode()]
+
+
+@pytest.mark.parametrize(
+    ("tsresol", "tsoffset", "told"),
+    [
+        (6, 0, False),
+        (10, 0, False),
+        (11, 0, True),
+        (20, 0, True),
+        (0x7F, 0, True),
+        (20, START, False),
+        (0x80 | 35, 0, False),
+        (0x80 | 36, 0, True),
+        (0xFF, 0, True),
+    ],
+)
+def test_an_interface_whose_time_stamps_reach_no_capture_is_told(
+    tsresol: int, tsoffset: int, *, told: bool
+) -> None:
+    """2**64 of its units end before 1980, so its times are not known."""
+    options = resolution(tsresol) + option(14, struct.pack("<q", tsoffset))
+    with capture_logs() as logs:
+        list(read(section() + interface(options=options) + enhanced_packet(1, b"x")))
+    assert [(line["event"], line["if_tsresol"]) for line in logs] == [("times_unknown", tsresol)] * told
 
 
 @pytest.mark.parametrize("tsoffset", [3600, -3600, START, -START, (1 << 63) - 1, -(1 << 63)])

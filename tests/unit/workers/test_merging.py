@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomos.workers.merging import AHEAD_BYTES, Files, Merger
+from aiomos.workers import merging
+from aiomos.workers.merging import AHEAD_BYTES, AHEAD_RECORD_BYTES, Files, Merger
 from aiomos.workers.records import Reader, Record, What, written
 from aiomos.workers.shared import SharedOutputs
 
@@ -83,6 +84,44 @@ def test_who_is_far_ahead_is_told_to_wait(stdout: io.BytesIO) -> None:
     assert not merger.is_ahead(0)
 
 
+def test_the_bound_of_who_is_ahead_is_exact(stdout: io.BytesIO) -> None:
+    merger = Merger(2, Files(2, stdout), ordered=True)
+    merger.add(0, [data(1, bytes(AHEAD_BYTES - AHEAD_RECORD_BYTES))])
+    assert not merger.is_ahead(0)
+    merger.add(0, [data(1, b"")])
+    assert merger.is_ahead(0)
+    assert not merger.is_ahead(1)
+    merger.end(1)
+    assert not merger.is_ahead(0)
+
+
+def test_records_that_have_passed_count_no_more(stdout: io.BytesIO, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many: each takes its bytes along, and what it takes besides."""
+    monkeypatch.setattr(merging, "AHEAD_BYTES", 1000)
+    merger = Merger(2, Files(2, stdout), ordered=True)
+    for time in range(1000):
+        for worker in range(2):
+            merger.add(worker, [data(time, b"%d," % worker), alive(time)])
+        assert not merger.is_ahead(0)
+        assert not merger.is_ahead(1)
+    for worker in range(2):
+        merger.end(worker)
+    assert merger._bytes == [0, 0]
+    assert stdout.getvalue() == b"0,1," * 1000
+
+
+def test_a_worker_s_time_does_not_go_back(stdout: io.BytesIO) -> None:
+    """A record that is late passes late, and is no reason to wait for others."""
+    merger = Merger(2, Files(2, stdout), ordered=True)
+    merger.add(0, [alive(5), data(3, b"three ")])
+    merger.add(1, [data(4, b"four ")])
+    assert stdout.getvalue() == b"three four "
+    merger.add(1, [data(9, b"nine "), data(7, b"seven ")])
+    merger.add(0, [data(8, b"eight "), alive(10)])
+    assert stdout.getvalue() == b"three four eight nine seven "
+    assert merger._bytes == [0, 0]
+
+
 @given(st.lists(st.lists(st.integers(0, 50)), min_size=1, max_size=4), st.randoms())
 def test_any_arrival_gives_the_order_of_time(times: list[list[int]], random: object) -> None:
     """Whatever piece of whichever worker arrives next, the result is the same."""
@@ -98,6 +137,7 @@ def test_any_arrival_gives_the_order_of_time(times: list[list[int]], random: obj
         merger.end(worker)
     expected = sorted((time, worker) for worker, own in enumerate(times) for time in own)
     assert stdout.getvalue().split() == [b"%d.%d" % pair for pair in expected]
+    assert merger._bytes == [0] * len(times)
 
 
 # --- files ----------------------------------------------------------------------------------------

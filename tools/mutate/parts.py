@@ -1,0 +1,68 @@
+"""Which tests belong to which file: those of its name, then those of its part; the wider ones use no network either."""
+
+from pathlib import Path
+
+WIDER = ("tests/unit", "tests/models", "tests/property", "tests/scenarios")
+WIDER_OPTIONS = ("-k", "not memory_is_bounded")
+"""Left out: a test that measures memory, for minutes."""
+
+# Folder, then modules and the tests of their part; the line without modules is for all others of the folder. Tests are
+# named without their folder and "test_"; a name with a slash is a folder of tests/unit.
+PARTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "aiomos/tcp": (
+        ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
+         "syn_sent_model timeouts port_reuse events"),
+        ("doubts", "before_synack port_reuse jumps reset"),
+        ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
+         "held_budget conflicts evasion urgent"),
+        ("pieces holdings pool", "reassembly* retention* memory held_budget rewriting* edits* in_line_order sharing"),
+        ("edits rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
+        ("sessions slabs translation", "sessions* in_line_sessions nat_* flow_table"),
+        ("flows", "flow_table timer_wheel eviction floods timeouts port_reuse memory"),
+        ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions"),
+        ("paths", "in_line defrag frames in_line_sessions"),
+        ("fragmenting", "fragmenting* building in_line"),
+        ("streams chunks views", "streams connections gaps views memory unread urgent"),
+        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting*"),
+    ),
+    "aiomos/ude": (
+        ("", "ude/ predicates_model operators_table machine_model events_model filters_model event_state sharing"),
+    ),
+    "aiomos/apps": (("", "flowlog rexmit abacus account top dump"),),
+    "aiomos/apps/assets": (("", "assets"),),
+    "aiomos/apps/firewall": (("", "firewall_*"),),
+    "aiomos/apps/nat": (("", "nat_* in_line_sessions"),),
+    "aiomos/workers": (("", "workers/ workers in_line_workers"),),
+    "aiomos/transport": (
+        ("sim", "sim sim_runtime hosts"),
+        ("", "transport/ prefilter_model segmentation_model capture_quirks"),
+    ),
+    "aiomos/testing": (("", "testing/ packets sim"),),
+    "aiomos": (
+        ("admission", "floods flow_table port_reuse eviction opening pickup firewall_states"),
+        ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
+        ("delivery", "streams connections gaps sharing accounting copies unread callbacks"),
+        ("hooks", "events event_state callbacks exits"),
+        ("callbacks", "callbacks meddling_callbacks events sharing"),
+        ("registry", "sharing app callbacks exits events"),
+        ("engine", "frames accounting sharing wild_times any_segments runtime metrics in_line exits snapshot"),
+        ("", "runtime app control cli metrics doctor errors live_pump live_clock settings snapshot steps shortfalls"),
+    ),
+}  # fmt: skip
+
+
+def part_of(name: str, root: Path) -> list[str]:
+    """Return the files of tests of a file's part, those of its own name first, and slow ones, of properties, last."""
+    path = Path(name)
+    stem = path.parent.name if path.stem == "__init__" else path.stem.strip("_")
+    lines = PARTS.get(str(path.parent), ())
+    words = [stem, f"{stem}_*", f"*_{stem}"]
+    words += next((tests.split() for stems, tests in lines if not stems or stem in stems.split()), ())
+    found: list[Path] = []
+    for word in words:
+        if word.endswith("/"):
+            found += sorted((root / "tests" / "unit" / word).rglob("test_*.py"))
+        else:
+            found += sorted(path for folder in WIDER for path in (root / folder).rglob(f"test_{word}.py"))
+    names = dict.fromkeys(str(path.relative_to(root)) for path in found)
+    return sorted(names, key=lambda name: name.startswith("tests/property/"))
