@@ -20,7 +20,7 @@ SOURCES = sorted(path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rgl
 
 # What each part may import of aiomos besides itself; parts that are not listed may import all.
 BASE = {"descriptors", "errors", "settings", "options", "poison"}
-KERNEL = {*BASE, "tcp", "ude", "transport.frame"}
+KERNEL = {*BASE, "tcp", "ude", "transport.frame", "transport.times"}
 ALLOWED = {
     "descriptors": set[str](),
     "errors": set[str](),
