@@ -90,6 +90,8 @@ def main() -> None:
                     sys.exit(
                         f"{page}: {command}\nstatus {status}, and printed:\n{output}\ninstead of:\n{said}"
                     )
+            if page == PAGES[0] and "aiomos: compiling" not in answers[0][1]:
+                sys.exit(f"{page}: nothing says that it is being compiled\n{answers[0][1]}")
             print(f"{page}: {len(listed)} commands do what the page says", flush=True)
 
 

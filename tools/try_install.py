@@ -127,7 +127,13 @@ def try_control() -> set[tuple[str, ...]]:
             return []
 
     def ask(runtime: Runtime) -> None:
-        for command in (("apps",), ("attach", "rexmit"), ("flows",), ("stats",), ("detach", "rexmit")):
+        for command in (
+            ("apps",),
+            ("attach", "rexmit", "--set", "path=rexmit.txt"),
+            ("flows",),
+            ("stats",),
+            ("detach", "rexmit"),
+        ):
             aiomos("ctl", "socket", *command)
             if command[0] in SHOWING:
                 aiomos("ctl", "socket", *command, "--json")
