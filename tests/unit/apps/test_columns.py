@@ -36,6 +36,7 @@ FLOW = {
     "client_state": "TIME_WAIT",
     "server_state": "CLOSED",
     "midstream": False,
+    "guessed_roles": False,
     "client_packets": 20,
     "client_bytes": 2360,
     "client_stream_bytes": 660,
@@ -150,6 +151,7 @@ def test_rexmit_as_json_lines(write: Write) -> None:
     assert connection == {
         "record": "connection",
         **{name: FLOW[name] for name in ("client", "client_port", "server", "server_port", "vlan")},
+        "midstream": False,
         **{name: FLOW[name] for name in ("start", "end", "reason")},
         **{f"client_{name}": value for name, value in client.items()},
         **{f"server_{name}": value for name, value in server.items()},
@@ -160,6 +162,7 @@ def test_rexmit_as_json_lines(write: Write) -> None:
         "record": "total",
         "connections": 1,
         "connections_with_any": 1,
+        "connections_midstream": 0,
         **both,
         "rexmit_rate": round(3000 / 10870, 6),
     }
@@ -329,6 +332,7 @@ def test_top_as_json_lines(write: Write) -> None:
         "rtt": pytest.approx(0.0259, abs=5e-5),
         "age": pytest.approx(2.08),
         "reason": "fin",
+        "midstream": False,
     }
 
 

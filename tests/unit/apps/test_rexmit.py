@@ -224,6 +224,7 @@ def test_midstream_connections_are_marked_and_can_be_left_out(
     conn = traffic.connection(opened=False)
     conn.client(b"again")
     conn.server()
+    traffic.wait(1)
     conn.client(b"again", at=0)
     capture = traffic.write(tmp_path / "trace.pcapng")
     connection, total = records(capture)
