@@ -232,6 +232,14 @@ def main() -> None:
     help="Replace a worker that is stuck for so long, with live traffic; 0: never.",
 )
 @click.option(
+    "--grace",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    help="How long handlers may take to end after Ctrl-C, before they are cut short.",
+)
+@click.option(
     "--metrics",
     metavar="[HOST]:PORT",
     help="Answer Prometheus there; :9187 is that port of all addresses of this host.",
@@ -278,6 +286,7 @@ def run(
     control: str | None,
     workers: int,
     watchdog: float,
+    grace: float,
     metrics: str | None,
     loop: Literal["uvloop", "asyncio"],
     progress: bool | None,
@@ -329,6 +338,7 @@ def run(
             log_format=log_format,
             log_level=log_level,
             watchdog=watchdog if wire is not None else 0,
+            grace=grace,
         )
         _tell(run_workers(plan, control=control, metrics=metrics), verbose)
         return
@@ -344,6 +354,8 @@ def run(
             progress=advance,
             control=control,
             metrics=metrics,
+            grace=grace,
+            force=True,
         )
     _tell(report, verbose)
 
@@ -374,10 +386,11 @@ def _tell(report: "Report", verbose: bool) -> None:
 
 
 def _end_with_status(report: "Report") -> None:
-    """End with status 1 if an app did nothing but fail."""
+    """End with status 1 if an app did nothing but fail, or handlers were cut short."""
     if report.failed:
         failed = ", ".join(f"{name} ({report.calls[name][1]:,})" for name in report.failed)
         click.echo(f"error: every handler and callback failed of: {failed}", err=True)
+    if report.failed or report.counters.get("handlers_cut_short"):
         click.get_current_context().exit(1)
 
 

@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from errno import EBADF, EDQUOT, EFBIG, EIO, EMFILE, ENFILE, ENOSPC, EROFS
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn, Protocol, TypeVar, cast
+from weakref import WeakSet
 
 from aiomos.errors import OutputError
 
@@ -78,6 +79,9 @@ class OwnOutputs:
         draw([part], file)
 
 
+LOCK_SECONDS = 0.2
+
+
 class _Output(io.RawIOBase):
     """What is written goes on within `FLUSH_SECONDS`; once it cannot, every further call fails as the first did."""
 
@@ -87,6 +91,7 @@ class _Output(io.RawIOBase):
         self._waits = False  # whether something waits for `flush`
         self._lock = threading.RLock()  # an app may write in threads of its own
         self._loop = _running_loop()
+        _opened.add(self)
 
     def writable(self) -> bool:
         """It is for writing."""
@@ -123,6 +128,12 @@ class _Output(io.RawIOBase):
             except OSError as error:
                 self._fail(error)
 
+    def flush_by_force(self) -> None:
+        """Flush before the process is gone, unless another thread is about to write, or it fails."""
+        if self._lock.acquire(timeout=LOCK_SECONDS):
+            with suppress(OSError, ValueError):
+                self.flush()
+
     def _take(self, data: "Buffer") -> int:
         raise NotImplementedError
 
@@ -153,6 +164,9 @@ class _Output(io.RawIOBase):
         if self._waits and not self.closed:
             with suppress(OutputError):  # who writes next, or closes, is told, and the run was
                 self.flush()
+
+
+_opened: "WeakSet[_Output]" = WeakSet()
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
@@ -276,6 +290,12 @@ def reader_is_gone() -> bool:
     except (AttributeError, OSError, ValueError):
         return False
     return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def flush_all() -> None:
+    """Write what waits of all outputs that are open, as far as that can be done: the process is about to be gone."""
+    for output in list(_opened):
+        output.flush_by_force()
 
 
 def flush_standard_output() -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from aiomos import snapshot
 from aiomos.app import App
 from aiomos.control import answering, bound
+from aiomos.interrupts import SAME_SIGNAL_SECONDS, Bound
 from aiomos.runtime import Progress, Report, Runtime
 from aiomos.settings import Settings
 from aiomos.signals import handled
@@ -26,11 +27,8 @@ COLLECTOR_THRESHOLDS = (500_000, 50, 50)
 """For `gc.set_threshold` while run() owns the process. Connections are freed by reference count; looking for cycles
 among all open ones after every 700 new objects would cost more than the rest of their handling."""
 
-GRACE_SECONDS = 2.0
-"""How long handlers may take to end after Ctrl-C."""
-
-SAME_SIGNAL_SECONDS = 0.3
-"""How long further signals are taken for the first one: terminal and parent may both pass on a Ctrl-C."""
+GRACE_SECONDS = 10.0
+"""How long handlers may take to end after Ctrl-C, unless told otherwise."""
 
 
 async def serve(
@@ -45,6 +43,8 @@ async def serve(
     shard: tuple[int, int] = (0, 1),
     started: Callable[[Runtime], object] | None = None,
     signals: bool = True,
+    grace: float = GRACE_SECONDS,
+    force: bool = False,
 ) -> Report:
     """Run apps on one engine until frames and handlers have come to an end.
 
@@ -66,6 +66,9 @@ async def serve(
         signals: Whether signals are handled meanwhile: SIGINT and SIGTERM as above, SIGUSR1, which shows the state, and
             those of apps. A program that has its own handlers says False, and ends the run by `Runtime.stop` or by
             cancelling it. Afterwards signals do what they did before, in either case.
+        grace: Seconds that handlers may take to end after a signal; then they are cut short.
+        force: Whether the process is ended, a second after *grace* or at a second signal, whatever it does then. For
+            programs that do nothing else.
 
     Raises:
         CaptureError: a capture is broken; what could be read has been processed.
@@ -78,6 +81,7 @@ async def serve(
         if control is None or isinstance(control, socket.socket)
         else bound(control) as listener,
         _exporter(metrics) as exporter,
+        _bound(grace, live=transport is not None) if force and signals else nullcontext() as ending,
     ):
         async with Runtime(
             pcap=pcap,
@@ -88,23 +92,31 @@ async def serve(
             shard=shard,
             signals=signals,
         ) as runtime:
+            if ending is not None:
+                ending.runtime = runtime
             if exporter is not None:
                 exporter.read_from(partial(snapshot.take_all, runtime, runtime.settings.budgets))
             for app in apps:
                 await runtime.attach(app)
             if started is not None:
                 started(runtime)
-            return await _run(runtime, listener)
+            return await _run(runtime, listener, grace, ending)
 
 
-async def _run(runtime: Runtime, listener: socket.socket | None) -> Report:
+def _bound(grace: float, *, live: bool) -> Bound:
+    return Bound(grace, (signal.SIGINT, signal.SIGTERM) if live else (signal.SIGINT,))
+
+
+async def _run(
+    runtime: Runtime, listener: socket.socket | None, grace: float, ending: Bound | None
+) -> Report:
     """Run to the end, controlled by who is at the other end of the socket, and by signals."""
     async with answering(listener, runtime) if listener is not None else nullcontext():
-        with _ended_by_signals(runtime), _shown_on_signal(runtime):
+        with _ended_by_signals(runtime, grace, ending), _shown_on_signal(runtime):
             try:
                 return await runtime.run()
             except asyncio.CancelledError:
-                await _end_early(runtime)
+                await _end_early(runtime, grace)
                 raise
 
 
@@ -124,27 +136,34 @@ def _shown_on_signal(runtime: Runtime) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _ended_by_signals(runtime: Runtime) -> Iterator[None]:
+def _ended_by_signals(runtime: Runtime, grace: float, ending: Bound | None) -> Iterator[None]:
     """Have the usual signals end a live run in good order; a second one does what it always does."""
     if runtime.transport is None or not runtime.signals:
         yield
         return
     loop = asyncio.get_running_loop()
 
+    if ending is not None:
+        ending.first = runtime.stop
+        yield
+        return
+
     def stop() -> None:
         runtime.stop()
         loop.call_later(SAME_SIGNAL_SECONDS, put_back)
+        loop.call_later(grace, runtime.cut_short)
 
     with handled({signal.SIGINT: stop, signal.SIGTERM: stop}) as put_back:
         yield
 
 
-async def _end_early(runtime: Runtime) -> None:
+async def _end_early(runtime: Runtime, grace: float) -> None:
     """Ctrl-C: end every flow where it stands, so that apps give the results they have."""
     while runtime.engine.finish():
         await asyncio.sleep(0)
     if runtime.handlers:
-        await asyncio.wait(runtime.handlers, timeout=GRACE_SECONDS)
+        await asyncio.wait(runtime.handlers, timeout=grace)
+    runtime.cut_short()
 
 
 def run(
@@ -158,6 +177,8 @@ def run(
     control: str | os.PathLike[str] | None = None,
     metrics: str | None = None,
     signals: bool = True,
+    grace: float = GRACE_SECONDS,
+    force: bool = False,
 ) -> Report:
     """Run apps to the end in an event loop of their own; `serve` for programs that have one.
 
@@ -172,6 +193,8 @@ def run(
         control: As in `serve`.
         metrics: As in `serve`.
         signals: As in `serve`.
+        grace: As in `serve`.
+        force: As in `serve`.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; apps have given the results so far.
@@ -191,6 +214,8 @@ def run(
         control=control,
         metrics=metrics,
         signals=signals,
+        grace=grace,
+        force=force,
     )
     with patient_collector(), asyncio.Runner(loop_factory=loop_factory(loop)) as runner:
         return runner.run(main)

@@ -40,6 +40,7 @@ from aiomos.errors import (
     StreamGap,
     TransportError,
 )
+from aiomos.interrupts import describe_tasks
 from aiomos.listeners import Listener
 from aiomos.live import LivePump
 from aiomos.logging import get_logger
@@ -203,6 +204,7 @@ class Runtime:
         self._fatal: BaseException | None = None
         self._exit: BaseException | None = None
         self._lost: list[OSError] = []
+        self._cut = False
         self._starving: asyncio.Event | None = None
         self._last_sleeps: Counter[asyncio.Task[Any] | None] = Counter()
 
@@ -773,6 +775,20 @@ class Runtime:
     def handlers(self) -> set[asyncio.Task[None]]:
         """The handlers that run, of all apps."""
         return {task for attachment in self._attachments.values() for task in attachment.handlers}
+
+    def waits_for(self) -> str:
+        """Say what the end of the run waits for; may be asked in any thread."""
+        return describe_tasks({app.name: set(each.handlers) for app, each in list(self._attachments.items())})
+
+    def cut_short(self) -> None:
+        """Cancel the handlers that have not ended in time; what they would have said is lost, and counted."""
+        handlers = self.handlers
+        if handlers and not self._cut:
+            self._cut = True
+            self.errors["handlers_cut_short"] += len(handlers)
+            get_logger("aiomos").error("handlers_cut_short", waited_for=self.waits_for())
+            for task in handlers:
+                task.cancel()
 
     async def _drain(self) -> None:
         """No more frames: let sleepers and handlers come to their end."""

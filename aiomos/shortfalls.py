@@ -126,6 +126,12 @@ KINDS = (
         ("frame that could not be sent on", "frames that could not be sent on"),
     ),
     Kind(
+        "cut_short",
+        "handlers_cut_short",
+        ("handler that was cut short", "handlers that were cut short"),
+        "--grace gives them longer to end",
+    ),
+    Kind(
         "failed",
         r"(handler|callback)_errors",
         ("failure of apps", "failures of apps"),

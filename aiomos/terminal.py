@@ -1,12 +1,17 @@
 """What the command line shows on a terminal: progress, apps and their options and events, a controlled run."""
 
 import io
+import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
 
-from rich.console import Console
+import attrs
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -19,11 +24,32 @@ from rich.table import Table
 from rich.text import Text
 
 from aiomos.app import App
+from aiomos.apps._output import ended
 from aiomos.options import describe
 
 if TYPE_CHECKING:
     from aiomos.doctor import Finding
     from aiomos.ude.user import UserEvent
+
+
+WHOLE = 100_000
+"""Characters of a line where there is no terminal: whoever reads a pipe or a file gets every column whole."""
+
+
+@attrs.frozen
+class Layout:
+    """What becomes of a table that is wider than the terminal.
+
+    Attributes:
+        stacked: Headings of two columns that become one, the second below the first.
+        spare: Headings of columns that are left out, first to last, until it fits.
+    """
+
+    stacked: Sequence[tuple[str, str]] = ()
+    spare: Sequence[str] = ()
+
+
+AS_IT_IS = Layout()
 
 
 @contextmanager
@@ -112,17 +138,18 @@ def show_attached(apps: Sequence[Mapping[str, Any]]) -> None:
     Console(highlight=False).print(table)
 
 
+FLOWS = Layout(stacked=[("client", "server")], spare=["rtt", "lost", "resent", "lasted", "states"])
+
+
 def show_flows(flows: Sequence[Mapping[str, Any]], *, rows: int) -> None:
     """Print a table of open flows, each as `Flow.record` gives it; of more than *rows*, the first ones."""
-    console = Console(highlight=False)
+    width = width_of(sys.stdout)
+    console = Console(highlight=False, width=width)
     if not flows:
         console.print("no open flows")
         return
-    columns = ("lasted", "sent", "received", "resent", "lost", "rtt")
-    table = _plain_table("client", "server", "states", figures=columns)
-    for flow in flows[:rows]:
-        table.add_row(*map(Text, _flow_row(flow)))
-    console.print(table)
+    headings = ("client", "server", "states", "lasted", "sent", "received", "resent", "lost", "rtt")
+    console.print(wide_table("", headings, [tuple(_flow_row(flow)) for flow in flows[:rows]], width, FLOWS))
     if len(flows) > rows:
         console.print(f"... and more: --limit shows more than {rows}, a filter picks some")
 
@@ -132,7 +159,7 @@ def _flow_row(flow: Mapping[str, Any]) -> Iterator[str]:
     for side in ("client", "server"):
         yield form.format(flow[side], flow[f"{side}_port"])
     states = dict.fromkeys((flow["client_state"], flow["server_state"]))  # two that are one are written once
-    yield ", ".join(states)
+    yield ended(", ".join(states), midstream=flow["midstream"])
     yield f"{flow['end'] - flow['start']:.3f} s"
     yield from (f"{flow[f'{side}_stream_bytes']:,}" for side in ("client", "server"))
     yield f"{flow['client_retransmits']}/{flow['server_retransmits']}"
@@ -140,23 +167,48 @@ def _flow_row(flow: Mapping[str, Any]) -> Iterator[str]:
     yield "" if flow["client_rtt"] is None else f"{flow['client_rtt'] * 1e3:.1f} ms"
 
 
+NARROW_INDENT = 4
+
 VERDICT_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def show_findings(findings: "Sequence[Finding]") -> None:
-    """Print what `aiomos.doctor` found: a table of the machine, and one of each interface."""
-    console = Console(highlight=False)
+    """Print what `aiomos.doctor` found: a table of the machine, and one of each interface.
+
+    What to change stands in a column of its own or, where a terminal has no room for that, in lines of its own.
+    """
+    width = width_of(sys.stdout)
+    console = Console(highlight=False, width=width)
     for number, subject in enumerate(dict.fromkeys(finding.subject for finding in findings)):
-        table = _plain_table(subject, "", "", "what to change")
-        table.columns[0].no_wrap = True
-        table.columns[3].overflow = "fold"  # a command is to be seen whole
-        for finding in findings:
-            if finding.subject == subject:
-                verdict = Text(finding.verdict, style=VERDICT_STYLES[finding.verdict])
-                table.add_row(finding.name, verdict, Text(finding.value), Text(finding.advice))
+        found = [finding for finding in findings if finding.subject == subject]
         if number:
             console.print()
+        cells = [(each.name, each.verdict, each.value, each.advice) for each in found]
+        headings = (subject, "", "", "what to change")
+        wide = _needed([(name, [row[place] for row in cells]) for place, name in enumerate(headings)], GAP)
+        if wide <= width:
+            table = _plain_table(*headings)
+            for name, verdict, value, advice in cells:
+                table.add_row(
+                    Text(name), Text(verdict, style=VERDICT_STYLES[verdict]), Text(value), Text(advice)
+                )
+            console.print(table)
+        else:
+            _show_narrow(console, subject, cells)
+
+
+def _show_narrow(console: Console, subject: str, cells: Sequence[tuple[str, str, str, str]]) -> None:
+    console.print(Text(subject, style="bold"))
+    widths = [max(cell_len(row[place]) for row in cells) for place in (0, 1)]
+    for name, verdict, value, advice in cells:
+        table = Table(box=None, show_header=False, padding=(0, GAP, 0, 0))
+        table.add_column(width=widths[0], no_wrap=True)
+        table.add_column(width=widths[1], no_wrap=True)
+        table.add_column(overflow="fold")
+        table.add_row(Text(name), Text(verdict, style=VERDICT_STYLES[verdict]), Text(value))
         console.print(table)
+        for line in advice.splitlines():
+            console.print(Padding(Text(line, overflow="fold"), (0, 0, 0, NARROW_INDENT)))
 
 
 def show_counters(counters: Mapping[str, int], apps: Mapping[str, Mapping[str, float]]) -> None:
@@ -230,25 +282,107 @@ def _about(app: App) -> str:
     return (sys.modules[app.module].__doc__ or "").strip().partition("\n")[0]
 
 
-def print_table(
-    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], *, file: IO[bytes]
-) -> None:
-    """Draw a table, in colour where *file* is a terminal.
+# --- wide tables --------------------------------------------------------------------------------------
+
+
+def width_of(file: IO[Any]) -> int:
+    """Return how many characters a line may have there."""
+    return shutil.get_terminal_size().columns if file.isatty() else WHOLE
+
+
+def wide_table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int,
+    layout: Layout = AS_IT_IS,
+    *,
+    lines: bool = False,
+) -> Group:
+    """Make a table whose cells are all whole, as far as the width allows; what has no room is named below it.
 
     Args:
         title: What it is.
         headings: Of the columns.
-        rows: Texts; a column whose every text begins with a digit is set flush right.
-        file: Where to.
+        rows: Texts; a column of figures is set flush right.
+        width: Characters of a line.
+        layout: What to do if that is not enough.
+        lines: Whether to draw lines, where there is room for them.
     """
-    table = Table(title=title, title_justify="left", header_style="bold cyan")
-    for number, heading in enumerate(headings):
-        figures = bool(rows) and all(row[number][:1].isdigit() or not row[number] for row in rows)
+    columns = [(heading, [row[place] for row in rows]) for place, heading in enumerate(headings)]
+    drawn = lines and _needed(columns, FRAME) < width
+    left_out: list[str] = []
+    if not drawn and _needed(columns, GAP) > width:
+        columns, left_out = _fitted(columns, width, layout)
+    plain: dict[str, Any] = {"box": None, "padding": (0, GAP, 0, 0), "header_style": "bold"}
+    table = Table(**{"header_style": "bold cyan"} if drawn else plain)
+    for heading, cells in columns:
+        figures = any(cells) and all(FIGURE.fullmatch(cell) or not cell for cell in cells)
         table.add_column(heading, justify="right" if figures else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row)
+    for row in zip(*(cells for _, cells in columns), strict=True):
+        table.add_row(*map(Text, row))
+    parts: list[RenderableType] = [Text(title), table] if title else [table]
+    if left_out:
+        parts.append(Text(f"no room here for: {', '.join(left_out)}", style="dim"))
+    return Group(*parts)
+
+
+FIGURE = re.compile(r"\d[\d,]*(?:\.\d+)?(?:/\d+)?(?:%| (?:s|ms|[kMG]?B/s))?")
+
+GAP, FRAME = 2, 3
+"""Characters that a column takes besides its text, without lines and with them."""
+
+Column = tuple[str, list[str]]
+
+
+def _needed(columns: Sequence[Column], between: int) -> int:
+    return sum(between + max(map(_text_width, (heading, *cells))) for heading, cells in columns)
+
+
+def _text_width(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
+
+
+def _fitted(columns: Sequence[Column], width: int, layout: Layout) -> tuple[list[Column], list[str]]:
+    """Break headings, stack columns, leave out empty ones, then spare ones; return the rest, and what was spare."""
+    kept = {heading: (heading.replace(" ", "\n"), cells) for heading, cells in columns}
+    for upper, lower in layout.stacked:
+        if upper in kept and lower in kept and _needed([*kept.values()], GAP) > width:
+            (above, first), (below, second) = kept[upper], kept.pop(lower)
+            kept[upper] = (
+                f"{above}\n{below}",
+                [f"{a}\n{b}" if b else a for a, b in zip(first, second, strict=True)],
+            )
+    left_out = []
+    for heading in [*(name for name, (_, cells) in kept.items() if not any(cells)), *layout.spare]:
+        if heading in kept and _needed([*kept.values()], GAP) > width:
+            _, cells = kept.pop(heading)
+            if any(cells):
+                left_out.append(heading)
+    return [*kept.values()], left_out
+
+
+def print_table(
+    title: str,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    file: IO[bytes],
+    layout: Layout = AS_IT_IS,
+) -> None:
+    """Draw a table, in colour where *file* is a terminal, and as wide as it needs to be where it is not.
+
+    Args:
+        title: What it is.
+        headings: Of the columns.
+        rows: Texts; a column of figures is set flush right.
+        file: Where to.
+        layout: What to do where a terminal is too narrow.
+    """
     text = io.TextIOWrapper(file, encoding="utf-8", write_through=True)
     try:
-        Console(file=text, width=None if text.isatty() else 160).print(table)
+        width = width_of(text)
+        table = wide_table(title, headings, rows, width, layout, lines=True)
+        Console(file=text, width=width, highlight=False).print(table)
     finally:
         text.detach()  # the file is its owner's to close

@@ -376,18 +376,21 @@ WAYS = ("up", "down")
 
 def draw(options: Options, parts: Sequence[dict[str, list[dict[str, Any]]]], file: IO[bytes]) -> None:
     """Draw the table of accounts, and that of suspects if there are any, as each worker has them."""
-    from aiomos.terminal import print_table
+    from aiomos.terminal import Layout, print_table
 
     usage = add_usage(record for part in parts for record in part["usage"])
     suspects = [record for part in parts for record in part["suspect"]]
     headings = ("subscriber", *(("from",) if options.interval else ()), "flows")
     figures = tuple(f"{way} {heading}" for way in WAYS for heading in USAGE)
     title = f"Accounts: {len(usage):,}; charged: {options.policy}"
-    print_table(title, headings + figures, list(map(usage_row, usage)), file=file)
+    spare = [f"{way} {heading}" for heading in ("unchecked", "once", "differ", "bytes") for way in WAYS]
+    layout = Layout(spare=spare)
+    print_table(title, headings + figures, list(map(usage_row, usage)), file=file, layout=layout)
     if suspects:
         headings = ("subscriber", "from", "to", "segments", "differing bytes", "of those compared")
         title = f"Halves with retransmissions that say something else: {len(suspects):,}"
-        print_table(title, headings, list(map(suspect_row, suspects)), file=file)
+        layout = Layout(stacked=[("from", "to")], spare=["of those compared", "segments"])
+        print_table(title, headings, list(map(suspect_row, suspects)), file=file, layout=layout)
 
 
 def add_usage(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

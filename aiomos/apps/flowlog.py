@@ -108,7 +108,7 @@ class Table:
 
 def draw(parts: Sequence[list[dict[str, Any]]], output: IO[bytes]) -> None:
     """Draw the table of the connections that each worker has seen."""
-    from aiomos.terminal import print_table
+    from aiomos.terminal import FLOWS, print_table
 
     rows = [
         (
@@ -123,7 +123,7 @@ def draw(parts: Sequence[list[dict[str, Any]]], output: IO[bytes]) -> None:
         for r in sorted((record for part in parts for record in part), key=lambda r: r["start"])
     ]
     headings = ("client", "server", "lasted", "ended", "sent", "received", "resent", "lost", "rtt")
-    print_table(f"{len(rows)} TCP connections", headings, rows, file=output)
+    print_table(f"{len(rows)} TCP connections", headings, rows, file=output, layout=FLOWS)
 
 
 WRITERS: dict[str, Callable[[IO[bytes]], Writer]] = {"jsonl": JsonLines, "csv": Csv, "table": Table}

@@ -42,6 +42,9 @@ HEADINGS = (
     "of all",
 )
 
+SPARE = ("packets", "fin", "syn", "zero window probe", "keep alive", "bytes sent again", "spurious", "fast")
+"""What is left out first where a terminal is narrow."""
+
 Ranked = tuple[int, int, int, tuple[str, ...]]
 """Retransmissions of a half, their bytes, a number that no other has, and its row of the table."""
 
@@ -182,7 +185,7 @@ def write_total(parts: Sequence[Part], file: IO[bytes]) -> None:
 
 def draw(top: int, parts: Sequence[Part], file: IO[bytes]) -> None:
     """Draw the table of the halves that sent most again, and of the sum."""
-    from aiomos.terminal import print_table
+    from aiomos.terminal import Layout, print_table
 
     connections, total = add_up(parts)
     title = f"Sent again in {connections['connections_with_any']:,} of {connections['connections']:,} TCP connections"
@@ -192,7 +195,8 @@ def draw(top: int, parts: Sequence[Part], file: IO[bytes]) -> None:
         (ranked for part in parts for ranked in part.worst), key=itemgetter(slice(3)), reverse=True
     )
     rows = [row for *_, row in worst[:top]]
-    print_table(title, HEADINGS, [*rows, ("in all", "", *cells(total))], file=file)
+    layout = Layout(stacked=[("from", "to")], spare=SPARE)
+    print_table(title, HEADINGS, [*rows, ("in all", "", *cells(total))], file=file, layout=layout)
 
 
 def of_half(half: "Half", counts: Counter[str]) -> Counter[str]:

@@ -6,7 +6,8 @@
     aiomos run aiomos.apps.top --pcap trace.pcap --set sort=rtt --set speed=1
     aiomos run aiomos.apps.top --pcap trace.pcap --set format=jsonl --set interval=60
 
-A flow is looked at when it begins, when it ends, and for each table; a packet is not looked at.
+A flow is looked at when it begins, when it ends, and for each table; a packet is not looked at. On a terminal the key
+``q`` ends the run.
 """
 
 import heapq
@@ -18,24 +19,22 @@ from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 import orjson
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 
 from aiomos import CONN_TEARDOWN, PKT_IN, App, CallbackRegistration, Level
+from aiomos.apps._keys import Keys, listen
 from aiomos.apps._output import ended
 from aiomos.options import must
 from aiomos.outputs import open_output
+from aiomos.terminal import Layout, wide_table, width_of
 
 if TYPE_CHECKING:
-    from aiomos import Flow
+    from aiomos import Flow, Runtime
     from aiomos.callbacks import Timer
 
 REDRAW_SECONDS = 0.1
 """A terminal is not drawn upon more often, however fast the capture is read."""
-
-WIDTH = 160
-"""Characters of a line where there is no terminal to ask."""
 
 
 @attrs.define
@@ -319,11 +318,12 @@ class Plain:
 
     def __init__(self, output: IO[bytes]) -> None:
         self._text = io.TextIOWrapper(output, encoding="utf-8", write_through=True)
-        self._console = Console(file=self._text, width=WIDTH)
+        self._width = width_of(self._text)
+        self._console = Console(file=self._text, width=self._width, highlight=False)
 
     def show(self, snapshot: Snapshot) -> None:
         """Print a table."""
-        self._console.print(_table(snapshot))
+        self._console.print(_table(snapshot, self._width))
 
     def close(self) -> None:
         """Leave the output open for its owner."""
@@ -334,7 +334,8 @@ class Terminal:
     """The latest table, in place of the one before."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._live = Live(console=console, auto_refresh=False)
+        self._console = console or Console(highlight=False)
+        self._live = Live(console=self._console, auto_refresh=False)
         self._live.start()
         self._drawn = -REDRAW_SECONDS
         self._latest: Snapshot | None = None
@@ -352,30 +353,27 @@ class Terminal:
         self._live.stop()
 
     def _draw(self, snapshot: Snapshot) -> None:
-        self._live.update(_table(snapshot), refresh=True)
+        self._live.update(_table(snapshot, self._console.width), refresh=True)
         self._drawn = clock.monotonic()
 
 
-def _table(snapshot: Snapshot) -> Table:
+HEADINGS = ("client", "server", "states", "sends", "receives", "sent", "received", "resent", "rtt", "age")
+LAYOUT = Layout(stacked=[("client", "server")], spare=["age", "received", "sent", "rtt", "resent", "states"])
+
+
+def _table(snapshot: Snapshot, width: int) -> Group:
     moment = clock.strftime("%Y-%m-%d %H:%M:%S", clock.gmtime(snapshot.time))
     title = (
         f"{moment} UTC  {snapshot.open:,} open, {snapshot.ended:,} ended in {snapshot.period:,.1f} s,  "
         f"{_rate(snapshot.client_bytes / snapshot.period)} from clients, "
         f"{_rate(snapshot.server_bytes / snapshot.period)} from servers"
     )
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 2, 0, 0))
-    for heading in ("client", "server", "states"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("sends", "receives", "sent", "received", "resent", "rtt", "age"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in snapshot.rows:
-        table.add_row(*_cells(row))
-    return table
+    return wide_table(title, HEADINGS, [tuple(_cells(row)) for row in snapshot.rows], width, LAYOUT)
 
 
 def _cells(row: Row) -> Iterator[str]:
-    yield row.client.replace("[", r"\[")
-    yield row.server.replace("[", r"\[")
+    yield row.client
+    yield row.server
     how = f"ended: {row.reason}" if row.reason else ", ".join(dict.fromkeys(row.states))
     yield ended(how, midstream=row.midstream)
     yield from map(_rate, (row.client_rate, row.server_rate))
@@ -417,9 +415,12 @@ class Run:
     screen: Screen
     output: IO[bytes]
     registrations: list[CallbackRegistration]
+    keys: Keys | None
 
     def close(self) -> None:
         """Show the last table and give everything back."""
+        if self.keys is not None:
+            self.keys.close()
         for registration in self.registrations:
             registration.cancel()
         try:
@@ -433,7 +434,7 @@ _running: list[Run] = []
 
 
 @app.startup
-def begin() -> None:
+def begin(engine: "Runtime") -> None:
     """Open the output, and register for the flows the options choose."""
     options = app.options
     output = open_output(options.path)
@@ -441,7 +442,8 @@ def begin() -> None:
     top = Top(options, screen.show)
     chosen: dict[str, Any] = {"filter": options.filter, "level": Level.BYTES, "midstream": options.midstream}
     registrations = [app.on(first_seen, **chosen)(top.begin), app.on(CONN_TEARDOWN, **chosen)(top.end)]
-    _running.append(Run(top, screen, output, registrations))
+    keys = listen({"q": engine.stop}) if isinstance(screen, Terminal) else None
+    _running.append(Run(top, screen, output, registrations, keys))
 
 
 @app.shutdown

@@ -38,6 +38,7 @@ class Plan:
         loop: The event loop.
         log_format: How logs are written.
         log_level: Least severity to log.
+        grace: Seconds that handlers may take to end once the run is to.
         watchdog: Seconds without a sign of life after which a worker is replaced; 0 for never.
     """
 
@@ -49,6 +50,7 @@ class Plan:
     loop: Literal["uvloop", "asyncio"] = "uvloop"
     log_format: LogFormat = "console"
     log_level: LogLevel = "info"
+    grace: float = 10.0
     watchdog: float = 0.0
 
 

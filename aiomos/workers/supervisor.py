@@ -19,6 +19,7 @@ import attrs
 
 from aiomos.control import Stats, bound, carrying_out
 from aiomos.errors import AiomosError, OutputError, WorkerError
+from aiomos.interrupts import TELL_SECONDS
 from aiomos.logging import get_logger
 from aiomos.metrics import Exporter
 from aiomos.running import loop_factory
@@ -42,8 +43,8 @@ MOST_DEATHS = 5
 DEATHS_SECONDS = 60.0
 """A worker that dies so often within so many seconds, each time before it ran or over a capture, is given up."""
 
-DRAIN_SECONDS = 30.0
-"""How long workers may take to end after they were asked to."""
+DRAIN_SECONDS = 3.0
+"""How long workers may take, beyond the time of grace of their handlers, to end after they were asked to."""
 
 LOOK_SECONDS = 0.5
 """How often the watchdog looks."""
@@ -147,7 +148,19 @@ class Supervisor:
             return
         self._stopping.set()
         self.signal(signal.SIGTERM)
-        asyncio.get_running_loop().call_later(DRAIN_SECONDS, self._kill)
+        loop = asyncio.get_running_loop()
+        loop.call_later(min(TELL_SECONDS, self._plan.grace), self._tell_of_waiting)
+        loop.call_later(self._plan.grace + DRAIN_SECONDS, self._kill)
+
+    def _tell_of_waiting(self) -> None:
+        alive = [worker.number for worker in self.workers if worker.is_alive()]
+        if alive:
+            self._log.warning(
+                "ending",
+                waits_for=f"workers {', '.join(map(str, alive))}",
+                at_most_seconds=self._plan.grace + DRAIN_SECONDS - TELL_SECONDS,
+                note="Ctrl-C again ends them at once",
+            )
 
     def _kill(self) -> None:
         for worker in self.workers:

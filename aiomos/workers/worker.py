@@ -127,7 +127,12 @@ class Worker:
             _listening(self._task.control) as listener,
         ):
             report = await serve(
-                *apps, settings=self._plan.settings, control=listener, started=self._started, **self._frames()
+                *apps,
+                settings=self._plan.settings,
+                control=listener,
+                started=self._started,
+                grace=self._plan.grace,
+                **self._frames(),
             )
             self._calls = report.calls
 

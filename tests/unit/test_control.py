@@ -621,6 +621,7 @@ COUNTED = {
     f"{side}_{name}": 1234 for side in ("client", "server") for name in ("stream_bytes", "retransmits")
 }
 RECORD = ENDS | FACTS | COUNTED | {"client_lost": 1, "server_lost": 2, "client_rtt": 0.02, "server_rtt": None}
+RECORD |= {"midstream": False}
 
 
 def records(count: int) -> Iterator[Flow]:

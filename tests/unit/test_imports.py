@@ -55,7 +55,7 @@ ALLOWED = {
     "runtime": {
         *KERNEL,
         *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners", "outputs", "steps"),
+        *("live", "sleepers", "listeners", "interrupts", "outputs", "steps"),
     },
     "listeners": {*KERNEL, "registry"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},

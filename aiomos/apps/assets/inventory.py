@@ -6,10 +6,9 @@ from typing import IO, Any, Literal, NamedTuple, Protocol
 
 import attrs
 import orjson
-from rich.markup import escape
 
 from aiomos.outputs import write_summary
-from aiomos.terminal import print_table
+from aiomos.terminal import Layout, print_table
 
 Kind = Literal["os", "service", "client"]
 Confidence = Literal["high", "medium", "low", "none"]
@@ -146,7 +145,7 @@ def draw_hosts(parts: Sequence[list[Asset]], output: IO[bytes]) -> None:
     rows = list(map(_row, hosts.values()))
     title = f"{len(rows)} hosts, {len(assets)} assets"
     headings = ("host", "hops", "system", "services", "clients", "first seen", "last seen")
-    print_table(title, headings, rows, file=output)
+    print_table(title, headings, rows, file=output, layout=Layout(spare=["last seen", "first seen", "hops"]))
 
 
 def merged(parts: Sequence[list[Asset]]) -> list[Asset]:
@@ -189,7 +188,7 @@ def _weight(asset: Asset) -> tuple[int, int]:
 
 def _short(finding: Finding) -> str:
     words = str(finding)
-    return escape(words if len(words) <= CELL else f"{words[: CELL - 1]}…")
+    return words if len(words) <= CELL else f"{words[: CELL - 1]}…"
 
 
 def _moment(time: float) -> str:
