@@ -19,9 +19,11 @@ ctypedef struct LinkHeader:
     uint8_t bytes[64]
     uint16_t length
     uint16_t length_at         # where it states how many bytes follow that field (802.3, PPPoE); 0: nowhere
+    uint16_t longest           # that it can state
     uint16_t linktype
 
 cdef bint link_of(const Rewrite* r, LinkHeader* out) noexcept nogil
+cdef bint link_bears(const LinkHeader* link, size_t packet_len) noexcept nogil      # can it state that length?
 cdef void link_turn(LinkHeader* link) noexcept nogil                      # Ethernet addresses the other way round
 # Write it for an IP packet of so many bytes; the room is the caller's to check.
 cdef void link_write(const LinkHeader* link, uint8_t* out, size_t packet_len) noexcept nogil

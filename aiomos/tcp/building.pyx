@@ -26,6 +26,7 @@ cdef enum:
     UDP_HEADER = 8
     ICMP_HEADER = 8
     MAX_LENGTH = 0xFFFF                # of an IPv4 packet, and of what follows the IPv6 header
+    MAX_802_3_LENGTH = 1500            # IEEE 802.3 section 3.2.6: what is more is read as a type
     DONT_FRAGMENT = 0x4000
     TTL = 64                           # RFC 1700
 
@@ -69,10 +70,10 @@ cdef size_t ethernet_end(LinkHeader* link) noexcept nogil:
         ethertype = be16(link.bytes + at + 2)
         at += 4
     if ethertype < ETHERTYPE_MIN:              # 802.3, and SNAP behind it, or the decoder would not have read on
-        link.length_at = <uint16_t> (at - 2)
+        link.length_at, link.longest = <uint16_t> (at - 2), MAX_802_3_LENGTH
         return at + 8
     if ethertype == ETHERTYPE_PPPOE:
-        link.length_at = <uint16_t> (at + 4)
+        link.length_at, link.longest = <uint16_t> (at + 4), MAX_LENGTH
         return link.length if at + 7 <= link.length <= at + 8 else 0
     if ethertype == ETHERTYPE_MPLS or ethertype == ETHERTYPE_MPLS_UPSTREAM:
         return labels_end(link, at)
@@ -95,10 +96,18 @@ cdef void link_turn(LinkHeader* link) noexcept nogil:
         memcpy(link.bytes + 6, address, 6)
 
 
+cdef inline size_t length_stated(const LinkHeader* link, size_t packet_len) noexcept nogil:
+    return link.length + packet_len - link.length_at - 2
+
+
+cdef bint link_bears(const LinkHeader* link, size_t packet_len) noexcept nogil:
+    return not link.length_at or length_stated(link, packet_len) <= link.longest
+
+
 cdef void link_write(const LinkHeader* link, uint8_t* out, size_t packet_len) noexcept nogil:
     memcpy(out, link.bytes, link.length)
     if link.length_at:
-        put16(out + link.length_at, <uint16_t> (link.length + packet_len - link.length_at - 2))
+        put16(out + link.length_at, <uint16_t> length_stated(link, packet_len))
 
 
 # --- envelopes ------------------------------------------------------------------------------------------
@@ -148,7 +157,7 @@ cdef size_t write_envelope(const Envelope* envelope, uint8_t proto, size_t n, ui
     cdef size_t header = ip_header_len(envelope), begin = envelope.link.length + header
     cdef uint8_t* ip = out + envelope.link.length
     cdef size_t size
-    if room < begin or n > room - begin or n > MAX_LENGTH - IPV4_HEADER:
+    if room < begin or n > room - begin or n > MAX_LENGTH - IPV4_HEADER or not link_bears(&envelope.link, header + n):
         return 0
     link_write(&envelope.link, out, header + n)
     memset(ip, 0, header)
@@ -304,7 +313,7 @@ cdef bint copy_headers(const Rewrite* model, size_t n, uint8_t* out, size_t room
     if n > most - kept:
         return False
     total = kept + n
-    if room < link.length or room - link.length < total:
+    if room < link.length or room - link.length < total or not link_bears(&link, total):
         return False
     link_write(&link, out, total)
     copy.network = out + link.length

@@ -41,6 +41,7 @@ cdef class Translation(Outlet):
 
     cdef bint open_sessions(self) noexcept
     cdef bint enter_session(self) noexcept nogil
+    cdef void match_anew(self) noexcept nogil
     cdef void pass_session(self) noexcept nogil
     cdef void forget_match(self, uint32_t index) noexcept
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil

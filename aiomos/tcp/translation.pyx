@@ -37,7 +37,7 @@ from aiomos.tcp.sessions cimport (
 )
 from aiomos.tcp.sealing cimport mark_part, seal
 from aiomos.tcp.sessions cimport Session as SessionRecord
-from aiomos.tcp.wire cimport decode_frame, decode_options_of
+from aiomos.tcp.wire cimport WIRE_ICMP, decode_frame, decode_options_of
 from aiomos.transport.frame cimport Frame
 
 from aiomos.errors import SessionError
@@ -138,11 +138,19 @@ cdef class Translation(Outlet):
         self.pass_session()
         return True
 
+    cdef void match_anew(self) noexcept nogil:
+        """The packet in hand was built anew: an ICMP error of a session may quote otherwise now, or nothing of it."""
+        if self.matched and self.match.quoted and self.match.direction == FORTH and not (
+                sessions_find(&self.sessions, self.packet, self.kind, &self.match)
+                and self.match.quoted and self.match.direction == FORTH):
+            self.match.index, self.match.direction = 0, FORTH      # of no session, it does not leave
+
     cdef void pass_session(self) noexcept nogil:
         """Count the packet in hand for its session, and have it leave as it should."""
         cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, self.match.index)
         cdef int direction = self.match.direction
-        if not sessions_apply(&self.sessions, &self.match, self.begin(), self.packet.time_ns):
+        if (self.kind > WIRE_ICMP or not self.match.index
+                or not sessions_apply(&self.sessions, &self.match, self.begin(), self.packet.time_ns)):
             self.dropped = True
             self.refused += 1
             return

@@ -472,6 +472,7 @@ cdef class Verdicts(Paths):
         self.kind = decode_frame(&self.frame, &options, self.packet)
         self.packet.known = known
         self.writable = False
+        self.match_anew()
 
     # --- flows that may be edited ---------------------------------------------------------------------
 

@@ -274,6 +274,62 @@ def test_errors_that_quote_too_little_pass() -> None:
     assert crossing.report.counters["icmp"] == len(errors) == 76
 
 
+ABOUT_A_REPLY = icmp_error(
+    ipv4(udp(b"answer", src=OUTSIDE, dst=INSIDE, sport=7, dport=4000), src=OUTSIDE, dst=INSIDE, proto=17),
+    INSIDE,
+    OUTSIDE,
+)
+"""What an inside host says of an answer that it got."""
+
+
+@pytest.mark.parametrize(
+    ("kept", "leaves"),
+    [(8 + 28 + 6, True), (8 + 28, True), (8 + 27, False), (8, False)],
+    ids=["whole", "ports", "less", "nothing"],
+)
+def test_an_error_that_quotes_otherwise_now_is_matched_anew(*, kept: int, leaves: bool) -> None:
+    """What an app leaves of the quote is translated; where the session is not to be told any more, nothing leaves."""
+    translator = Translator(sport=9000)
+
+    @translator.app.on(PKT_IN, hook=Hook.RAW)
+    def shorten(pkt: Packet) -> None:
+        if pkt.proto == 1:
+            pkt.replace(pkt.payload[:kept])
+
+    first = udp_frame(INSIDE, OUTSIDE, sport=4000, dport=7, payload=b"question")
+    crossing = cross([first, ABOUT_A_REPLY], translator.app)
+    errors = [frame for frame in map(read_packet, crossing.there[1:]) if frame is not None]
+    assert len(errors) == leaves
+    assert crossing.report.counters.get("in_line.refused", 0) == (not leaves)
+    for error in errors:
+        assert (error.src, checksum(error.payload)) == (PUBLIC, 0)
+        whole = udp(b"answer", src=OUTSIDE, dst=PUBLIC, sport=7, dport=9000)
+        assert error.payload[8:] == ipv4(whole, src=OUTSIDE, dst=PUBLIC, proto=17)[: kept - 8]
+
+
+def test_what_no_802_3_frame_holds_is_not_built() -> None:
+    """Its length would be read as a type (IEEE 802.3 section 3.2.6), and the packet as none."""
+    translator = Translator(sport=9000)
+    told: list[str] = []
+
+    @translator.app.on(PKT_IN, hook=Hook.RAW)
+    def replace(pkt: Packet) -> None:
+        try:
+            pkt.replace(pkt.payload)
+        except ValueError as error:
+            told.append(str(error))
+
+    def snap(packet: bytes) -> bytes:
+        body = b"\xaa\xaa\x03\0\0\0\x08\x00" + packet
+        return ethernet(body, ethertype=len(body))
+
+    whole = ipv4(udp(bytes(3000), src=INSIDE, dst=OUTSIDE), src=INSIDE, dst=OUTSIDE, proto=17)
+    fitting = ipv4(udp(bytes(1464), src=INSIDE, dst=OUTSIDE), src=INSIDE, dst=OUTSIDE, proto=17)
+    crossing = cross([snap(part) for part in (*fragment_ipv4(whole, 1400), fitting)], translator.app)
+    assert told == ["pkt.replace(): this packet cannot carry that, or was not captured whole"]
+    assert [len(frame) for frame in crossing.there] == [1442, 1442, 250, 22 + 1492]
+
+
 # --- the end ------------------------------------------------------------------------------------------
 
 
