@@ -507,16 +507,13 @@ def test_a_higher_level_changes_no_event(case: Case) -> None:
     assert told[0] == told[1] == told[2]
 
 
-@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
-def test_data_on_both_sides_of_what_was_not_captured_is_two_events(level: Level) -> None:
-    """Below the stream there is no gap to tell of; what has not come is not told of as new for all that."""
+def test_data_on_both_sides_of_what_was_not_captured_is_two_events() -> None:
+    """What has not come is not told of as new."""
     c = opened()
     for byte in (b"a", b"b", b"c"):
         c.client("PA", byte * 10, snaplen=54 + 5)
     c.client("PA", b"d" * 10).client("PA", b"e" * 10)
-    stretches = look(
-        c.frames, CONN_NEW_DATA, lambda m: (m.event.offset, m.event.length), batch=None, level=level
-    )
+    stretches = look(c.frames, CONN_NEW_DATA, lambda m: (m.event.offset, m.event.length), batch=None)
     assert stretches == [(0, 5), (10, 5), (20, 5), (30, 20)]
 
 
