@@ -19,6 +19,7 @@ event, in order; ``<`` is the hook SENDER:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import attrs
@@ -40,10 +41,12 @@ from aiomos import (
     Settings,
     serve,
 )
+from aiomos.testing.packets import ethernet
+from aiomos.testing.scenario import START, Conversation
 from aiomos.transport.pcap import CaptureReader
 from aiomos.transport.source import FrameSource
 from aiomos.ude.user import AnyEvent
-from tests.traffic import Frame, Pieces, Traffic, in_loop
+from tests.traffic import ETHERNET, Frame, Pieces, Traffic, in_loop
 
 Result = TypeVar("Result")
 
@@ -77,6 +80,32 @@ def play(
     """Run apps over frames; what they raise comes out."""
     settings = settings or Settings(on_error="raise")
     return in_loop(serve(*apps, source=source_of(frames, batch=batch), settings=settings), "asyncio")
+
+
+@cache
+def everything() -> list[Frame]:
+    """Two connections, and what belongs to none: each event happens more than once, given `sets_timers`."""
+    one = Conversation().handshake().client("PA", b"hello").client("PA", b"hello", seq=1).server("A")
+    one.server("PA", b"x", seq=10).wait(3).client("A").client("PA", b"ab", seq=9).client("PA", b"cd", seq=6)
+    other = Conversation("10.0.0.9:1234", start=START + 5).handshake()
+    other.client("PA", b"ghi").wait(0.3).client("PA", b"ghi", seq=1).server("A")
+    other.client("PA", b"late", seq=90).close()
+    strays = [
+        Conversation(f"10.0.0.7:{port}", start=START + 20 + port).client("A").frames[0] for port in (1, 2)
+    ]
+    time_ns = strays[-1][0]
+    arp = [(time_ns + number, ethernet(bytes(28), ethertype=0x0806), ETHERNET, 60) for number in (1, 2)]
+    last = Conversation("10.0.0.8:1", start=START + 9000).client("A").frames
+    return [*one.frames, *other.frames, *strays, *arp, *last]
+
+
+def sets_timers(app: App[Any]) -> None:
+    """Have two timers run out in each connection."""
+
+    @app.on(CONN_SETUP)
+    def begin(flow: Flow) -> None:
+        flow.timer(0.01)
+        flow.timer(0.5)
 
 
 def flags_of(packet: Packet) -> str:
@@ -195,6 +224,7 @@ def look(
     *,
     batch: int | None = 1,
     settings: Settings | None = None,
+    prepare: Callable[[App[Any]], object] | None = None,
     **options: Any,
 ) -> list[Result]:
     """Look at something each time that an event happens.
@@ -205,10 +235,13 @@ def look(
         what: What to look at.
         batch: Frames a batch.
         settings: Of the run.
+        prepare: Does something else to the app.
         **options: As `App.on` takes them.
     """
     seen: list[Result] = []
     app: App[None] = App("look")
+    if prepare is not None:
+        prepare(app)
 
     @app.on(event, **options)
     def note(pkt: Packet, flow: Flow, half: Half, side: str, time: float, event: Occurrence) -> None:

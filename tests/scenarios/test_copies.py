@@ -249,7 +249,9 @@ def test_copied_syns_of_a_connection_on_the_same_ports(again: int) -> None:
 def test_copied_syn_that_a_reset_answered() -> None:
     """The SYN again, and its copy, after the first was refused: no counter runs below nothing."""
     c = Counted().client("S").server("RA").client("S", seq=0).server("SA", ack=1).client("A")
-    for record in watch(list(twice(c.frames))).records:
+    records = watch(list(twice(c.frames))).records
+    assert [record["reason"] for record in records] == ["rst", "end_of_capture"]
+    for record in records:
         for side in ("client", "server"):
             assert record[f"{side}_retransmits"] <= 1
             assert record[f"{side}_copies"] <= record[f"{side}_packets"] // 2

@@ -7,10 +7,21 @@ from collections.abc import Sequence
 import attrs
 import pytest
 
-from aiomos import CONN_TEARDOWN, ORPHAN, PKT_IN, Budgets, Event, Hook, Level, Settings, Timeouts
+from aiomos import (
+    CONN_NEW_DATA,
+    CONN_TEARDOWN,
+    ORPHAN,
+    PKT_IN,
+    Budgets,
+    Event,
+    Hook,
+    Level,
+    Settings,
+    Timeouts,
+)
 from aiomos.testing.packets import ethernet, fastopen, fragment_ipv4, ip, udp
 from aiomos.testing.scenario import LINKTYPE_ETHERNET, START, Conversation, Frame, merge
-from tests.events import PLACES, Storyteller, play, story
+from tests.events import PLACES, Storyteller, look, play, story
 
 OPENING = [
     "client S: raw <in <start <c:LISTEN>SYN_SENT in start c:LISTEN>SYN_SENT s:LISTEN>SYN_RECEIVED out",
@@ -494,6 +505,16 @@ def test_a_higher_level_changes_no_event(case: Case) -> None:
         for level in Level
     ]
     assert told[0] == told[1] == told[2]
+
+
+def test_data_on_both_sides_of_what_was_not_captured_is_two_events() -> None:
+    """What has not come is not told of as new."""
+    c = opened()
+    for byte in (b"a", b"b", b"c"):
+        c.client("PA", byte * 10, snaplen=54 + 5)
+    c.client("PA", b"d" * 10).client("PA", b"e" * 10)
+    stretches = look(c.frames, CONN_NEW_DATA, lambda m: (m.event.offset, m.event.length), batch=None)
+    assert stretches == [(0, 5), (10, 5), (20, 5), (30, 20)]
 
 
 def test_data_of_a_batch_is_one_event_a_half() -> None:

@@ -13,7 +13,6 @@ import pytest
 from structlog.testing import capture_logs
 
 from aiomos import (
-    CONN_SETUP,
     App,
     Budgets,
     CallbackRegistration,
@@ -26,9 +25,7 @@ from aiomos import (
     Runtime,
     Settings,
 )
-from aiomos.testing.packets import ethernet
-from aiomos.testing.scenario import START, Conversation, Frame
-from tests.events import PLACES, Storyteller, source_of
+from tests.events import PLACES, Storyteller, everything, sets_timers, source_of
 from tests.traffic import drain, in_loop
 
 Place = tuple[Event, Hook]
@@ -40,39 +37,12 @@ FIRST = pytest.mark.parametrize("bad_first", [True, False], ids=["first", "last"
 LOGS = Settings(budgets=Budgets(stream_bytes=1024))
 
 
-@cache
-def frames() -> list[Frame]:
-    """Two connections in which every event happens, each more than once."""
-    one = Conversation().handshake().client("PA", b"hello").client("PA", b"hello", seq=1).server("A")
-    one.server("PA", b"x", seq=10).wait(3).client("A").client("PA", b"ab", seq=9).client("PA", b"cd", seq=6)
-    other = Conversation("10.0.0.9:1234", start=START + 5).handshake()
-    other.client("PA", b"ghi").wait(0.3).client("PA", b"ghi", seq=1).server("A").client(
-        "PA", b"late", seq=90
-    ).close()
-    strays = [
-        Conversation(f"10.0.0.7:{port}", start=START + 20 + port).client("A").frames[0] for port in (1, 2)
-    ]
-    time_ns = strays[-1][0]
-    arp = [(time_ns + number, ethernet(bytes(28), ethertype=0x0806), 1, 60) for number in (1, 2)]
-    last = Conversation("10.0.0.8:1", start=START + 9000).client("A").frames
-    return [*one.frames, *other.frames, *strays, *arp, *last]
-
-
-def sets_timers(app: App[Any]) -> None:
-    """Have two timers run out in each connection."""
-
-    @app.on(CONN_SETUP)
-    def begin(flow: Flow) -> None:
-        flow.timer(0.01)
-        flow.timer(0.5)
-
-
 def run(*apps: App[Any], settings: Settings = LOGS) -> tuple[Counter[str], dict[str, dict[str, float]]]:
     """Run apps; returns the counters of failures, and what each app has come to."""
     told: dict[str, dict[str, float]] = {}
 
     async def main() -> Counter[str]:
-        async with Runtime(source=source_of(frames(), batch=4), settings=settings) as runtime:
+        async with Runtime(source=source_of(everything(), batch=4), settings=settings) as runtime:
             for app in apps:
                 await runtime.attach(app)
             report = await runtime.run()

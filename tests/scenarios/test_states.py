@@ -39,6 +39,7 @@ def test_facts_only_lead_along_the_diagram() -> None:
             if more not in seen:
                 seen.add(more)
                 todo.append(more)
+    assert {State(_state_of(facts)) for facts in seen} == set(State)
 
 
 @pytest.mark.parametrize(

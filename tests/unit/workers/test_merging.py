@@ -261,5 +261,7 @@ def test_a_supervisor_that_is_gone_takes_nothing() -> None:
     here.close()
     with there:
         outputs = SharedOutputs(there)
-        outputs.put(What.DATA, data=b"lost")
-        outputs.flush()
+        for _ in range(3):
+            outputs.put(What.DATA, data=b"lost")
+            outputs.flush()
+            assert not outputs._waiting
