@@ -20,7 +20,7 @@ from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
-from aiomos.tcp.doubts cimport drop_doubted, track_doubt, track_early, track_resume
+from aiomos.tcp.doubts cimport drop_doubted, early_base, track_doubt, track_early, track_resume, track_unplaced
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
@@ -692,11 +692,17 @@ cdef class Engine(Admission):
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
-            if packet.flags & SYN and sent.flags & HELD_EARLY:
+            if packet.flags & (SYN | ACK) == SYN and sent.flags & HELD_EARLY:
                 drop_doubted(&self.streams, sent)  # said behind another SYN
-            track_base(sent, snd)
+            if sent.flags & HELD_EARLY:
+                early_base(&self.streams, sent, snd)
+            else:
+                track_base(sent, snd)
         if not received.flags & BASED or outcome & REBASED:
-            track_base(received, rcv)
+            if received.flags & HELD_EARLY:
+                early_base(&self.streams, received, rcv)
+            else:
+                track_base(received, rcv)
             if rcv.packets and sent.flags & HELD_EARLY:
                 drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
@@ -704,7 +710,11 @@ cdef class Engine(Admission):
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
         elif outcome & DOUBT:
             track_doubt(&self.streams, sent, snd, packet)
-        if outcome & EARLY and not self.outlet.in_line and track_early(&self.streams, sent, snd, packet):
+        if not outcome & EARLY or self.outlet.in_line:
+            return outcome
+        if not sent.flags & BASED:
+            track_unplaced(&self.streams, sent, snd, packet)
+        elif outcome & PAYLOAD_OK and track_early(&self.streams, sent, snd, packet):
             wheel_link(&self.flows, flow, self.next_look(flow))
             return outcome & ~PAYLOAD_OK
         return outcome

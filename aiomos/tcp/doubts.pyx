@@ -5,21 +5,24 @@ neither the stream nor what is held for it, and what is held of it is little.
 
 So is what a client says before its SYN is answered, as far as was captured: the SYN-ACK is late or missing in the
 capture, or somebody else said it. What the server acknowledges of it, and nothing else has brought, was the client's.
-If of the server nothing comes at all, all of it was.
+If of the server nothing comes at all, all of it was. And so is what a server says before its SYN-ACK is captured, until
+the client acknowledges it.
 """
 
 from libc.stdint cimport INT64_MAX, uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.flows cimport FIN_SEEN
+from aiomos.tcp.flows cimport FIN_SEEN, ISS_KNOWN
 from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
     Piece,
     Room,
+    drop_blocks,
     drop_piece,
     drop_pieces,
     first_piece,
     half_has,
     hold_segment,
+    piece_at,
     room_for,
     store_has,
 )
@@ -31,14 +34,16 @@ from aiomos.tcp.reassembly cimport (
     hold_piece,
     offset_of,
     tell_end,
+    track_base,
     track_index,
     track_settle,
 )
-from aiomos.tcp.seq cimport seq_lt
+from aiomos.tcp.seq cimport seq_diff, seq_lt
 
 cdef enum:
     MOST_DOUBTED = 32          # pieces held in one half
     MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3
+    UNPLACED = 1 << 29         # offset of the first of what came before it was known where its stream begins
     LEVEL_STREAM = 3
 
 cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that is not answered tries again after it
@@ -60,7 +65,7 @@ cdef bint hold_doubted(Streams* s, Track* t, const Half* half, const Packet* pac
     cdef bint with_data = half.level == LEVEL_STREAM, differs = False
     cdef Piece new
     cdef Room room
-    if not t.flags & BASED or not packet.payload_len or not 0 <= start - <int64_t> t.edge <= MOST_WINDOW:
+    if not t.flags & (BASED | HELD_EARLY) or not packet.payload_len or not 0 <= start - <int64_t> t.edge <= MOST_WINDOW:
         return True
     new.owner = track_index(s, t)
     new.start = new.seg_start = <uint64_t> start
@@ -122,6 +127,13 @@ cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
     t.flags &= ~<uint32_t> HELD_EARLY
 
 
+cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
+    """Drop the bytes, and keep account of them."""
+    s.doubted_memory -= t.doubted.bytes
+    drop_blocks(&s.store, &t.doubted)
+    s.doubted_memory += t.doubted.bytes
+
+
 # --- before the SYN-ACK -----------------------------------------------------------------------------------
 
 
@@ -143,9 +155,43 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) no
     return True
 
 
+cdef inline bint is_unanswered(const Half* half) noexcept nogil:
+    """Is it a client whose SYN nothing captured has acknowledged?"""
+    return half.flags & ISS_KNOWN and half.una == half.iss
+
+
+cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Hold what a server says before its SYN-ACK is captured: where its stream begins is not known yet."""
+    if not t.flags & HELD_EARLY:
+        t.flags |= HELD_EARLY
+        t.edge_seq = packet.seq - UNPLACED
+    if t.doubted.count < MOST_DOUBTED:
+        hold_doubted(s, t, half, packet)
+
+
+cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil:
+    """Fix where a stream begins of which something came early, or fix it anew: track_base()."""
+    cdef uint32_t before = t.edge_seq
+    cdef uint64_t shift
+    cdef uint32_t index
+    cdef Piece* piece
+    track_base(t, half)
+    shift = <uint64_t> <int64_t> seq_diff(t.edge_seq, before)
+    while t.doubted.head[0] and <int64_t> (first_piece(&s.store, &t.doubted).start - shift) < 0:
+        drop_first(s, t)
+    index = t.doubted.head[0]
+    while index:
+        piece = piece_at(&s.store, index)
+        piece.start -= shift
+        piece.end -= shift
+        piece.seg_start -= shift
+        piece.seg_end -= shift
+        index = piece.next[0]
+
+
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:
     """When what came early is to be believed, INT64_MAX if that is not a question of time."""
-    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and half.una == half.iss else INT64_MAX
+    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and is_unanswered(half) else INT64_MAX
 
 
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
@@ -168,9 +214,9 @@ cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int
 
 cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     """The flow has ended: with no answer all is believed, else what is in order, if nothing else of this half was."""
-    if half.una == half.iss:
+    if is_unanswered(half):
         take_early(s, t, half, offset_of(t, half.nxt), now_ns)
-    elif t.edge == 0:
+    elif t.flags & BASED and t.edge == 0:
         while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start <= t.edge:
             take_early(s, t, half, <int64_t> first_piece(&s.store, &t.doubted).end, now_ns)
     drop_doubted(s, t)

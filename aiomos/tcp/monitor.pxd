@@ -54,7 +54,7 @@ cdef enum Outcome:
     RESYNC = 512               # a jump of either end turned out true: what was held of it belongs to its stream
     DOUBT = 2048               # whether the payload belongs to the stream, what follows will tell
     ACK_AHEAD = 4096           # with ACK_MOVED: as far as nothing was captured yet
-    EARLY = 8192               # of a client whose SYN nothing captured has answered: its payload waits for what does
+    EARLY = 8192               # said before the SYN-ACK, as far as was captured: the payload waits for what tells more
 
 cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil
 

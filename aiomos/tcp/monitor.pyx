@@ -401,8 +401,10 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     cdef uint32_t una
     cdef int outcome = PAYLOAD_OK, moved
     cdef bint opening = (snd.facts & rcv.facts & SYNCHRONISED) != SYNCHRONISED
-    if opening and comes_too_early(flow, snd, rcv, packet, end, anomalies):
-        return 0
+    if opening:
+        moved = comes_too_early(flow, snd, rcv, packet, end, anomalies)
+        if moved >= 0:
+            return moved
     if not snd.flags & SEQ_KNOWN:
         adopt(snd, seq)
     elif too_old(flow, snd, rcv, packet):
@@ -451,29 +453,33 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     return outcome
 
 
-cdef bint comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* packet, uint32_t end,
-                          uint64_t* anomalies) noexcept nogil:
-    """Refuse a segment of a synchronised state to an end that cannot be in one, as far as the capture shows."""
+cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* packet, uint32_t end,
+                         uint64_t* anomalies) noexcept nogil:
+    """Refuse a segment of a synchronised state to an end that cannot be in one, as far as the capture shows.
+
+    Returns what is to be done about it, -1 if it is not refused.
+    """
     if not rcv.flags & ISS_KNOWN:
-        return False
+        return -1
     if not snd.flags & SEQ_KNOWN:
         # RFC 9293 section 3.10.7.3: in SYN-SENT nothing is taken but a SYN or a RST. If the capture lacks the SYN-ACK,
         # its receiver's own acknowledgement will tell where this end begins.
         anomalies[A_BEFORE_SYNACK] += 1
-        if not answers_syn(flow, snd, rcv, packet):
-            refuse(flow, snd, packet)
-        return True
+        if answers_syn(flow, snd, rcv, packet):
+            return EARLY                           # captured before its SYN-ACK, or a stranger's
+        refuse(flow, snd, packet)
+        return 0
     if not snd.flags & ISS_KNOWN or rcv.facts & SYN_ACKED:
-        return False
+        return -1
     # RFC 9293 section 3.10.7.4: in SYN-RECEIVED a segment lies behind the SYN, and acknowledges what was sent.
     if seq_leq(packet.seq, snd.iss) and seq_leq(end, snd.iss + 1):
         anomalies[A_OUT_OF_WINDOW] += 1
-        return True
+        return 0
     if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)) and not (
             flow.flags & OTHER_SYNACK and packet.ack == flow.resync):
         anomalies[A_BAD_ACK] += 1
-        return True
-    return False
+        return 0
+    return -1
 
 
 cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) noexcept nogil:

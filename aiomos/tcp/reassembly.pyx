@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.copies cimport is_copy
-from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended
+from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, lower_doubted
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.pieces cimport (
@@ -108,7 +108,7 @@ cdef void track_lower(Streams* s, Track* t) noexcept nogil:
     track_drop_parts(s, t)
     track_forget(s, t)
     drop_blocks(&s.store, &t.held)
-    drop_doubted(s, t)
+    lower_doubted(s, t)
     t.past = NULL
 
 

@@ -259,6 +259,52 @@ def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str
     assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
 
 
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize(
+    "order", [(3, 1, 2, 4), (3, 4, 1, 2), (4, 3, 1, 2), (3, 2, 1, 4), (3, 2, 4, 1), (3, 4, 2, 1)]
+)
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_the_server_is_captured_before_its_syn_ack(
+    level: Level, order: tuple[int, ...], numbers: dict[str, int]
+) -> None:
+    """What it says is delivered once the client acknowledges it, wherever its stream turns out to begin."""
+    c = Conversation(**numbers).client("S").server("SA").client("A")
+    c.server("PA", b"ans").server("PA", b"wer").client("A").client("PA", b"hello").server("A").close()
+    frames = [
+        (time[0], *c.frames[n][1:])
+        for time, n in zip(c.frames, [0, *order, *range(5, len(c.frames))], strict=True)
+    ]
+    seen = watch(frames, level=level)
+    record = seen.record
+    assert (record["reason"], record["client_stream_bytes"], record["server_stream_bytes"]) == ("fin", 5, 6)
+    assert (record["client_lost"], record["server_lost"]) == (0, 0)
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+
+
+@pytest.mark.parametrize("seq", [-3, 0, 1, 2, 5000, (1 << 29) + 1, -(1 << 30)])
+def test_a_stranger_in_the_servers_name_gives_no_bytes(seq: int) -> None:
+    """The client acknowledges what the server has sent, which comes first."""
+    c = Conversation().client("S")
+    for _ in range(40):
+        c.server("PA", b"EVIL", seq=seq, ack=1, forged=True)
+    c.server("SA").client("A").client("PA", b"hello").server("A")
+    for _ in range(3000):
+        c.server("PA", b"ab").client("A")
+    seen = watch(c.close().frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"ab" * 3000, ())]
+    assert seen.record["server_stream_bytes"] == 6000
+
+
+def test_a_server_alone_before_its_syn_ack_is_not_believed() -> None:
+    """Nothing tells where its stream begins, and nobody has acknowledged it."""
+    c = Conversation().client("S").server("PA", b"EVIL", seq=1, ack=1, forged=True).wait(5)
+    c.server("PA", b"EVIL", seq=5, ack=1, forged=True)
+    seen = watch(c.frames, level=Level.STREAM)
+    assert seen.record["server_stream_bytes"] == 0
+    assert seen.anomalies == {"before_synack": 2}
+
+
 def test_a_fin_captured_before_the_syn_ack() -> None:
     """It is the client's once the server has acknowledged it."""
     c = Conversation().client("S").server("SA", captured=False).client("A").client("FPA", b"hello")
