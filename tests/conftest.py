@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.internal.conjecture import engine, providers
+from xdist.workermanage import NodeManager
 
 from tests import leftovers, rules
 
@@ -27,6 +28,10 @@ if PROFILE == "repeatable":
 
 leftovers.watch_engines()
 leftovers.before_any_test()
+
+
+# A worker that ends writes down what it has counted, for `make coverage`; it is not to be killed meanwhile.
+NodeManager.EXIT_TIMEOUT = 120
 
 
 def pytest_configure(config: pytest.Config) -> None:

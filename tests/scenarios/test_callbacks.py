@@ -38,8 +38,10 @@ from aiomos import (
     Report,
     Settings,
     StalePacketError,
+    Timeouts,
 )
 from aiomos.engine import Engine
+from aiomos.tcp.streams import Pressure
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, merge
 from tests.events import PLACES, Storyteller, flags_of, play, source_of
 
@@ -1275,3 +1277,26 @@ def test_a_timer_counts_from_the_later_of_the_last_frame_and_the_transports_cloc
     watcher.engine.read_clock = lambda: last_ns + lag * 10**9
     assert watcher.flow.timer(1).due == pytest.approx((last_ns + (base + 1) * 10**9) / 1e9, abs=1e-6)
     watcher.finish()
+
+
+def test_a_delivery_that_fails_gives_back_what_it_was_to_hand_over() -> None:
+    engine = Engine(Settings(timeouts=Timeouts(reset=0)), bytes(16), print)
+    pressure = Pressure(1 << 20, 1 << 20)
+
+    def opener(flow: Flow) -> MonitorConnection:
+        if flow.client.port == 40000:
+            raise ValueError
+        return MonitorConnection(flow, pressure, engine.released, "mark", True)
+
+    engine.add_rule(Filter("").program, Level.STREAM, opener=opener)
+    ended = opened(40001, start=START + 1).client("PA", b"hello").server("RA")
+    with pytest.raises(ValueError):  # noqa: PT011 - it is the opener's
+        engine.feed_frames([*opened().client("PA", b"hello").frames, *ended.frames])
+    held = {name: count for name, count in engine.statistics().items() if name.startswith("held.") and count}
+    assert held == {"held.flows": 1, "held.tracks": 2}
+    engine.feed_frames(opened(40002, start=START + 2).client("PA", b"hello").frames)
+    while engine.finish():
+        pass
+    counters = engine.statistics()
+    assert not any(count for name, count in counters.items() if name.startswith("held."))
+    assert (counters["ended.rst"], counters["ended.end_of_capture"]) == (1, 2)
