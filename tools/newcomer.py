@@ -57,8 +57,11 @@ def typed(listed: list[Step], folder: Path) -> Iterator[tuple[int, str]]:
 def environment() -> dict[str, str]:
     """Give the environment of a shell in which nothing is activated; its width is that of the pages."""
     kept = {name: value for name, value in os.environ.items() if name not in OWN}
-    own = str(Path(sys.prefix, "bin"))
-    kept["PATH"] = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part != own)
+    activated = {ROOT / ".venv" / "bin"}  # make has put it there
+    if sys.prefix != sys.base_prefix:
+        activated.add(Path(sys.prefix, "bin"))
+    path = kept["PATH"].split(os.pathsep)
+    kept["PATH"] = os.pathsep.join(part for part in path if Path(part) not in activated)
     return {**kept, "COLUMNS": "100", "NO_COLOR": "1"}
 
 
