@@ -19,7 +19,7 @@ PAGES = ("README.md", "docs/tutorial/index.md")
 BLOCK = re.compile(r"^```(console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "=== newcomer ==="
 SECONDS = 1800
-OWN = ("AIOMOS_TEST_NATIVE", "PYTHONPATH", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+OWN = ("PYTHONPATH", "PYTEST_ADDOPTS", "VIRTUAL_ENV", "MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 """What a newcomer's shell does not have set."""
 
 Step = tuple[str, str | None]
@@ -56,9 +56,16 @@ def typed(listed: list[Step], folder: Path) -> Iterator[tuple[int, str]]:
 
 def environment() -> dict[str, str]:
     """Give the environment of a shell in which nothing is activated; its width is that of the pages."""
-    kept = {name: value for name, value in os.environ.items() if name not in OWN}
-    own = str(Path(sys.prefix, "bin"))
-    kept["PATH"] = os.pathsep.join(part for part in kept["PATH"].split(os.pathsep) if part != own)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in OWN and (not name.startswith("AIOMOS_") or name == "AIOMOS_C_CACHE")
+    }
+    activated = {ROOT / ".venv" / "bin"}  # make has put it there
+    if sys.prefix != sys.base_prefix:
+        activated.add(Path(sys.prefix, "bin"))
+    path = kept["PATH"].split(os.pathsep)
+    kept["PATH"] = os.pathsep.join(part for part in path if Path(part) not in activated)
     return {**kept, "COLUMNS": "100", "NO_COLOR": "1"}
 
 

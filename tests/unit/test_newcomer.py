@@ -43,9 +43,22 @@ def test_a_shell_that_ends_early_is_noticed(newcomer: ModuleType, tmp_path: Path
 
 def test_nothing_of_this_environment_is_there(newcomer: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/nowhere")
+    monkeypatch.setenv("AIOMOS_REQUIRE", "native")
+    monkeypatch.setenv("AIOMOS_C_CACHE", "/c")
+    monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}:{Path(sys.prefix, 'bin')}:/usr/bin:/bin")
     environment = newcomer.environment()
-    assert "PYTHONPATH" not in environment
-    assert str(Path(sys.prefix, "bin")) not in environment["PATH"].split(":")
+    assert not {"PYTHONPATH", "AIOMOS_REQUIRE"} & environment.keys()
+    assert environment["AIOMOS_C_CACHE"] == "/c"  # it saves time, and changes nothing
+    assert environment["PATH"] == "/usr/bin:/bin"
+
+
+def test_outside_of_an_environment_the_programs_stay(
+    newcomer: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    monkeypatch.setenv("PATH", f"{ROOT / '.venv' / 'bin'}:/usr/bin:/bin")
+    assert newcomer.environment()["PATH"] == "/usr/bin:/bin"
 
 
 def test_the_pages_set_up_before_they_run_anything(newcomer: ModuleType) -> None:
