@@ -117,7 +117,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         main = asyncio.current_task()
         assert main is not None
-        loop.add_signal_handler(signal.SIGTERM, main.cancel)
+        loop.add_signal_handler(signal.SIGTERM, self._end, main)
         beat = CAPTURE_BEAT_SECONDS if self._plan.captures else LIVE_BEAT_SECONDS
         apps = [_loaded(app.place, app.options) for app in self._plan.apps]
         with (
@@ -135,6 +135,14 @@ class Worker:
                 **self._frames(),
             )
             self._calls = report.calls
+
+    def _end(self, main: "asyncio.Task[None]") -> None:
+        """End early: live, frames that have arrived are still taken, as they are by a process that is alone."""
+        if self._runtime is None or self._plan.captures:
+            main.cancel()
+            return
+        self._runtime.stop()
+        asyncio.get_running_loop().call_later(self._plan.grace, self._runtime.cut_short)
 
     def _frames(self) -> dict[str, Any]:
         """Where this worker's frames come from, as `serve` is told."""

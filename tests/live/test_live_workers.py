@@ -72,7 +72,9 @@ def test_both_directions_of_a_flow_come_to_one_worker(
     until("all flows are written, whole", lambda: whole(aiomos.records, ports) == ports)
     ended = aiomos.stop()
     assert ended.status == 0
-    assert len([record for record in ended.records if record["server_port"] == 7]) == len(ports)
+    # What is sent once more after a flow was forgotten at its end is a connection without a SYN.
+    whole_ones = [each for each in ended.records if each["server_port"] == 7 and not each["midstream"]]
+    assert len(whole_ones) == len(ports)
 
 
 def test_what_comes_while_a_worker_is_dead_waits_for_the_next(watched: Line, tmp_path: Path) -> None:

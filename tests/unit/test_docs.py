@@ -86,7 +86,7 @@ def test_every_attribute_is_described(cls: type) -> None:
 async def test_the_page_of_counters_has_every_counter() -> None:
     async with Runtime(pcap=[ROOT / "tests" / "data" / "http.pcap"]) as runtime:
         names = set(runtime.statistics())
-    names |= {"handler_errors", "callback_errors"}
+    names |= {"handler_errors", "callback_errors", "handlers_cut_short"}
     names |= {f"handlers_ended.{error.__name__}" for error in PATH_ERRORS}
     page = (DOCS / "reference" / "counters.md").read_text()
     assert set(re.findall(r"^\| `([\w.]+)`", page, re.MULTILINE)) == names

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from aiomos.terminal import Layout, wide_table
+from aiomos.doctor import Finding
+from aiomos.terminal import WHOLE, Layout, show_findings, show_flows, wide_table
 
 ROOT = Path(__file__).parents[2]
 SHEETS = ROOT / "tests" / "data" / "terminal"
@@ -208,6 +209,61 @@ def drawn(width: int) -> list[str]:
 )
 def test_columns_are_stacked_and_left_out_as_room_is_scarce(width: int, lines: list[str]) -> None:
     assert drawn(width)[: len(lines)] == lines
+
+
+ADVICE = "sudo sysctl -w net.core.busy_read=50 # and put it into /etc/sysctl.d"
+FINDINGS = [
+    Finding(subject="eth0", name="offloads", verdict="warn", value="gro and tso are on", advice=ADVICE),
+    Finding(subject="eth0", name="mtu", verdict="ok", value="1500", advice=""),
+]
+
+
+@pytest.mark.parametrize("width", [80, 120, WHOLE])
+def test_the_doctor_s_commands_are_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("aiomos.terminal.width_of", lambda _: width)
+    show_findings(FINDINGS)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= width
+    (line,) = (line for line in lines if ADVICE in line)
+    assert line.startswith("    sudo" if width == 80 else "offloads  warn  gro and tso are on  sudo")
+
+
+FLOW = {
+    "client": "2001:db8:1:2:3:4:5:6",
+    "client_port": 40000,
+    "server": "2001:db8::2",
+    "server_port": 443,
+    "ip_version": 6,
+    "start": 1.0,
+    "end": 2.5,
+    "midstream": True,
+    "client_rtt": 0.0123,
+    "client_state": "ESTABLISHED",
+    "server_state": "CLOSE_WAIT",
+    **{
+        f"{side}_{name}": 12345
+        for side in ("client", "server")
+        for name in ("stream_bytes", "retransmits", "lost")
+    },
+}
+
+
+@pytest.mark.parametrize("width", [80, 120, WHOLE])
+def test_open_flows_keep_their_ends_whole(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("aiomos.terminal.width_of", lambda _: width)
+    show_flows([FLOW], rows=5)
+    shown = capsys.readouterr().out
+    assert max(len(line.rstrip()) for line in shown.splitlines()) <= width
+    for text in ("[2001:db8:1:2:3:4:5:6]:40000", "[2001:db8::2]:443", "12,345"):
+        assert text in shown
+    assert ("ESTABLISHED, CLOSE_WAIT, no SYN" in shown) or (
+        "no room here for:" in shown and "states" in shown
+    )
+    assert ("12.3 ms" in shown) == (width > 80)
 
 
 if __name__ == "__main__":
