@@ -353,6 +353,8 @@ def swapped_arguments(source: str, tokens: list[Token]) -> Iterator[Fault]:
         for one, other in pairwise(arguments):
             if not (is_positional(one) and is_positional(other)):
                 continue
+            if (one[0].text == "&") != (other[0].text == "&"):
+                continue  # of a pointer and a number, which does not compile
             texts = [source[argument[0].start : argument[-1].end] for argument in (one, other)]
             if texts[0] != texts[1]:
                 between = source[one[-1].end : other[0].start]

@@ -62,6 +62,7 @@ def body(*lines: str) -> str:
         ("x.y = 0.5", "constant", ["x.y = -0.5", "x.y = 1.5"]),
         ("return True", "constant", ["return False"]),
         ("return f(a, b, key=1)", "swapped arguments", ["return f(b, a, key=1)"]),
+        ("return f(&a, b, &c, &d)", "swapped arguments", ["return f(&a, b, &d, &c)"]),
         ("return f(g(a, b), c)", "swapped arguments", ["return f(c, g(a, b))", "return f(g(b, a), c)"]),
     ],
 )
@@ -315,6 +316,26 @@ def test_faults_are_noticed_or_survive(
     )
     assert plant_all(project, "--again", str(project / "report.json"), monkeypatch=monkeypatch) == 0
     assert json.loads((project / "report.json").read_text())["stages"] == {"accepted": 1}
+
+
+def test_a_test_that_fails_but_once_has_not_noticed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = project / "once"
+    (project / "tests/unit/workers/test_small.py").write_text(
+        "from pathlib import Path\nfrom aiomos.workers import small\n\n\n"
+        "def test_unsteady():\n"
+        f"    once = Path({str(once)!r})\n"
+        "    fails = small.unwatched(1, 2) and not once.exists()\n"
+        "    if fails:\n        once.touch()\n"
+        "    assert not fails\n\n\n"
+        "def test_steady():\n    assert [small.watched(n, 2) for n in (1, 2, 3)] == [True, False, False]\n"
+    )
+    assert plant_all(project, "--narrow", "--trust", monkeypatch=monkeypatch) == 1
+    assert json.loads((project / "report.json").read_text())["stages"] == {"part": 2, "survived": 1}
+    assert (
+        "but not alone: tests/unit/workers/test_small.py::test_unsteady, 1 times" in capsys.readouterr().out
+    )
 
 
 def test_only_changed_lines_are_given_faults(
