@@ -40,6 +40,7 @@ from aiomos.testing.packets import (
     timestamps,
 )
 from aiomos.transport.sim import Link, Network, Node
+from tests.fuzz.quotes import WRITTEN_ANEW
 from tests.line import STRICT, Back, Line, cross, run, talk
 from tests.tunnels import TUNNELS
 from tests.wrappings import TAGS
@@ -52,11 +53,6 @@ MD5 = b"\x13\x12" + bytes(16)
 AO = b"\x1d\x10\x01\x01" + bytes(12)
 EXPERIMENTAL_FASTOPEN = b"\xfe\x04\xf9\x89"
 OTHER_EXPERIMENT = b"\xfe\x06\x01\x02\xaa\xbb"
-LINKS_BUILT_ANEW = (
-    *("IPv4 or IPv6", "VLAN", "QinQ", "SNAP", "SNAP of a bridge", "MPLS", "MPLS upstream"),
-    *("PPPoE", "PPPoE with one byte", "PPPoE in a VLAN"),
-)
-"""Names in `TAGS`."""
 
 
 def sent(at: int, payload: bytes = b"", flags: str = "A", **options: Any) -> bytes:
@@ -413,7 +409,7 @@ def test_fragments_wait_as_a_whole_and_leave_in_fragments() -> None:
     assert segment_of(crossing.there[3]).payload == payload[::-1]
 
 
-@pytest.mark.parametrize("name", LINKS_BUILT_ANEW)
+@pytest.mark.parametrize("name", WRITTEN_ANEW)
 def test_fragments_wait_behind_every_link_layer_that_states_a_length(name: str) -> None:
     """That of the whole is not the last fragment's; a frame as `pkt.frame` has it reads as the packet in hand."""
     wrap = TAGS[name].wrap

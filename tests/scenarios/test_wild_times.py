@@ -262,19 +262,13 @@ def test_the_last_frame_may_come_after_a_pause_of_30_days(apart: int, believed: 
 # --- in line --------------------------------------------------------------------------------------------
 
 
-class VirtualWire(Wire):
-    """Its frames have the times that they are given."""
-
-    virtual = True
-
-
 def line_of() -> tuple[Engine, Wire]:
     """An engine in line, and its wire."""
 
     def fail(_callback: object, _flow: object, error: Exception) -> None:
         raise error
 
-    engine, wire = Engine(Settings(), bytes(16), fail), VirtualWire([1])
+    engine, wire = Engine(Settings(), bytes(16), fail), Wire([1])
     engine.open(wire.forwards, ["a", "b", "nowhere"])
     return engine, wire
 
