@@ -562,6 +562,9 @@ cdef class Verdicts(Paths):
         cdef const Edits* e
         cdef Packet* packet = self.packet
         cdef Plan plan
+        if packet.transient and self.is_edited(number):
+            self.dropped = True                    # all but its last fragment has left in its sender's numbers
+            return True
         if not path.edits[side] or packet.flags & (SYN | RST) or not (packet.payload_len or packet.flags & FIN):
             return False
         e = edits_at(&self.edits, path.edits[side])

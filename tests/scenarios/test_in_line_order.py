@@ -463,6 +463,26 @@ def test_what_was_put_together_in_a_tunnel_does_not_wait() -> None:
     assert (crossing.counters["dropped"], crossing.counters["given_up"]) == (1, 0)
 
 
+@pytest.mark.parametrize(("instead", "passes"), [(b"ABCD", True), (b"longer", False)])
+def test_what_was_put_together_in_a_tunnel_passes_in_the_numbers_of_its_receiver(
+    *, instead: bytes, passes: bool
+) -> None:
+    """Or not at all: its first fragments have left as they came."""
+    app: App[None] = App("edits")
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def change(pkt: Packet) -> None:
+        if pkt.payload == b"abcd":
+            assert pkt.replace(instead)
+
+    segment = tcp(b"x" * 200, seq=ISN + 1 + 4, ack=SERVER_ISN + 1, flags="A")
+    pieces = [TUNNELS["GRE"](ethernet(piece), True) for piece in fragment_ipv4(ipv4(segment), 64)]
+    frames: Line = [*OPENING, sent(0, b"abcd"), *pieces]
+    crossing = cross(frames, app, settings=Settings(on_error="raise", decapsulate=True))
+    assert [frame for frame in crossing.there if frame in pieces] == (pieces if passes else pieces[:-1])
+    assert crossing.counters["dropped"] == (not passes)
+
+
 @pytest.mark.parametrize("field", ["ttl", "tos", "seq", "dport", "eth_src"])
 def test_of_what_was_put_together_in_a_tunnel_only_the_link_layer_is_set(field: str) -> None:
     """Its last fragment, of which a callback may have been told before, is not the packet that is in hand now."""
