@@ -28,7 +28,7 @@ cdef class Engine(Admission):
     cdef int64_t elsewhere_ns          # of transport/times: time of the last frame far from the clock that was believed
     cdef uint64_t dated                # frames whose time was looked at
     cdef Frame held                    # the last frame, if what comes next is to tell whether its time is right: a copy
-    cdef void* released                # the bytes of the frame that was held before: parts of streams point into them
+    cdef void* released                # blocks of those held before: parts of streams and what is to be sent are there
     cdef bint holds_frame
 
     cdef int run_batch(self, const Frame* frames, size_t count) except -1

@@ -176,9 +176,9 @@ cdef class Engine(Admission):
 
     def __dealloc__(self):
         free(self.group)
-        free(self.released)
+        free_kept(self.released)
         if self.holds_frame:
-            free(<void*> self.held.data)
+            free(kept_of(&self.held))
 
     # --- feeding --------------------------------------------------------------------------------------
 
@@ -278,9 +278,12 @@ cdef class Engine(Admission):
         if not last:
             pair[1] = frames[0]
         self.holds_frame = False
-        # What is delivered, and sent, is read from a frame's bytes after its batch: these stay until there are others.
-        free(self.released)
-        self.released = <void*> pair[0].data
+        # What is delivered, and sent, is read from a frame's bytes after its batch: they stay until all that is done.
+        if not self.outlet.count:
+            free_kept(self.released)
+            self.released = NULL
+        kept_of(&pair[0])[0] = self.released
+        self.released = kept_of(&pair[0])
         self.run_frames(pair, 1, 1 if last else 2, last)
         return self.run_frames(frames, count, count, False)
 
@@ -346,12 +349,12 @@ cdef class Engine(Admission):
 
     cdef bint hold(self, const Frame* frame) noexcept nogil:
         """Keep the last frame of a batch until the next comes; false without memory."""
-        cdef uint8_t* data = <uint8_t*> malloc(frame.caplen + 1)
-        if data == NULL:
+        cdef void** kept = <void**> malloc(sizeof(void*) + frame.caplen)
+        if kept == NULL:
             return False
-        memcpy(data, frame.data, frame.caplen)
+        memcpy(kept + 1, frame.data, frame.caplen)
         self.held = frame[0]
-        self.held.data = data
+        self.held.data = <const uint8_t*> (kept + 1)
         self.held.offload = NULL
         self.holds_frame = True
         return True
@@ -542,6 +545,7 @@ cdef class Engine(Admission):
         decoded.kind = decode_ip(data, captured, captured, &self.decode_options, &decoded.packet, 0)
         decoded.packet.transient = True
         decoded.packet.link = NULL
+        self.outlet.writable = False               # what could be written was the fragment
         if decoded.kind == WIRE_TCP and (not self.partial or self.is_mine(&decoded.packet)):
             self.found_whole(decoded)
             self.on_tcp(decoded)
@@ -850,6 +854,19 @@ cdef class Engine(Admission):
 
 cdef inline bint is_pure_ack(const Packet* packet) noexcept nogil:
     return not packet.payload_len and packet.flags & (ACK | SYN | FIN | RST) == ACK
+
+
+cdef inline void** kept_of(const Frame* frame) noexcept nogil:
+    """The block that a held frame lies in: first the next such block, then its bytes."""
+    return <void**> frame.data - 1
+
+
+cdef void free_kept(void* block) noexcept nogil:
+    cdef void* following
+    while block != NULL:
+        following = (<void**> block)[0]
+        free(block)
+        block = following
 
 
 cdef inline void look_up(const Flows* flows, Decoded* decoded) noexcept nogil:

@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset
 from aiomos.poison cimport poison, unpoison
 from aiomos.tcp.rewriting cimport rewrite_begin
 from aiomos.tcp.sealing cimport is_part, mark_part
+from aiomos.tcp.wire cimport WIRE_NON_IP
 
 from aiomos.errors import NotInLineError
 
@@ -72,9 +73,10 @@ cdef class Outlet:
         return 0
 
     cdef Rewrite* begin(self) noexcept nogil:
-        """The packet in hand, to be written."""
+        """The packet in hand, to be written; one put together in a tunnel has left but for its last fragment."""
         if not self.writable:
-            rewrite_begin(&self.rewrite, self.packet, self.kind, &self.frame, self.link_len)
+            rewrite_begin(&self.rewrite, self.packet, WIRE_NON_IP if self.packet.transient else self.kind, &self.frame,
+                          self.link_len)
             self.writable = True
         return &self.rewrite
 

@@ -206,7 +206,7 @@ cdef class Translation(Outlet):
         if transitory is not None:
             transitory_ns = span_of("transitory", transitory)
         self.in_hand(packet)
-        if self.matched and self.match.direction == BACK:
+        if self.matched and (self.match.direction == BACK or not self.match.index):
             raise SessionError("the packet is a reply, or an error, of a session")
         if self.matched:
             session = self.handles[session_at(&self.sessions, self.match.index).hold]

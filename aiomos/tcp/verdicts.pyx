@@ -4,6 +4,7 @@ The frame in hand is changed in place, in the transport's memory; what grows, or
 in the arena. Of edited bytes, sequence numbers are put in the receiver's when they leave.
 """
 
+from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
@@ -20,6 +21,7 @@ from aiomos.tcp.building cimport (
     build_reset,
     build_unreachable,
     build_with_payload,
+    link_bears,
     link_of,
     link_write,
 )
@@ -154,11 +156,14 @@ cdef class Verdicts(Paths):
         """The fragment in hand was the last of its packet: take the whole packet in hand instead; its kind."""
         cdef uint8_t* copy = self.take(self.link_len + length)
         cdef Packet* packet = self.packet
+        cdef LinkHeader link
         if copy == NULL:
             self.dropped = True
             return WIRE_FRAGMENT
         memcpy(copy, self.frame.data, self.link_len)
         memcpy(copy + self.link_len, data, length)
+        if link_of(self.begin(), &link) and link_bears(&link, length):
+            link_write(&link, copy, length)        # it may state how long the fragment was
         self.frame.data = packet.link = copy
         self.frame.caplen = self.frame.wirelen = packet.frame_len = <uint32_t> (self.link_len + length)
         self.frame.offload = NULL
@@ -465,12 +470,13 @@ cdef class Verdicts(Paths):
         """The packet in hand was built anew: read it again. It is in no tunnel, and does not become one."""
         cdef DecodeOptions options = self.decode_options
         cdef bint known = self.packet.known
+        cdef int64_t time_ns = self.packet.time_ns     # as it was judged: the frame's may be wild
         options.decapsulate = False
         self.frame.data, self.frame.offload = data, NULL
         self.frame.caplen = self.frame.wirelen = <uint32_t> length
         self.frame.interface = self.packet.interface
         self.kind = decode_frame(&self.frame, &options, self.packet)
-        self.packet.known = known
+        self.packet.known, self.packet.time_ns = known, time_ns
         self.writable = False
         self.match_anew()
 
@@ -556,6 +562,9 @@ cdef class Verdicts(Paths):
         cdef const Edits* e
         cdef Packet* packet = self.packet
         cdef Plan plan
+        if packet.transient and self.is_edited(number):
+            self.dropped = True                    # all but its last fragment has left in its sender's numbers
+            return True
         if not path.edits[side] or packet.flags & (SYN | RST) or not (packet.payload_len or packet.flags & FIN):
             return False
         e = edits_at(&self.edits, path.edits[side])
@@ -589,13 +598,17 @@ cdef class Verdicts(Paths):
     cdef bint keep_waiting(self, WaitingQueue* queue) noexcept nogil:
         cdef Packet* packet = self.packet
         cdef Waiting* waiting
+        cdef LinkHeader link
         cdef size_t cost = waiting_cost(&self.frame)
         if cost > self.waiting_room - self.waiting_bytes or queue.bytes + cost > self.waiting_room_half:
             return False
+        if packet.transient or (self.most and link_of(self.begin(), &link)
+                                and not link_bears(&link, self.frame.caplen - self.link_len)):
+            return False                           # no frame that is in hand, or could be, is read as that segment
         waiting = waiting_make(&self.frame, packet.seq, packet.seq + packet.payload_len + (packet.flags & FIN != 0))
         if waiting == NULL:
             return False
-        waiting.frame.interface = packet.interface
+        waiting.frame.interface, waiting.frame.time_ns = packet.interface, packet.time_ns
         waiting.known, waiting.turned_back = packet.known, self.turned_back
         waiting.replies = self.matched and self.match.direction == BACK
         if waiting.replies:
@@ -611,6 +624,7 @@ cdef class Verdicts(Paths):
         """Take in hand what has waited and has its turn now, in a flow that is due; false if there is nothing."""
         cdef Path* path = self.path(self.due)
         cdef Waiting* waiting = NULL
+        cdef DecodeOptions options = self.decode_options
         cdef Frame frame
         cdef int side
         for side in range(2):
@@ -624,7 +638,8 @@ cdef class Verdicts(Paths):
             self.given_up += 1
             free(waiting)
             return self.take_waiting(packet, kind)         # one fewer each time
-        kind[0] = decode_frame(&frame, &self.decode_options, packet)
+        options.verify_checksums = False           # they were; one left for the network card has been changed since
+        kind[0] = decode_frame(&frame, &options, packet)
         self.take_in(&frame, packet, kind[0])
         packet.known, packet.time_ns = waiting.known, max(packet.time_ns, self.now_ns)
         self.most, self.fragment_id = waiting.most, waiting.fragment_id

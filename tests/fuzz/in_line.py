@@ -84,7 +84,9 @@ class Choices:
 
 
 class Wire(Transport):
-    """Two ends for each link type; gives the frames it is told to, and keeps those sent."""
+    """Two ends for each link type; gives the frames it is told to, at their own times, and keeps those sent."""
+
+    virtual = True
 
     def __init__(self, linktypes: Sequence[int]) -> None:
         self.linktypes = list(linktypes)
@@ -181,7 +183,8 @@ class InLineRun:
                 self._set(pkt)
             case 4:
                 size = self.chosen.choice((0, 1, pkt.payload_len or 0, 700, 3000))
-                pkt.replace(self.chosen.randbytes(size))
+                now = pkt.payload or b""
+                pkt.replace(self.chosen.choice((self.chosen.randbytes(size), now[:size], now + bytes(8))))
             case 5:
                 self._session(pkt)
             case 6:

@@ -26,6 +26,12 @@ ROUTERS = {4: "198.51.100.1", 6: "2001:db8:ffff::1"}
 ENDS = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 MOST_DEPTH = 4
 TAGGED = tuple(TAGS.values())
+WRITTEN_ANEW = (
+    *("IPv4 or IPv6", "VLAN", "QinQ", "SNAP", "SNAP of a bridge", "MPLS", "MPLS upstream"),
+    *("PPPoE", "PPPoE with one byte", "PPPoE in a VLAN"),
+)
+"""Names in `TAGS`: link layers that packets built in line have, too."""
+UNFRAGMENTED = (b"\0\0", b"\x40\0")
 BARE = {b"\x08\x00": "4", b"\x86\xdd": "6"}
 """EtherTypes of IP, and the digit with which a packet begins."""
 
@@ -133,3 +139,34 @@ def with_tunnels(frames: Iterable[Frame], chosen: random.Random) -> Iterator[Fra
         forth = data[26:30] < data[30:34]
         frame = tagged.wrap(data[14:]) if tunnel is None else TUNNELS[tunnel](data, forth)
         yield time_ns, frame, linktype, len(frame) + wirelen - len(data)
+
+
+def in_pieces(frames: Iterable[Frame], chosen: random.Random) -> Iterator[Frame]:
+    """Put the packets of bare Ethernet behind one link layer that is written anew; some in fragments, some too late.
+
+    IPv4 packets only come in fragments, all of which have that link layer; what is late leaves a hole behind.
+    """
+    wrap = TAGS[chosen.choice(WRITTEN_ANEW)].wrap
+    late: list[Frame] = []
+    for time_ns, data, linktype, wirelen in frames:
+        if linktype != 1 or BARE.get(data[12:14]) != data[14:15].hex()[:1]:
+            yield time_ns, data, linktype, wirelen
+            continue
+        packet = data[14:]
+        pieces = [packet]
+        whole = (
+            packet[:1] == b"\x45"
+            and len(packet) == int.from_bytes(packet[2:4])
+            and packet[6:8] in UNFRAGMENTED
+        )
+        if whole and len(packet) > 60 and chosen.random() < 0.5:
+            pieces = fragment_ipv4(packet[:6] + b"\0\0" + packet[8:], chosen.choice((40, 64, 600)))
+        sent = [(time_ns, framed, 1, len(framed)) for framed in map(wrap, pieces)]
+        if chosen.random() < 0.2:
+            late += sent
+            continue
+        yield from sent
+        if late and chosen.random() < 0.4:
+            yield from late
+            late = []
+    yield from late

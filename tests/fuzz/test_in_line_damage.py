@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tests.fuzz.hostile import Frame, read_frames
 from tests.fuzz.in_line import Choices, InLineRun, check_in_line, has_right_sums, is_malformed
+from tests.fuzz.quotes import in_pieces, with_errors
 from tests.fuzz.test_mutations import MUTATIONS, each_capture, mutated
 from tests.rules import does_not_apply
 
@@ -41,6 +42,15 @@ def test_damaged(path: Path) -> None:
     chosen = random.Random(path.name + "!")
     for _, choices in zip(range(MUTATIONS), all_choices(chosen), strict=False):
         check_in_line([mutated(frame, chosen) for frame in frames], choices)
+
+
+@each_capture
+def test_in_pieces(path: Path) -> None:
+    """ICMP errors, too, and in fragments; behind links that state a length, and beyond holes."""
+    chosen = random.Random(path.name + "%")
+    frames = read_frames(path)[: MOST_FRAMES // 2]
+    for _, choices in zip(range(MUTATIONS), all_choices(chosen), strict=False):
+        check_in_line([*in_pieces(with_errors(frames, chosen), chosen)], choices)
 
 
 @each_capture

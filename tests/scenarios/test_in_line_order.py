@@ -40,7 +40,10 @@ from aiomos.testing.packets import (
     timestamps,
 )
 from aiomos.transport.sim import Link, Network, Node
+from tests.fuzz.quotes import WRITTEN_ANEW
 from tests.line import STRICT, Back, Line, cross, run, talk
+from tests.tunnels import TUNNELS
+from tests.wrappings import TAGS
 
 CLIENT, SERVER = "10.0.0.1", "10.0.0.2"
 ISN, SERVER_ISN = 2**32 - 12, 500
@@ -404,6 +407,145 @@ def test_fragments_wait_as_a_whole_and_leave_in_fragments() -> None:
     crossing = cross([*OPENING, *pieces, sent(0, b"abcd")], rewriter.app)
     assert segment_of(crossing.there[2]).payload == b"dcba"
     assert segment_of(crossing.there[3]).payload == payload[::-1]
+
+
+@pytest.mark.parametrize("name", WRITTEN_ANEW)
+def test_fragments_wait_behind_every_link_layer_that_states_a_length(name: str) -> None:
+    """That of the whole is not the last fragment's; a frame as `pkt.frame` has it reads as the packet in hand."""
+    wrap = TAGS[name].wrap
+    rewriter = Rewriter(lambda payload: payload[::-1])
+    read: list[bool] = []
+
+    @rewriter.app.on(PKT_IN)
+    def read_again(pkt: Packet) -> None:
+        if pkt.payload:
+            read.append(Packet.decode(pkt.frame or b"").raw == pkt.raw)
+
+    def behind(frame: bytes | Back | float) -> bytes | Back:
+        assert not isinstance(frame, float)
+        return Back(wrap(frame.frame[14:])) if isinstance(frame, Back) else wrap(frame[14:])
+
+    payload = bytes(range(200))
+    late = tcp(payload, seq=ISN + 1 + 4, ack=SERVER_ISN + 1, flags="A")
+    pieces = [wrap(piece) for piece in fragment_ipv4(ipv4(late, ip_id=4), 64)]
+    frames: Line = [*(behind(frame) for frame in OPENING), *pieces, behind(sent(0, b"abcd"))]
+    crossing = cross(frames, rewriter.app)
+    arrived = [Packet.decode(frame).payload for frame in crossing.there]
+    assert arrived == [b"", b"", b"dcba", payload[::-1]]
+    assert read == [True, True]
+    assert rewriter.answers == [True, True]
+
+
+def test_what_no_802_3_frame_holds_does_not_wait() -> None:
+    """Its length could not be stated; it comes again."""
+    wrap = TAGS["SNAP"].wrap
+    rewriter = Rewriter(bytes.upper)
+    late = tcp(b"x" * 3000, seq=ISN + 1 + 4, ack=SERVER_ISN + 1, flags="A")
+    pieces = [wrap(piece) for piece in fragment_ipv4(ipv4(late, ip_id=4), 1400)]
+    crossing = cross([*OPENING, *pieces, sent(0, b"abcd"), sent(4, b"efgh")], rewriter.app)
+    assert rewriter.answers == [True, True]
+    assert stream_of(crossing.there) == b"ABCDEFGH"
+    assert (crossing.counters["dropped"], crossing.counters["held"]) == (1, 2)
+
+
+def test_what_was_put_together_in_a_tunnel_does_not_wait() -> None:
+    """Only its last fragment is left in hand; that is neither kept nor read as the segment."""
+    rewriter = Rewriter(bytes.upper)
+    seen: list[bytes | None] = []
+    rewriter.app.on(PKT_IN)(lambda pkt: seen.append(pkt.payload) if pkt.payload else None)
+    late = tcp(b"x" * 200, seq=ISN + 1 + 4, ack=SERVER_ISN + 1, flags="A")
+    pieces = [TUNNELS["GRE"](ethernet(piece), True) for piece in fragment_ipv4(ipv4(late, ip_id=4), 64)]
+    frames: Line = [*OPENING, *pieces, sent(0, b"abcd"), sent(4, b"efgh")]
+    crossing = cross(frames, rewriter.app, settings=Settings(on_error="raise", decapsulate=True))
+    assert seen == [b"abcd", b"efgh"]
+    assert rewriter.answers == [True, True]
+    assert [segment_of(frame).payload for frame in crossing.there[-2:]] == [b"ABCD", b"EFGH"]
+    assert (crossing.counters["dropped"], crossing.counters["given_up"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("instead", "passes"), [(b"ABCD", True), (b"longer", False)])
+def test_what_was_put_together_in_a_tunnel_passes_in_the_numbers_of_its_receiver(
+    *, instead: bytes, passes: bool
+) -> None:
+    """Or not at all: its first fragments have left as they came."""
+    app: App[None] = App("edits")
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def change(pkt: Packet) -> None:
+        if pkt.payload == b"abcd":
+            assert pkt.replace(instead)
+
+    segment = tcp(b"x" * 200, seq=ISN + 1 + 4, ack=SERVER_ISN + 1, flags="A")
+    pieces = [TUNNELS["GRE"](ethernet(piece), True) for piece in fragment_ipv4(ipv4(segment), 64)]
+    frames: Line = [*OPENING, sent(0, b"abcd"), *pieces]
+    crossing = cross(frames, app, settings=Settings(on_error="raise", decapsulate=True))
+    assert [frame for frame in crossing.there if frame in pieces] == (pieces if passes else pieces[:-1])
+    assert crossing.counters["dropped"] == (not passes)
+
+
+@pytest.mark.parametrize("field", ["ttl", "tos", "seq", "dport", "eth_src"])
+def test_of_what_was_put_together_in_a_tunnel_only_the_link_layer_is_set(field: str) -> None:
+    """Its last fragment, of which a callback may have been told before, is not the packet that is in hand now."""
+    app: App[None] = App("sets")
+    told: list[str] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def touch(pkt: Packet) -> None:
+        pkt.set(ttl=9)
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def change(pkt: Packet) -> None:
+        if pkt.payload:
+            try:
+                pkt.set(**{field: "02:00:00:00:00:09" if field == "eth_src" else 7})
+            except ValueError as error:
+                told.append(str(error))
+
+    segment = tcp(b"x" * 200, seq=ISN + 1, ack=SERVER_ISN + 1, flags="A")
+    pieces = [TUNNELS["GRE"](ethernet(piece), True) for piece in fragment_ipv4(ipv4(segment), 216)]
+    assert len(pieces) == 2
+    crossing = cross([*OPENING, *pieces], app, settings=Settings(on_error="raise", decapsulate=True))
+    settable = field == "eth_src"
+    assert (
+        told == []
+        if settable
+        else [f"pkt.set({field}=...): this packet has no such field, or not all of it was captured"]
+    )
+    last = crossing.there[3]
+    expected = bytearray(pieces[1])
+    expected[14 + 20 + 4 + 8] = 9  # the time to live, and the checksum that goes with it
+    expected[14 + 20 + 4 + 10 : 14 + 20 + 4 + 12] = last[14 + 20 + 4 + 10 : 14 + 20 + 4 + 12]
+    if settable:
+        expected[6:12] = b"\x02\0\0\0\0\x09"
+    assert last == expected
+
+
+def test_what_waits_has_a_sum_that_its_card_takes() -> None:
+    """One that was left to the network card is none once the address under it has changed; it is not verified again."""
+    rewriter = Rewriter(bytes.upper)
+
+    @rewriter.app.on(PKT_IN, hook=Hook.RAW)
+    def translate(pkt: Packet) -> None:
+        if not pkt.known and pkt.syn:
+            pkt.session(idle=30, src="192.0.2.1", sport=9000)
+
+    def replied(at: int, payload: bytes = b"", flags: str = "A") -> bytes:
+        return tcp_frame(SERVER, "192.0.2.1", 80, 9000, SERVER_ISN + at, (ISN + 1) % 2**32, flags, payload)
+
+    late = replied(4, b"def")
+    unsummed = late[:24] + b"\0\0" + late[26:50] + b"\0\0" + late[52:]
+    frames: Line = [
+        tcp_frame(seq=ISN),
+        Back(replied(0, flags="SA")),
+        sent(0),
+        Back(unsummed),
+        Back(replied(1, b"abc")),
+    ]
+    verifying = Settings(on_error="raise", checksums="verify")
+    crossing = cross(frames, rewriter.app, settings=verifying)
+    payloads = [packet.payload[20:] for packet in map(read_packet, crossing.back) if packet is not None]
+    assert payloads == [b"", b"ABC", b"DEF"]
+    assert rewriter.answers == [True, True]
 
 
 def test_a_flow_that_ends_gives_up_what_waits() -> None:

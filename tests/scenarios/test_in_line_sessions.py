@@ -307,6 +307,25 @@ def test_an_error_that_quotes_otherwise_now_is_matched_anew(*, kept: int, leaves
         assert error.payload[8:] == ipv4(whole, src=OUTSIDE, dst=PUBLIC, proto=17)[: kept - 8]
 
 
+def test_an_error_that_quotes_nothing_of_a_session_any_more_is_of_none() -> None:
+    translator = Translator(sport=9000)
+    told: list[str] = []
+
+    @translator.app.on(PKT_IN, hook=Hook.RAW)
+    def ask(pkt: Packet) -> None:
+        if pkt.proto == 1:
+            pkt.replace(pkt.payload[:8])
+            for options in ({}, {"sport": 9001}):
+                with pytest.raises(SessionError) as caught:
+                    pkt.session(idle=30, **options)
+                told.append(str(caught.value))
+
+    first = udp_frame(INSIDE, OUTSIDE, sport=4000, dport=7, payload=b"question")
+    crossing = cross([first, ABOUT_A_REPLY], translator.app)
+    assert told == ["the packet is a reply, or an error, of a session"] * 2
+    assert len(crossing.there) == 1
+
+
 def test_what_no_802_3_frame_holds_is_not_built() -> None:
     """Its length would be read as a type (IEEE 802.3 section 3.2.6), and the packet as none."""
     translator = Translator(sport=9000)

@@ -1,16 +1,21 @@
 """Wild times: one frame whose time is years off ends nothing; the clock follows when what comes next agrees."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
+from aiomos import Event, Filter, Hook, Packet
+from aiomos.engine import Engine
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
+from aiomos.tcp.translation import Session
+from aiomos.testing.packets import tcp_frame, udp_frame
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, watch, watch_in_batches
 from aiomos.transport.captures import open_captures
 from aiomos.transport.writer import CaptureWriter
+from tests.fuzz.in_line import Wire
 
 YEAR = 365 * 86_400
 DAY = 86_400
@@ -252,3 +257,95 @@ def test_the_last_frame_may_come_after_a_pause_of_30_days(apart: int, believed: 
     frames[-1] = (before + apart, *frames[-1][1:])
     seen = watch_in_batches(frames)
     assert seen.statistics["wild_times"] == (0 if believed else 1)
+
+
+# --- in line --------------------------------------------------------------------------------------------
+
+
+def line_of() -> tuple[Engine, Wire]:
+    """An engine in line, and its wire."""
+
+    def fail(_callback: object, _flow: object, error: Exception) -> None:
+        raise error
+
+    engine, wire = Engine(Settings(), bytes(16), fail), Wire([1])
+    engine.open(wire.forwards, ["a", "b", "nowhere"])
+    return engine, wire
+
+
+def run_in_line(frames: Sequence[bytes], off: float, edit: Callable[[Packet], object], hook: Hook) -> Engine:
+    """Have frames cross the line, the last two in another batch; a second apart, the third off by *off* seconds."""
+    engine, wire = line_of()
+    raw = hook is Hook.RAW
+    rule = engine.add_rule(Filter("").program, Level.STATE, unbound=raw)
+    engine.add_call(rule, Event.PKT_IN, hook, edit, ("pkt",), edits=not raw)
+    times = [round((START + n) * SECOND) for n in range(len(frames))]
+    times[2] += round(off * SECOND)
+    for batch in (slice(0, -2), slice(-2, None)):
+        wire.waiting = [(at, data, 0) for at, data in zip(times[batch], frames[batch], strict=True)]
+        assert wire.read_batch()
+        engine.feed(wire)
+        engine.flush(wire)
+    assert engine.statistics()["wild_times"] == 1
+    return engine
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR])
+def test_what_is_built_anew_has_the_time_that_was_judged(off: float) -> None:
+    sessions: list[Session] = []
+    seen: list[float] = []
+
+    def renew(pkt: Packet) -> None:
+        sessions.append(pkt.session(idle=30))
+        assert pkt.replace(b"other")
+        seen.append(pkt.time)
+
+    engine = run_in_line([udp_frame(payload=b"question")] * 6, off, renew, Hook.RAW)
+    assert seen == [START, START + 1, START + 1, START + 3, START + 4, START + 5]
+    assert {id(session) for session in sessions} == {id(sessions[0])}
+    assert (sessions[0].packets, sessions[0].last, engine.now) == ((6, 0), START + 5, START + 5)
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR])
+def test_what_has_waited_has_a_time_that_was_judged(off: float) -> None:
+    seen: list[tuple[bytes, float]] = []
+
+    def edit(pkt: Packet) -> None:
+        if pkt.payload:
+            seen.append((pkt.payload, pkt.time))
+            assert pkt.replace(pkt.payload.upper())
+
+    parts = {
+        at: tcp_frame(seq=101 + at, ack=501, flags="A", payload=b"abcdefgh"[at : at + 2])
+        for at in (0, 2, 4, 6)
+    }
+    frames = [
+        tcp_frame(seq=100),
+        tcp_frame(seq=101, ack=501, flags="A"),
+        parts[2],
+        parts[4],
+        parts[6],
+        parts[0],
+    ]
+    engine = run_in_line(frames, off, edit, Hook.SENDER)
+    times = [START + 5, *[START + 3] * 3]  # the clock's at the last batch
+    assert seen == [*zip((b"ab", b"cd", b"ef"), times, strict=False), (b"gh", START + 4)]
+    assert engine.now == START + 5
+
+
+def test_what_was_held_is_sent_as_it_came_where_time_passes_before() -> None:
+    """A frame whose time the next batch is to tell lies elsewhere until all that it brings about was sent."""
+    engine, wire = line_of()
+    frames = [udp_frame(payload=f"frame {number}".encode()) for number in range(6)]
+    times = [START, START + 1, START + YEAR, START + 2, START + YEAR / 2, START + 3]
+    for batch in (slice(0, 3), slice(3, 5), slice(5, 6)):
+        wire.waiting = [
+            (round(at * SECOND), data, 0) for at, data in zip(times[batch], frames[batch], strict=True)
+        ]
+        assert wire.read_batch()
+        engine.feed(wire)
+        if batch.start:
+            engine.pass_time(round(engine.now * SECOND))
+        engine.flush(wire)
+    assert wire.all_sent == frames
+    assert engine.statistics()["wild_times"] == 2
