@@ -552,27 +552,32 @@ def test_who_goes_is_called_no_more() -> None:
 
 
 def test_an_app_can_come_and_go_any_number_of_times() -> None:
-    """Rules, accounts and events are used again."""
-    seen: list[str] = []
+    """Rules, accounts and events are used again; one frame passes each time the app is there."""
+    seen: list[tuple[int, str]] = []
+    raw: list[str] = []
     app: App[None] = App("often")
     event = app.ude(PKT_IN)(lambda pkt: pkt.syn)
-    app.on(event)(lambda: seen.append("syn"))
-    app.on(PKT_IN, hook=Hook.RAW)(lambda: None)
+    app.on(event)(lambda pkt, flow: seen.append((flow.client.port, flags_of(pkt))))
+    app.on(PKT_IN, hook=Hook.RAW)(lambda pkt: raw.append(flags_of(pkt)))
     app.on(CONN_NEW_DATA, filter="port 80")(lambda: None)
+    stayed: list[int] = []
 
     async def often(runtime: Runtime) -> None:
-        for _ in range(300):
+        for number in range(300):
             await runtime.attach(app)
-            await asyncio.sleep(0)
+            while len(raw) == number:
+                await asyncio.sleep(0)
             await runtime.detach(app)
         await runtime.attach(app)
+        stayed.append(len(raw))
 
     frames = [*opened(1).frames, *opened(2, START + 1).frames]
     c = opened(3)
     for _ in range(1000):
         c.client("A")
     report = drive([*frames, *c.frames, *opened(4, START + 100).frames], at={1: often})
-    assert len(seen) >= 1
+    assert stayed == [300]
+    assert seen == [(2, "S"), (3, "S"), (4, "S"), (4, "SA")]  # flows of before are none of its
     assert held(report.counters) == {}
 
 
