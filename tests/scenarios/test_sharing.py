@@ -19,6 +19,7 @@ from aiomos import (
     App,
     Budgets,
     Flow,
+    Gap,
     Hook,
     Level,
     MonitorConnection,
@@ -579,6 +580,24 @@ def test_an_app_can_come_and_go_any_number_of_times() -> None:
     assert stayed == [300]
     assert seen == [(2, "S"), (3, "S"), (4, "S"), (4, "SA")]  # flows of before are none of its
     assert held(report.counters) == {}
+
+
+def test_what_was_held_before_anybody_read_is_a_gap() -> None:
+    """Behind a hole lie bytes of a flow of which only the numbers were wanted; then an app comes that reads."""
+    counts: App[None] = App("counts")
+    counts.track(level=Level.BYTES)
+    reads: App[None] = App("reads")
+    seen: list[bytes | tuple[int, int, str]] = []
+
+    @reads.monitor(midstream=True, gaps="mark")
+    async def handle(conn: MonitorConnection) -> None:
+        async for item in conn.client.chunks(gaps="mark"):
+            seen.append((item.offset, item.length, item.reason) if isinstance(item, Gap) else bytes(item))
+
+    c = opened().client("PA", b"zero").client("PA", b"later", seq=10).client("PA", b"first", seq=5)
+    c.client("PA", b"more", seq=15).client("PA", b"!").close()
+    drive(c.frames, counts, at={5: lambda runtime: runtime.attach(reads)})
+    assert seen == [(0, 4, "unread"), b"first", (9, 5, "unread"), b"more", b"!"]
 
 
 def test_the_other_way_round_after_one_has_gone() -> None:

@@ -261,6 +261,10 @@ def test_edits_reach_no_farther_than_a_window() -> None:
         half.send(quarter * 2**28 - 4, b"skip")
     assert half.native.replace(at(2**30 - 4), b"12345", b"y") == "budget"
     assert half.native.replace(at(2**30 - 4), b"1234", b"y") == "noted"
+    for quarter in range(5, 17):  # once round all numbers, and to where edits are held
+        half.send(quarter * 2**28 - 4, b"skip")
+    assert half.native.replace(at(100), b"here?", b"no") == "budget"
+    assert half.native.held[0] == 2
 
 
 def test_what_acknowledges_nothing_is_left_as_it_is() -> None:
