@@ -132,6 +132,7 @@ cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
     TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY
+    UNBOUND_EVENTS = 1 << SLOT_RAW | 1 << SLOT_FRAME | 1 << SLOT_ERROR
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
 
@@ -378,6 +379,9 @@ cdef class Engine(Admission):
                 self.note_unread(decoded)
         if self.outlet.in_line:
             return self.cross(frame, decoded)
+        if decoded.kind > WIRE_TCP and decoded.kind != WIRE_FRAGMENT and not (
+                self.rules.interests[MAX_SETS].events & UNBOUND_EVENTS):
+            return 0                               # nobody asks for what is of no flow
         return self.on_packet(decoded)
 
     cdef int on_aggregate(self, Decoded* decoded) except -1 nogil:
