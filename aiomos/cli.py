@@ -43,6 +43,26 @@ Examples:
 """
 
 
+MOST_SECONDS = 10**8
+"""Three years: what a timer takes, and nobody outwaits."""
+
+
+class Seconds(click.FloatRange):
+    """So many that one can wait for them."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=MOST_SECONDS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse what is no number, which compares with none."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return number
+
+
 class Program(click.Group):
     """The command group; turns errors into a message and an exit status."""
 
@@ -226,7 +246,7 @@ def main() -> None:
 @click.option(
     "--watchdog",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=30,
     show_default=True,
     help="Replace a worker that is stuck for so long, with live traffic; 0: never.",
@@ -234,7 +254,7 @@ def main() -> None:
 @click.option(
     "--grace",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     default=10,
     show_default=True,
     help="How long handlers may take to end after Ctrl-C, before they are cut short.",

@@ -44,6 +44,9 @@ failure_told: ContextVar[Callable[[OutputError], object] | None] = ContextVar(
 )
 """Called, besides what is raised, once an output fails that was written to in this context."""
 
+running: list[Callable[[OutputError], object]] = []
+"""The same of each run, for a thread of an app's own, which has no context of any."""
+
 
 class Outputs(Protocol):
     """What opens outputs for a process."""
@@ -149,8 +152,8 @@ class _Output(io.RawIOBase):
     def _fail(self, error: OSError) -> NoReturn:
         self._failure = OutputError.of(self.name, error)
         tell = failure_told.get()
-        if tell is not None:
-            tell(self._failure)
+        for told in running if tell is None else [tell]:
+            told(self._failure)
         raise self._failure from error
 
     def _flush_soon(self) -> None:

@@ -10,6 +10,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from types import TracebackType, coroutine
@@ -44,7 +45,7 @@ from aiomos.interrupts import describe_tasks
 from aiomos.listeners import Listener
 from aiomos.live import LivePump
 from aiomos.logging import get_logger
-from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader_is_gone
+from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader_is_gone, running
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.sleepers import Sleepers
@@ -557,6 +558,11 @@ class Runtime:
         if self._live is not None:
             self._live.attend_soon()
 
+    def _output_failed_elsewhere(self, error: OutputError) -> None:
+        """Have the loop's thread do the same, whichever finds out."""
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.output_failed, error)
+
     def output_failed(self, error: OutputError) -> None:
         """Have the run end early, for what an app writes is lost; in line frames go on, and it fails at its end."""
         if error in self._lost:
@@ -836,6 +842,8 @@ class Runtime:
     async def __aenter__(self) -> Self:
         """Make this the runtime that `aiomos.sleep` goes by."""
         _current.set(self)
+        self._loop = asyncio.get_running_loop()
+        running.append(self._output_failed_elsewhere)
         return self
 
     async def __aexit__(
@@ -845,6 +853,7 @@ class Runtime:
         traceback: TracebackType | None,
     ) -> None:
         """Cancel what still runs, detach the apps and close the source; each is done, whatever another raises."""
+        running.remove(self._output_failed_elsewhere)
         tasks = [task for task in (*self.handlers, self._pump_task) if task is not None]
         for task in tasks:
             task.cancel()

@@ -52,3 +52,8 @@ def ended(reason: str, *, midstream: bool) -> str:
 def share(part: int, whole: int) -> float:
     """Tell which share of a whole a part is; of nothing, none."""
     return round(part / whole, 6) if whole else 0.0
+
+
+def is_interval(seconds: float) -> bool:
+    """Can a timer be set by it, and times be counted in it? 0 is none."""
+    return seconds == 0 or 1e-3 <= seconds <= 1e8

@@ -23,7 +23,7 @@ import attrs
 
 import aiomos
 from aiomos import CONN_TEARDOWN, PKT_IN, TIMEOUT, App, CallbackRegistration, Level
-from aiomos.apps._output import Output, endpoint
+from aiomos.apps._output import Output, endpoint, is_interval
 from aiomos.apps.flowlog import Csv, JsonLines, Writer
 from aiomos.errors import OptionError, OutputError
 from aiomos.logging import get_logger
@@ -63,7 +63,9 @@ class Options:
     prefix6: int = attrs.field(default=128, validator=must("from 0 to 128", lambda value: 0 <= value <= 128))
     server: Literal["address", "port", "none"] = "address"
     count: Literal["all", "delivered"] = "all"
-    interval: float = attrs.field(default=60.0, validator=must("0 or more", lambda value: value >= 0))
+    interval: float = attrs.field(
+        default=60.0, validator=must("0, or a thousandth to three years", is_interval)
+    )
     limit: int = attrs.field(default=100_000, validator=must("at least 1", lambda value: value >= 1))
     filter: str = ""
     midstream: bool = True

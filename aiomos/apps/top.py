@@ -24,7 +24,7 @@ from rich.live import Live
 
 from aiomos import CONN_TEARDOWN, PKT_IN, App, CallbackRegistration, Level
 from aiomos.apps._keys import Keys, listen
-from aiomos.apps._output import ended
+from aiomos.apps._output import ended, is_interval
 from aiomos.options import must
 from aiomos.outputs import open_output
 from aiomos.terminal import Layout, wide_table, width_of
@@ -56,7 +56,9 @@ class Options:
 
     sort: Literal["rate", "retransmits", "rtt"] = "rate"
     rows: int = attrs.field(default=20, validator=must("at least 1", lambda value: value >= 1))
-    interval: float = attrs.field(default=1.0, validator=must("0 or more", lambda value: value >= 0))
+    interval: float = attrs.field(
+        default=1.0, validator=must("0, or a thousandth to three years", is_interval)
+    )
     filter: str = ""
     midstream: bool = True
     speed: float = attrs.field(default=0.0, validator=must("0 or more", lambda value: value >= 0))

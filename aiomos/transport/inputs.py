@@ -139,9 +139,9 @@ class RawInput:
         self._descriptors.close(self)
         try:
             return io.FileIO(own)
-        except OSError:  # a directory
+        except OSError as error:  # a directory; the error names the number
             os.close(own)
-            raise
+            raise OSError(error.errno, error.strerror, self.path) from None
 
     def _open(self) -> int:
         return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)

@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ class Worker:
         self._outputs = SharedOutputs(link)
         self._runtime: Runtime | None = None
         self._calls: dict[str, tuple[int, int]] = {}
+        self._is_asked = False
 
     def run(self) -> None:
         """Run to the end, and tell the supervisor how it was."""
@@ -92,8 +94,8 @@ class Worker:
         try:
             with patient_collector(), asyncio.Runner(loop_factory=loop_factory(self._plan.loop)) as runner:
                 runner.run(self._main())
-        except asyncio.CancelledError:
-            pass  # asked to end early; apps have given what they had
+        except asyncio.CancelledError:  # asked to end early, apps have given what they had; or it is an app's
+            error = None if self._is_asked else RuntimeError("an app raised CancelledError")
         except KeyboardInterrupt:
             error = KeyboardInterrupt()
         except SystemExit as failure:  # an app's: it is to end the whole program
@@ -121,7 +123,7 @@ class Worker:
         beat = CAPTURE_BEAT_SECONDS if self._plan.captures else LIVE_BEAT_SECONDS
         apps = [_loaded(app.place, app.options) for app in self._plan.apps]
         with (
-            self._attended(main.cancel),
+            self._attended(partial(self._cancel, main)),
             self._sending(),
             _called_every(beat, self._outputs.beat),
             _listening(self._task.control) as listener,
@@ -139,10 +141,14 @@ class Worker:
     def _end(self, main: "asyncio.Task[None]") -> None:
         """End early: live, frames that have arrived are still taken, as they are by a process that is alone."""
         if self._runtime is None or self._plan.captures:
-            main.cancel()
+            self._cancel(main)
             return
         self._runtime.stop()
         asyncio.get_running_loop().call_later(self._plan.grace, self._runtime.cut_short)
+
+    def _cancel(self, main: "asyncio.Task[None]") -> None:
+        self._is_asked = True
+        main.cancel()
 
     def _frames(self) -> dict[str, Any]:
         """Where this worker's frames come from, as `serve` is told."""

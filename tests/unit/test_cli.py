@@ -423,3 +423,21 @@ def test_help_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
     assert result.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("option", ["--grace", "--watchdog"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e9", "-1"])
+def test_seconds_are_so_many_that_one_can_wait_for_them(
+    option: str, seconds: str, invoke: Callable[..., Result]
+) -> None:
+    done = invoke("run", "flowlog", option, seconds, "--pcap", "none.pcap")
+    assert done.exit_code == 2
+    assert f"Invalid value for '{option}'" in done.stderr
+
+
+@pytest.mark.parametrize("app", ["top", "account"])
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e300", "1e-300", "-1"])
+def test_an_interval_is_one_that_a_timer_takes(app: str, seconds: str, invoke: Callable[..., Result]) -> None:
+    done = invoke("run", app, "--set", f"interval={seconds}", "--pcap", "none.pcap")
+    assert done.exit_code == 1
+    assert f"interval={float(seconds)!r}: must be 0, or a thousandth to three years" in done.stderr

@@ -216,6 +216,20 @@ def test_a_lost_output_ends_a_run_over_captures_and_other_apps_give_what_they_ha
     assert ended
 
 
+def test_a_thread_of_an_app_has_no_context_and_ends_the_run_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "import asyncio, threading\nfrom pathlib import Path\n"
+        "from aiomos import App, MonitorConnection\nfrom aiomos.outputs import open_output\n"
+        'app = App("threaded")\n'
+        "@app.startup\ndef begin() -> None:\n    file = open_output(Path('/dev/full'))\n"
+        "    threading.Thread(target=file.write, args=(b'record',)).start()\n"
+        "@app.monitor('')\nasync def wait(conn: MonitorConnection) -> None:\n    await asyncio.sleep(1)\n"
+    )
+    done = run(str(tmp_path / "app.py"), "--pcap", str(DATA / "http.pcap"))
+    assert done.returncode == 1
+    assert f"error: /dev/full: {NO_ROOM}; " in done.stderr
+
+
 def test_in_line_frames_go_on_and_the_run_fails_at_its_end() -> None:
     network = Network()
     client = TcpHost("10.0.0.1", 40000, peer=("10.0.0.2", 80), data=b"question" * 2000)

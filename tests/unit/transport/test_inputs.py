@@ -196,5 +196,6 @@ def test_read_error_comes_after_the_frames_before_it() -> None:
 def test_what_cannot_be_opened_is_the_systems_own_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_input(str(tmp_path / "missing"))
-    with pytest.raises(IsADirectoryError):
+    with pytest.raises(IsADirectoryError) as raised:
         open_input(str(tmp_path))
+    assert raised.value.filename == str(tmp_path)
