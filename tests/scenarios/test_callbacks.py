@@ -265,6 +265,29 @@ def test_the_last_callback_to_go_takes_its_bytes_with_it(app: App[None]) -> None
     assert held(report) == {}
 
 
+def test_a_callback_of_a_connection_that_is_gone_can_be_cancelled(app: App[None]) -> None:
+    """Its record may be another connection's by now, whose callbacks stay."""
+    calls: list[tuple[int, str]] = []
+    registrations: list[Any] = []
+    active: list[list[bool]] = []
+
+    @app.monitor()
+    async def handle(conn: MonitorConnection) -> None:
+        registrations.append(
+            conn.on(PKT_IN, lambda flow, pkt: calls.append((flow.client.port, flags_of(pkt))))
+        )
+        if len(registrations) == 2:
+            registrations[0].cancel()
+            active.append([each.active for each in registrations])
+        await conn.closed()
+
+    second = opened(2, START + 1000).client("PA", b"x").client("R")
+    report = play([*opened(1).client("PA", b"x").client("R").frames, *second.frames], app)
+    assert active == [[False, True]]
+    assert calls == [(1, "R"), (2, "R")]  # a handler starts behind the first bytes
+    assert held(report) == {}
+
+
 def test_all_that_is_registered_can_be_cancelled_at_once() -> None:
     teller = Storyteller()
 
