@@ -265,6 +265,31 @@ def test_the_last_callback_to_go_takes_its_bytes_with_it(app: App[None]) -> None
     assert held(report) == {}
 
 
+def test_a_callback_of_a_connection_that_is_gone_can_be_cancelled(app: App[None]) -> None:
+    """Its record may be another connection's by now, whose callbacks stay."""
+    calls: list[tuple[int, str]] = []
+    registrations: list[Any] = []
+    active: list[list[bool]] = []
+
+    @app.monitor()
+    async def handle(conn: MonitorConnection) -> None:
+        registrations.append(
+            conn.on(PKT_IN, lambda flow, pkt: calls.append((flow.client.port, flags_of(pkt))))
+        )
+        for earlier in registrations[:-1]:
+            earlier.cancel()
+        active.append([each.active for each in registrations])
+        await conn.closed()
+
+    frames = []
+    for port in range(1, 5):  # a record is free again a batch after its flow has gone
+        frames += opened(port, START + 1000 * port).client("PA", b"x").client("R").frames
+    report = play(frames, app)
+    assert active == [[True], [False, True], [False, False, True], [False, False, False, True]]
+    assert calls == [(port, "R") for port in range(1, 5)]  # a handler starts behind the first bytes
+    assert held(report) == {}
+
+
 def test_all_that_is_registered_can_be_cancelled_at_once() -> None:
     teller = Storyteller()
 

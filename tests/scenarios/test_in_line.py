@@ -1052,6 +1052,34 @@ def test_a_flow_that_is_cut_with_a_recalled_syn(app: App[None], act: Callable[[F
     assert confirmed.frame not in crossing.back
 
 
+@pytest.mark.parametrize("fail", ["open", "closed"])
+def test_a_callback_that_fails_at_a_recalled_syn_ends_its_flow_if_failing_closed(
+    app: App[None], fail: Any
+) -> None:
+    """The SYN has passed, but what confirms it does not: its opener tries again, and that is a new flow."""
+    starts: list[int] = []
+    ends: list[str | None] = []
+
+    @app.on(CONN_START, hook=Hook.SENDER)
+    def fail_at_second() -> None:
+        starts.append(1)
+        if len(starts) == 2:
+            raise RuntimeError("broken")
+
+    app.on(CONN_TEARDOWN)(lambda flow: ends.append(flow.reason))
+    told: list[int] = []
+    app.on(PKT_IN)(lambda pkt: told.append(pkt.seq) if pkt.syn and pkt.ack_flag else None)
+    confirmed = Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 9000, 5001, "SA"))
+    frames: Line = [*OPENING, data(0, b"x"), reply(0, b"y", ack=1), tcp_frame(seq=5000), confirmed]
+    with capture_logs():
+        crossing = cross(frames, app, settings=Settings(fail=fail))
+    assert len(starts) == 2
+    assert (9000 in told) == (fail == "open")
+    assert (confirmed.frame in crossing.back) == (fail == "open")
+    assert crossing.counters["dropped"] == (fail == "closed")
+    assert ends == ["timeout", "dropped" if fail == "closed" else "timeout"]
+
+
 @pytest.mark.parametrize("hook", [Hook.SENDER, Hook.RECEIVER])
 @pytest.mark.parametrize("zero", ["time_wait", "reset", "neither"])
 def test_a_flow_may_end_within_its_own_callbacks(app: App[None], hook: Hook, zero: str) -> None:

@@ -196,7 +196,7 @@ def test_what_has_waited_is_given_up() -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["before it is whole", "when it is whole"])
 def test_a_packet_of_fragments_does_not_pass(late: bool) -> None:
     ends: dict[str, Any] = {"src": CLIENT, "dst": SERVER}
-    more = {
+    more: dict[str, Any] = {
         "sport": 1234,
         "dport": 80,
         "seq": ISN + 1,

@@ -443,20 +443,27 @@ def test_a_listener_that_raises_does_not_keep_others_from_being_told() -> None:
     assert crossing.report.counters["callback_errors"] == 2
 
 
-def test_what_a_listener_raises_ends_a_strict_run_and_others_are_told() -> None:
+class Exit(BaseException):
+    """No Exception."""
+
+
+@pytest.mark.parametrize(("error", "on_error"), [(LookupError, "raise"), (Exit, "log")])
+def test_what_ends_a_run_in_a_listener_is_raised_once_others_are_told(
+    error: type[BaseException], on_error: Any
+) -> None:
     app: App[None] = App("strict")
     told: list[int] = []
 
     def broken(_: Session) -> None:
-        raise LookupError("broken")
+        raise error("broken")
 
     @app.on(PKT_IN, hook=Hook.RAW)
     def first(pkt: Packet) -> None:
         session = pkt.session(idle=1, on_end=broken)
         assert pkt.session(idle=1, on_end=lambda _: told.append(1)) is session
 
-    with pytest.raises(LookupError, match="broken"):
-        cross([udp_frame(), 5.0, udp_frame(sport=5), 5.0], app)
+    with pytest.raises(error, match="broken"):
+        cross([udp_frame(), 5.0, udp_frame(sport=5), 5.0], app, settings=Settings(on_error=on_error))
     assert told == [1]
 
 

@@ -591,8 +591,10 @@ def test_what_was_held_before_anybody_read_is_a_gap() -> None:
 
     @reads.monitor(midstream=True, gaps="mark")
     async def handle(conn: MonitorConnection) -> None:
-        async for item in conn.client.chunks(gaps="mark"):
-            seen.append((item.offset, item.length, item.reason) if isinstance(item, Gap) else bytes(item))
+        items = [item async for item in conn.client.chunks(gaps="mark")]
+        seen.extend(
+            (item.offset, item.length, item.reason) if isinstance(item, Gap) else item for item in items
+        )
 
     c = opened().client("PA", b"zero").client("PA", b"later", seq=10).client("PA", b"first", seq=5)
     c.client("PA", b"more", seq=15).client("PA", b"!").close()
