@@ -207,11 +207,11 @@ cdef class Engine(Admission):
             self.busy = False
         return self.raise_fatal()
 
-    def pass_time(self, now_ns):
-        """Let time pass without frames: what is due until *now_ns*, nanoseconds since the epoch, happens."""
+    def pass_time(self, time_ns):
+        """Let time pass without frames: what is due until *time_ns*, nanoseconds since the epoch, happens."""
         if self.holds_frame:
             self.run_batch(NULL, 0)
-        Admission.pass_time(self, now_ns)
+        Admission.pass_time(self, time_ns)
 
     def finish(self):
         """End the next slice of flows for want of frames, oldest first; False when none is left."""

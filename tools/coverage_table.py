@@ -58,7 +58,7 @@ def compiled(tree: Path) -> dict[str, Module]:
         for report in threads.map(gcov, sorted((tree / "build").rglob("*.gcda"))):
             for file in report["files"]:
                 name = file["file"]
-                if name.startswith("aiomos/") and name.endswith((".pyx", ".pxd")):
+                if name.startswith("aiomos/") and name.endswith((".pyx", ".pxd")) and (tree / name).exists():
                     take(found[name], tree / name, file)
     return found
 

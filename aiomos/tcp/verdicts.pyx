@@ -295,6 +295,7 @@ cdef class Verdicts(Paths):
         while True:
             out = self.take(self.link_len + self.most)
             if out == NULL:
+                self.give_up()
                 return
             length = fragmenter_next(&fragmenter, out + self.link_len)
             if not length:

@@ -132,7 +132,7 @@ def run(frames: list[Frame], *, batch: int | None, settings: Settings) -> Model:
     return model
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(script=SCRIPTS, handshake=st.booleans(), batch=st.integers(1, 9))
 def test_events_of_any_segments_fit_the_model(
     script: list[dict[str, Any]], handshake: bool, batch: int
@@ -168,7 +168,7 @@ def joined(story: Story, side: str) -> list[tuple[int, int]]:
     return out
 
 
-@settings(deadline=None, max_examples=60, derandomize=True)
+@settings(max_examples=60)
 @given(scripts=st.lists(SCRIPTS, min_size=2, max_size=5), flows=st.integers(1, 3))
 def test_events_at_the_budget_fit_the_model(scripts: list[list[dict[str, Any]]], flows: int) -> None:
     """Evicted flows have their end, too."""
@@ -180,7 +180,7 @@ def test_events_at_the_budget_fit_the_model(scripts: list[list[dict[str, Any]]],
     assert sum(story.told["conn_teardown"] for story in model.stories) == len(model.stories)
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(
     cuts=st.lists(st.tuples(st.booleans(), st.integers(1, 20)), min_size=1, max_size=15),
     batch=st.integers(1, 9),

@@ -45,7 +45,7 @@ def is_stray(offset: int, seq: int) -> bool:
     return 40_000_000 < (seq - offset) % (1 << 32) < (1 << 32) - 40_000_000
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(stretches=STRETCHES, batch=st.sampled_from([1, 3, None]))
 def test_jumps(stretches: list[tuple[int, int, str, list[int]]], batch: int | None) -> None:
     c, model = Conversation().handshake().client("PA", b"begin").server("A"), Model()

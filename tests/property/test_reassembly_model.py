@@ -31,7 +31,7 @@ def client_traffic(segments: Iterable[tuple[int, bytes]], isn: int, *, ack: int 
     return traffic
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @pytest.mark.parametrize("policy", POLICIES)
 @given(segments=SEGMENTS, isn=ISNS, batch_size=BATCH_SIZES, scale=st.sampled_from([1, 1, 1, 300, 3000]))
 def test_streams_are_those_of_the_overlap_page(
@@ -66,7 +66,7 @@ def cuts(draw: st.DrawFn) -> tuple[bytes, list[tuple[int, bytes]]]:
     return data, [(start, data[start:end]) for start, end in draw(st.permutations(ranges))]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     cut=cuts(), isn=ISNS, batch_size=BATCH_SIZES, policy=st.sampled_from(POLICIES), fin_at=st.integers(0, 20)
 )
@@ -144,7 +144,7 @@ def counters(seen: Seen) -> dict[str, Any]:
     return {name: record[f"client_{name}"] for name in COUNTERS}
 
 
-@settings(deadline=None, max_examples=250)
+@settings(max_examples=250)
 @given(events=EVENTS, batch_size=BATCH_SIZES)
 def test_counters_are_the_same_with_and_without_the_bytes(
     events: list[tuple[Side, int, int, float]], batch_size: int
@@ -159,7 +159,7 @@ def test_counters_are_the_same_with_and_without_the_bytes(
     assert all(TRUTH[at] == byte for at, byte in seen.data.items())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(events=EVENTS, batch_size=BATCH_SIZES, captured=st.integers(0, 10))
 def test_counters_are_of_the_wire_however_short_the_capture_is_cut(
     events: list[tuple[Side, int, int, float]], batch_size: int, captured: int
@@ -173,7 +173,7 @@ def test_counters_are_of_the_wire_however_short_the_capture_is_cut(
     assert all(TRUTH[at] == byte for at, byte in seen.data.items())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(cut=cuts(), batch_size=BATCH_SIZES, half_budget=st.integers(1, 8))
 def test_a_budget_leaves_gaps_and_never_wrong_bytes(
     cut: tuple[bytes, list[tuple[int, bytes]]], batch_size: int, half_budget: int

@@ -112,7 +112,7 @@ class Half:
         assert self.kernel.retransmits == self.retransmits
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @pytest.mark.parametrize("keep", [True, False])
 @given(
     operations=OPERATIONS,
@@ -139,7 +139,7 @@ def test_all_bytes_at_hand_are_found_and_are_right(
     assert half.kernel.close() == 0
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     operations=OPERATIONS,
     scale=SCALES,
@@ -164,7 +164,7 @@ def test_at_a_budget_the_oldest_go_and_what_is_left_is_right(
     assert half.kernel.close() == 0
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     sizes=st.lists(st.integers(1, 6000), min_size=1, max_size=60),
     batch_size=st.integers(1, 20),

@@ -63,7 +63,7 @@ def assert_counters_agree(seen: Watched) -> None:
             assert record[f"{half}_rtt"] is None or record[f"{half}_rtt"] >= 0
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(max_examples=400)
 @given(script=SCRIPTS, handshake=st.booleans(), level=st.sampled_from(list(Level)), midstream=st.booleans())
 def test_any_segments_are_survived_and_seen_alike_in_any_batch(
     script: list[dict[str, Any]], handshake: bool, level: Level, midstream: bool
@@ -83,7 +83,7 @@ def test_any_segments_are_survived_and_seen_alike_in_any_batch(
         )
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(max_examples=400)
 @given(script=SCRIPTS, handshake=st.booleans(), level=st.sampled_from([Level.BYTES, Level.STREAM]))
 def test_counters_of_any_segments_agree(script: list[dict[str, Any]], handshake: bool, level: Level) -> None:
     """With pick-up, every TCP frame shows in a record or a counter."""
@@ -91,7 +91,7 @@ def test_counters_of_any_segments_agree(script: list[dict[str, Any]], handshake:
     assert_counters_agree(watch(c.frames, level=level, midstream=True, settings=Settings(timeouts=TIMEOUTS)))
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(script=SCRIPTS, handshake=st.booleans())
 def test_counters_agree_without_pick_up(script: list[dict[str, Any]], handshake: bool) -> None:
     """Without pick-up what belongs to no connection is an orphan, and still counted."""
@@ -99,7 +99,7 @@ def test_counters_agree_without_pick_up(script: list[dict[str, Any]], handshake:
     assert_counters_agree(watch(c.frames, settings=Settings(timeouts=TIMEOUTS)))
 
 
-@settings(deadline=None, max_examples=100, derandomize=True)
+@settings(max_examples=100)
 @given(
     scripts=st.lists(SCRIPTS, min_size=2, max_size=6), flows=st.integers(1, 4), half_open=st.integers(1, 3)
 )
@@ -116,7 +116,7 @@ def test_counters_agree_at_the_budget(
     assert_counters_agree(watch(merge(*all_of_them), level=Level.STREAM, midstream=True, settings=limits))
 
 
-@settings(deadline=None, max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(script=SCRIPTS, level=st.sampled_from(list(Level)))
 def test_level_does_not_change_what_is_believed(script: list[dict[str, Any]], level: Level) -> None:
     """States, reasons, packets and anomalies come from the monitor alone."""
@@ -139,7 +139,7 @@ TAKEN_BACK = {
 """Steps back: a FIN that nobody took is refuted by data beyond it (monitor.pyx, on_segment)."""
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(max_examples=400)
 @given(script=SCRIPTS, handshake=st.booleans())
 def test_states_follow_the_diagram(script: list[dict[str, Any]], handshake: bool) -> None:
     """RFC 9293 figure 5, with steps that the capture did not show left out."""
@@ -171,7 +171,7 @@ FORGERIES = st.fixed_dictionaries({
 })  # fmt: skip
 
 
-@settings(deadline=None, max_examples=400, derandomize=True)
+@settings(max_examples=400)
 @given(
     forgeries=st.lists(st.tuples(st.integers(0, 8), FORGERIES), min_size=1, max_size=6), stamped=st.booleans()
 )
@@ -192,7 +192,7 @@ def test_blind_forgeries_change_nothing(forgeries: list[tuple[int, dict[str, Any
     assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)
 
 
-@settings(deadline=None, max_examples=200, derandomize=True)
+@settings(max_examples=200)
 @given(
     cuts=st.lists(st.integers(1, 30), min_size=1, max_size=12),
     order=st.randoms(use_true_random=False),

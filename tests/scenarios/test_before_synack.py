@@ -43,7 +43,7 @@ def check(c: Conversation, **anomalies: int) -> Watched:
 @pytest.mark.parametrize("seq", [-1000, 0, 1, 2, 700, 700_000_000])
 @pytest.mark.parametrize("ack", [-1000, 0, 1, 2, 900_000_000])
 def test_nothing_of_the_servers_side_is_taken(
-    flags: str, payload: bytes, seq: int, ack: int, numbers: dict[str, int]
+    flags: str, payload: bytes, seq: int, ack: int, numbers: dict[str, Any]
 ) -> None:
     """No number is fixed by it, none of it is delivered, and it ends nothing."""
     c = Conversation(**numbers).client("S").server(flags, payload, seq=seq, ack=ack, forged=True)
@@ -51,7 +51,7 @@ def test_nothing_of_the_servers_side_is_taken(
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
-def test_however_often_it_comes(numbers: dict[str, int]) -> None:
+def test_however_often_it_comes(numbers: dict[str, Any]) -> None:
     """A jump is believed after eight segments in a row; this is none."""
     c = Conversation(**numbers).client("S")
     for at in range(20):
@@ -117,14 +117,14 @@ def test_a_clock_that_ticks_fast() -> None:
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
-def test_the_clients_own_acknowledgement_tells_where_the_server_begins(numbers: dict[str, int]) -> None:
+def test_the_clients_own_acknowledgement_tells_where_the_server_begins(numbers: dict[str, Any]) -> None:
     """The SYN-ACK was not captured: what the client acknowledges is the truth, what was forged is not."""
     c = Conversation(**numbers).client("S").server("PA", b"EVIL", seq=5000, ack=1, forged=True)
     check(talk(c.server("SA", captured=False).client("A")), before_synack=1)
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
-def test_the_handshake_is_acknowledged_before_the_syn_ack_is_captured(numbers: dict[str, int]) -> None:
+def test_the_handshake_is_acknowledged_before_the_syn_ack_is_captured(numbers: dict[str, Any]) -> None:
     """Mirror ports out of step: the SYN-ACK fits what was acknowledged, and its options count."""
     c = Conversation(**numbers).client("S", options=mss(1460) + wscale(7))
     synack = Conversation(**numbers).client("S").server("SA", options=mss(1400) + wscale(8)).frames[1]
@@ -154,7 +154,7 @@ def test_a_syn_ack_that_does_not_fit_what_the_client_acknowledged(isn: int) -> N
 @pytest.mark.parametrize("ack", [0, 50, 5000, 1 << 30, -1])
 @pytest.mark.parametrize("flags", ["A", "FA"])
 def test_a_stranger_in_the_clients_name_before_the_syn_ack(
-    flags: str, ack: int, numbers: dict[str, int]
+    flags: str, ack: int, numbers: dict[str, Any]
 ) -> None:
     """Whose numbers the client has taken, what it acknowledges next tells; what the stranger said is forgotten."""
     c = Conversation(**numbers).client("S").client(flags, seq=1, ack=ack, forged=True)
@@ -183,7 +183,7 @@ def test_what_a_stranger_says_in_the_clients_name_before_the_syn_ack(
     seqs: tuple[int, ...],
     acks: tuple[int, ...],
     count: int,
-    numbers: dict[str, int],
+    numbers: dict[str, Any],
 ) -> None:
     """A client in SYN-SENT sends no data but with its SYN; of these the server acknowledges nothing."""
     c = Conversation(**numbers).client("S")
@@ -238,7 +238,7 @@ def of_client(c: Conversation) -> list[Frame]:
 @pytest.mark.parametrize("numbers", WRAPS)
 @pytest.mark.parametrize("behind", range(1, 7))
 @pytest.mark.parametrize("first", ["client", "server"])
-def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str, int]) -> None:
+def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str, Any]) -> None:
     """However late: what the server acknowledged is delivered, in order."""
     c = Conversation(**numbers).client("S").server("SA").client("A")
     if first == "server":
@@ -265,7 +265,7 @@ def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str
 )
 @pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
 def test_the_server_is_captured_before_its_syn_ack(
-    level: Level, order: tuple[int, ...], numbers: dict[str, int]
+    level: Level, order: tuple[int, ...], numbers: dict[str, Any]
 ) -> None:
     """What it says is delivered once the client acknowledges it, wherever its stream turns out to begin."""
     c = Conversation(**numbers).client("S").server("SA").client("A")

@@ -139,3 +139,20 @@ def test_callbacks_and_functions_for_start_and_end_can_ask_for_the_engine() -> N
     runtime = asked[0]
     assert isinstance(runtime, Runtime)
     assert asked == [runtime, runtime, True, runtime]
+
+
+def test_addresses_that_are_not_there_are_alike() -> None:
+    """A predicate says of None what Python does, without Python."""
+    app: App[None] = App("alike")
+    told: list[tuple[str, bytes]] = []
+    alike, unlike = (
+        app.ude(FRAME)(lambda pkt: pkt.src == pkt.dst),
+        app.ude(FRAME)(lambda pkt: pkt.src != pkt.dst),
+    )
+    assert alike.native
+    assert unlike.native
+    app.on(alike, hook=Hook.RAW)(lambda pkt: told.append(("alike", pkt.frame)))
+    app.on(unlike, hook=Hook.RAW)(lambda pkt: told.append(("unlike", pkt.frame)))
+    bad = tcp_frame(payload=b"x")[:-1] + b"y"
+    play([frame_of(ARP), frame_of(bad)], app, settings=VERIFIED)
+    assert told == [("alike", ARP), ("unlike", bad)]

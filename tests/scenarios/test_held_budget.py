@@ -171,3 +171,72 @@ def test_memory_that_small_segments_had_can_be_had_by_large_ones() -> None:
     conn.client(bytes([40]) * 1000, at=0, ack=0)
     items, _ = read_all(traffic)
     assert b"".join(items[VICTIM]) == b"".join(bytes([at]) * 1000 for at in range(40, -1, -1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flooded", [False, True])
+def test_a_half_that_goes_on_for_others_is_told_of_its_end(flooded: bool) -> None:
+    """Its FIN was behind the hole that is given up: the stream ends there, while the flow is open."""
+    traffic = Traffic()
+    conn = traffic.connection(VICTIM, client="10.0.0.9")
+    conn.segment("client", b"last", at=10, flags="FA")
+    for turn in range(10 if flooded else 1):
+        all_of_one_flow(traffic, turn)
+    traffic.cut()
+    conn.server(b"I am here", ack=0)
+    ended: list[tuple[list[Chunk | Gap], str | None]] = []
+
+    async def handler(conn: MonitorConnection) -> None:
+        items: list[Chunk | Gap] = []
+        await drain(conn.client.chunks(gaps="mark"), items)
+        if conn.flow.key[1] == VICTIM:
+            ended.append((items, conn.flow.reason))
+
+    watch(handler, traffic, settings=Settings(on_error="raise", budgets=BUDGETS))
+    (((gap, last), reason),) = ended
+    assert isinstance(gap, Gap)
+    assert (gap.offset, gap.length, gap.reason) == (0, 10, "budget" if flooded else "end")
+    assert (last, reason) == (b"last", None if flooded else "end_of_capture")
+
+
+@pytest.mark.parametrize("flooded", [False, True])
+def test_doubted_segments_make_room_first(flooded: bool) -> None:
+    """What was far beyond the window is forgotten for others, and displaces none: a jump begins without it."""
+    far = 3_000_000
+    traffic = Traffic()
+    conn = traffic.connection(VICTIM, client="10.0.0.9")
+    conn.client(b"begun", at=0)
+    conn.client(b"stray", at=far, ack=0)
+    for turn in range(10 if flooded else 0):
+        all_of_one_flow(traffic, turn)
+    conn.client(b"next", at=far + 5, ack=0)
+    conn.server(ack=far + 5)
+    conn.client(b"more", at=far + 9, ack=0)
+    items, report = read_all(traffic)
+    first, gap, *rest = items[VICTIM]
+    assert first == b"begun"
+    assert isinstance(gap, Gap)
+    assert (gap.offset, gap.length) == (5, far + (4 if flooded else -5))
+    assert b"".join(rest) == (b"more" if flooded else b"straynextmore")  # type: ignore[arg-type]
+    assert (report.counters["held_dropped"] > 0) == flooded
+
+
+def test_a_segment_that_held_ones_overlap_once_they_have_made_room() -> None:
+    """Whatever fits beside it: its own half goes on up to a piece that reaches into it; no byte is another's."""
+    stream = bytes(range(100, 140)) + bytes(60) + b"!." * 80
+    outcomes = set()
+    for fillers in range(24, 72):
+        traffic = Traffic()
+        conn = traffic.connection()
+        conn.client(stream[10:20], at=10)
+        for number in range(fillers):
+            conn.client(b"!", at=100 + 2 * number)
+        conn.client(stream[15:40], at=15)
+        items, _ = read_all(traffic, Budgets(flows=16, held_bytes=1 << 20, held_bytes_half=8192))
+        gap, *chunks = items[1000]
+        assert isinstance(gap, Gap)
+        assert (gap.offset, gap.length) == (0, 10)
+        for chunk in chunks:
+            assert isinstance(chunk, Gap) or chunk == stream[chunk.offset :][: len(chunk)]
+        got = [chunk for chunk in chunks if isinstance(chunk, Chunk) and chunk.offset < 40]
+        outcomes.add((gap.reason, b"".join(got)))
+    assert outcomes == {("end", stream[10:40]), ("budget", stream[10:40]), ("budget", stream[10:20])}

@@ -548,6 +548,32 @@ def test_what_waits_has_a_sum_that_its_card_takes() -> None:
     assert rewriter.answers == [True, True]
 
 
+def test_a_packet_of_fragments_behind_an_edit_leaves_in_fragments() -> None:
+    """With the number that its receiver expects, and its own bytes."""
+    rewriter = Rewriter(lambda payload: payload.replace(b"secret", b"good news"))
+    payload = bytes(range(100, 200))
+    later = tcp(payload, seq=(ISN + 1 + 6) % 2**32, ack=SERVER_ISN + 1, flags="A")
+    pieces = [ethernet(piece) for piece in fragment_ipv4(ipv4(later, ip_id=4), 64)]
+    crossing = cross([*OPENING, sent(0, b"secret"), *pieces], rewriter.app)
+    assert segment_of(crossing.there[2]).payload == b"good news"
+    fragments = crossing.there[3:-2]  # the rest are RSTs: nothing was acknowledged
+    assert [len(frame) for frame in fragments] == [len(frame) for frame in pieces]
+    segment = segment_of(ethernet(ipv4(b"".join(frame[34:] for frame in fragments))))
+    assert (segment.seq, segment.payload) == ((ISN + 1 + 9) % 2**32, payload)
+    assert (crossing.counters["refragmented"], crossing.counters["altered"]) == (len(pieces), 1)
+
+
+def test_an_urgent_pointer_reaches_over_an_edit() -> None:
+    """A segment sent again as it is may point to where others lie by now."""
+    rewriter = Rewriter(lambda payload: payload.replace(b"secret", b"good news"))
+    again = [sent(0, b"my", "UA", urgent=urgent) for urgent in (2, 8, 11)]
+    crossing = cross([*OPENING, sent(0, b"my"), sent(2, b"secret"), sent(8, b"ends"), *again], rewriter.app)
+    frames = crossing.there[5:8]
+    assert [segment_of(frame).payload for frame in frames] == [b"my"] * 3
+    assert [struct.unpack_from("!H", frame, 14 + 20 + 18)[0] for frame in frames] == [2, 11, 14]
+    assert stream_of(crossing.there[:8]) == b"mygood newsends"
+
+
 def test_a_flow_that_ends_gives_up_what_waits() -> None:
     rewriter = Rewriter(bytes.upper)
     reset = tcp_frame(seq=ISN + 1, ack=SERVER_ISN + 1, flags="RA")

@@ -443,7 +443,42 @@ def test_a_listener_that_raises_does_not_keep_others_from_being_told() -> None:
     assert crossing.report.counters["callback_errors"] == 2
 
 
+def test_what_a_listener_raises_ends_a_strict_run_and_others_are_told() -> None:
+    app: App[None] = App("strict")
+    told: list[int] = []
+
+    def broken(_: Session) -> None:
+        raise LookupError("broken")
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def first(pkt: Packet) -> None:
+        session = pkt.session(idle=1, on_end=broken)
+        assert pkt.session(idle=1, on_end=lambda _: told.append(1)) is session
+
+    with pytest.raises(LookupError, match="broken"):
+        cross([udp_frame(), 5.0, udp_frame(sport=5), 5.0], app)
+    assert told == [1]
+
+
 # --- what cannot be -----------------------------------------------------------------------------------
+
+
+def test_a_reply_begins_no_session() -> None:
+    app: App[None] = App("late")
+    refused: list[str] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def first(pkt: Packet) -> None:
+        if not pkt.known:
+            pkt.session(idle=9, src=PUBLIC)
+            return
+        with pytest.raises(SessionError) as error:
+            pkt.session(idle=9, src="192.0.2.2")
+        refused.append(str(error.value))
+
+    crossing = cross([udp_frame(INSIDE, OUTSIDE, 1, 2), Back(udp_frame(OUTSIDE, PUBLIC, 2, 1))], app)
+    assert refused == ["the packet is a reply, or an error, of a session"]
+    assert [Packet.decode(frame).dst for frame in crossing.back] == [INSIDE]
 
 
 def test_a_translation_is_laid_over_a_session_that_only_passes() -> None:
@@ -588,6 +623,23 @@ def test_link_addresses_and_back() -> None:
     there, back = Packet.decode(crossing.there[0]), Packet.decode(crossing.back[0])
     assert (there.eth_src, there.eth_dst) == ("02:00:00:00:00:aa", "02:00:00:00:00:bb")
     assert (back.eth_src, back.eth_dst) == ("02:00:00:00:00:02", "02:00:00:00:00:01")
+
+
+def test_a_reset_goes_to_the_link_addresses_of_the_session() -> None:
+    link = {"eth_src": "02:00:00:00:00:aa", "eth_dst": "02:00:00:00:00:bb"}
+    translator = Translator(src=PUBLIC, **link)
+    translator.app.on(CONN_SETUP)(lambda flow: flow.reset())
+    answer = tcp_frame(OUTSIDE, PUBLIC, 80, 1234, 500, 101, "SA")
+    reply = Back(ethernet(answer[14:], src=link["eth_dst"], dst=link["eth_src"]))
+    opening = [tcp_frame(INSIDE, OUTSIDE, seq=100), reply]
+    crossing = cross([*opening, tcp_frame(INSIDE, OUTSIDE, seq=101, ack=501, flags="A")], translator.app)
+    there = [Packet.decode(frame) for frame in crossing.there]
+    assert [(pkt.rst, pkt.src, pkt.eth_src, pkt.eth_dst) for pkt in there] == [
+        (False, PUBLIC, *link.values()),
+        (True, PUBLIC, *link.values()),
+    ]
+    back = Packet.decode(crossing.back[-1])
+    assert (back.rst, back.dst, back.eth_dst) == (True, INSIDE, "02:00:00:00:00:01")
 
 
 def test_packets_may_be_turned_back() -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
-from aiomos.settings import Settings, Timeouts
+from aiomos.settings import Budgets, Settings, Timeouts
 from aiomos.tcp.levels import Level
 from aiomos.testing.packets import mss, wscale
 from aiomos.testing.scenario import START, Conversation, merge
+from aiomos.testing.scenario import watch as watch_at_once
 from aiomos.testing.scenario import watch_in_batches as watch
 
 
@@ -152,3 +153,25 @@ def test_reuse_does_not_reset_the_time_out_of_others() -> None:
         (2000, "timeout"),
         (1000, "end_of_capture"),
     ]
+
+
+FLOWS = 4500
+MOST_WAITING = (FLOWS + 65_536) // 16 + 16
+"""SYNs within connections that wait at a time: for a sixteenth of the flows, those that ended in a batch among them."""
+
+
+@pytest.mark.parametrize("more", [0, 1, 3])
+def test_syns_that_wait_give_way_in_turn(more: int) -> None:
+    """A flood of them, within the connections of others, takes no more memory; those who came first do without."""
+    frames = []
+    for number in range(MOST_WAITING + more):
+        ends = f"10.0.0.1:{10_000 + number}"
+        old = Conversation(ends, start=START + number / 1000).handshake()
+        new = Conversation(ends, client_isn=0x2000, start=START + 10 + number / 1000)
+        frames += [*old.frames, *new.client("S").wait(10).server("SA").frames]
+    frames.sort(key=lambda frame: frame[0])
+    seen = watch_at_once(frames, level=Level.STATE, settings=Settings(budgets=Budgets(flows=FLOWS)))
+    replaced = [record["client_port"] for record in seen.records if record["reason"] == "timeout"]
+    assert replaced == [10_000 + number for number in range(more, MOST_WAITING + more)]
+    assert seen.statistics["flows"] == 2 * MOST_WAITING + more
+    assert seen.anomalies.get("bad_synack", 0) == more

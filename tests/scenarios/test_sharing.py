@@ -19,6 +19,7 @@ from aiomos import (
     App,
     Budgets,
     Flow,
+    Gap,
     Hook,
     Level,
     MonitorConnection,
@@ -552,28 +553,51 @@ def test_who_goes_is_called_no_more() -> None:
 
 
 def test_an_app_can_come_and_go_any_number_of_times() -> None:
-    """Rules, accounts and events are used again."""
-    seen: list[str] = []
+    """Rules, accounts and events are used again; one frame passes each time the app is there."""
+    seen: list[tuple[int, str]] = []
+    raw: list[str] = []
     app: App[None] = App("often")
     event = app.ude(PKT_IN)(lambda pkt: pkt.syn)
-    app.on(event)(lambda: seen.append("syn"))
-    app.on(PKT_IN, hook=Hook.RAW)(lambda: None)
+    app.on(event)(lambda pkt, flow: seen.append((flow.client.port, flags_of(pkt))))
+    app.on(PKT_IN, hook=Hook.RAW)(lambda pkt: raw.append(flags_of(pkt)))
     app.on(CONN_NEW_DATA, filter="port 80")(lambda: None)
+    stayed: list[int] = []
 
     async def often(runtime: Runtime) -> None:
-        for _ in range(300):
+        for number in range(300):
             await runtime.attach(app)
-            await asyncio.sleep(0)
+            while len(raw) == number:
+                await asyncio.sleep(0)
             await runtime.detach(app)
         await runtime.attach(app)
+        stayed.append(len(raw))
 
     frames = [*opened(1).frames, *opened(2, START + 1).frames]
     c = opened(3)
     for _ in range(1000):
         c.client("A")
     report = drive([*frames, *c.frames, *opened(4, START + 100).frames], at={1: often})
-    assert len(seen) >= 1
+    assert stayed == [300]
+    assert seen == [(2, "S"), (3, "S"), (4, "S"), (4, "SA")]  # flows of before are none of its
     assert held(report.counters) == {}
+
+
+def test_what_was_held_before_anybody_read_is_a_gap() -> None:
+    """Behind a hole lie bytes of a flow of which only the numbers were wanted; then an app comes that reads."""
+    counts: App[None] = App("counts")
+    counts.track(level=Level.BYTES)
+    reads: App[None] = App("reads")
+    seen: list[bytes | tuple[int, int, str]] = []
+
+    @reads.monitor(midstream=True, gaps="mark")
+    async def handle(conn: MonitorConnection) -> None:
+        async for item in conn.client.chunks(gaps="mark"):
+            seen.append((item.offset, item.length, item.reason) if isinstance(item, Gap) else bytes(item))
+
+    c = opened().client("PA", b"zero").client("PA", b"later", seq=10).client("PA", b"first", seq=5)
+    c.client("PA", b"more", seq=15).client("PA", b"!").close()
+    drive(c.frames, counts, at={5: lambda runtime: runtime.attach(reads)})
+    assert seen == [(0, 4, "unread"), b"first", (9, 5, "unread"), b"more", b"!"]
 
 
 def test_the_other_way_round_after_one_has_gone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -253,6 +254,17 @@ def test_what_is_imported_does_not_change_what_hypothesis_draws(tmp_path: Path) 
         drawn += [line.partition("[(")[2] for line in printed.splitlines() if "[(" in line]
     assert len(drawn) == 2
     assert drawn[0] == drawn[1]
+
+
+def test_how_examples_are_drawn_is_left_to_the_profile() -> None:
+    """A test that is repeatable by itself would have nothing new to `explore`."""
+    decorated = {
+        str(path.relative_to(ROOT)): re.findall(r"^ *@settings\((.*)\)$", path.read_text(), re.MULTILINE)
+        for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert sum(len(found) for found in decorated.values()) > 20
+    own = re.compile("derandomize|deadline|database|phases")
+    assert [name for name, found in decorated.items() if any(own.search(each) for each in found)] == []
 
 
 def test_modules_older_than_their_sources_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -234,6 +234,48 @@ def test_urgent_data_stays_where_it_is() -> None:
     ]
 
 
+def test_an_urgent_byte_that_has_been_acknowledged_is_urgent_no_more() -> None:
+    """What the receiver has of a replacement is cut off, and the pointer with it, if it lies there."""
+    half = Half()
+    half.edit(0, b"abcd", b"0123456789")
+    half.acknowledge(6)
+    sent = {urgent: half.plan(0, b"abcd", ACK | URG, urgent=urgent)["segments"] for urgent in (0, 4)}
+    assert sent == {0: [(at(6), ACK, 0, b"6789")], 4: [(at(6), ACK | URG, 4, b"6789")]}
+
+
+@pytest.mark.parametrize(("urgent", "flags"), [(2, [URG, 0, 0]), (3, [URG, URG, 0]), (5, [URG, URG, 0])])
+def test_an_urgent_byte_is_not_told_of_behind_it(urgent: int, flags: list[int]) -> None:
+    half = Half()
+    assert half.native.replace(at(0), b"12345678", b"abcdefgh") == "noted"
+    segments = half.plan(0, b"12345678", ACK | URG, urgent=urgent, most=3)["segments"]
+    assert [(each[1] ^ ACK, each[2]) for each in segments] == list(
+        zip(flags, (urgent, max(urgent - 3, 0), 0), strict=True)
+    )
+
+
+def test_edits_reach_no_farther_than_a_window() -> None:
+    """A sender that goes on though nothing is acknowledged: numbers must stay comparable (RFC 7323 section 2.3)."""
+    half = Half(ordered=False)
+    half.edit(0, b"abcd", b"x")
+    for quarter in range(1, 4):
+        half.send(quarter * 2**28 - 4, b"skip")
+    assert half.native.replace(at(2**30 - 4), b"12345", b"y") == "budget"
+    assert half.native.replace(at(2**30 - 4), b"1234", b"y") == "noted"
+    for quarter in range(5, 17):  # once round all numbers, and to where edits are held
+        half.send(quarter * 2**28 - 4, b"skip")
+    assert half.native.replace(at(100), b"here?", b"no") == "budget"
+    assert half.native.held[0] == 2
+
+
+def test_what_acknowledges_nothing_is_left_as_it_is() -> None:
+    half = Half()
+    half.edit(0, b"abcd", b"REPLACEMENT")
+    for flags in (0, SYN, SYN | ACK):
+        assert half.native.acknowledge(at(11), 7, [(at(1), at(2))], flags) == (at(11), 7, [(at(1), at(2))])
+    assert half.native.held == (1, 24 + 256)
+    assert half.acknowledge(11) == 4
+
+
 def test_the_budget_of_a_half_holds() -> None:
     half = Half(half_budget=1000)
     assert half.native.replace(at(0), b"x", bytes(2000)) == "budget"

@@ -27,7 +27,7 @@ def rounded(length: int) -> int:
     return max(UNIT, 1 << (length - 1).bit_length())
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(steps=STEPS, picks=st.randoms(use_true_random=False))
 def test_blocks_are_apart_and_keep_what_is_written(steps: list[int], picks: Any) -> None:
     blocks = probe.Blocks(4 * SLAB)
