@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aiomos import CONN_SETUP, PKT_IN, App, Hook, Packet, Settings
+from aiomos import CONN_SETUP, PKT_IN, App, Hook, Packet, Session, SessionError, Settings
 from aiomos.testing.packets import (
+    checksum,
     ethernet,
     fragment_ipv4,
     ipv4,
     ipv6,
     ipv6_extension,
     ipv6_fragment,
+    pseudo_header,
     tcp,
     tcp_frame,
     udp_frame,
 )
 from tests.fuzz.hostile import read_frames
 from tests.fuzz.in_line import check_in_line
-from tests.fuzz.quotes import error_about, with_errors
+from tests.fuzz.quotes import ERRORS, WRITTEN_ANEW, error_about, with_errors
 from tests.fuzz.test_in_line_damage import MOST_FRAMES, all_choices
 from tests.fuzz.test_mutations import MUTATIONS, each_capture
 from tests.line import Back, Line, cross
+from tests.wrappings import TAGS
 
 ENDS4, ENDS6 = ("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2")
 
 
 def ip_of(frame: bytes) -> bytes:
     return frame[14:]
+
+
+def ip_payload(packet: bytes) -> bytes:
+    return packet[40:] if packet[0] >> 4 == 6 else packet[20:]
 
 
 @each_capture
@@ -115,3 +124,66 @@ def test_every_error_passes_flows_and_sessions(fail: Any) -> None:
     assert len(crossing.back) >= len(errors) + 2
     assert crossing.counters["dropped"] == 0
     assert crossing.report.counters["icmp"] > 3000
+
+
+@pytest.mark.parametrize("name", WRITTEN_ANEW)
+@pytest.mark.parametrize("ends", [ENDS4, ENDS6], ids=["IPv4", "IPv6"])
+def test_errors_about_a_session_may_become_anything(name: str, ends: tuple[str, str]) -> None:
+    """Those of both its ends and of others are replaced by each other, and more; what leaves has right checksums."""
+    chosen = random.Random(name)
+    wrap = TAGS[name].wrap
+    question = ip_of(udp_frame(*ends, 4000, 7, payload=b"question" * 5))
+    asked = ip_of(udp_frame(*ends, 9000, 7, payload=b"question" * 5))
+    answer = ip_of(udp_frame(ends[1], ends[0], 7, 4000, payload=b"answer" * 7))
+    others = [packet for packet in QUOTED.values() if packet[0] >> 4 == question[0] >> 4]
+    kinds = ERRORS[question[0] >> 4]
+    errors = [
+        error_about(packet[:length], chosen.choice(kinds), chosen.randrange(5))
+        for packet in (answer, asked, answer, asked, *others)
+        for length in range(1, len(packet) + 1)
+    ]
+    chosen.shuffle(errors)
+    done: Counter[str] = Counter()
+    sessions: list[Session] = []
+    app: App[None] = App("alters")
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def alter(pkt: Packet) -> None:
+        if pkt.proto == 17:
+            sessions.append(pkt.session(idle=60, sport=9000))
+            return
+        for _ in range(chosen.choice((1, 1, 2, 3))):
+            now, other = pkt.payload, ip_payload(chosen.choice(errors))
+            new = chosen.choice(
+                (now[: chosen.randrange(60)], other, other[: chosen.randrange(60)], now + bytes(9))
+            )
+            acts: dict[str, Callable[[], object]] = {
+                "replace": lambda new=new: pkt.replace(new),
+                "session": lambda: sessions.append(pkt.session(idle=60, sport=chosen.choice((None, 9001)))),
+                "set": lambda: pkt.set(src=ends[0], ttl=9, eth_src="02:00:00:00:00:09"),
+                "reject": pkt.reject,
+            }
+            act = chosen.choice(("replace", "replace", "replace", *acts))
+            with contextlib.suppress(SessionError, ValueError):
+                acts[act]()
+                done[act] += 1
+
+    frames: Line = [wrap(question)]
+    for error in errors:
+        pieces = fragment_ipv4(error, 40) if ends is ENDS4 and chosen.random() < 0.4 else [error]
+        there = chosen.random() < 0.5
+        frames += [frame if there else Back(frame) for frame in map(wrap, pieces)]
+    crossing = cross(frames, app)
+    assert len(errors) > 400
+    assert done["replace"] > 300
+    assert min(done["set"], done["reject"]) > 30
+    assert done["session"] == len(sessions) - 1 > 0
+    assert all(session is sessions[0] for session in sessions)
+    whole = 0
+    for frame in (*crossing.there[1:], *crossing.back):
+        packet = Packet.decode(frame)
+        if packet.fragment_offset is None:
+            pseudo = pseudo_header(packet.src, packet.dst, 58, packet.payload_len or 0)
+            assert checksum((b"" if packet.ip_version == 4 else pseudo) + packet.payload) == 0
+            whole += 1
+    assert whole > 200
