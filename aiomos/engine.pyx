@@ -18,7 +18,7 @@ from aiomos.hooks cimport MERGE_EVENTS, NOTED_EVENTS, PACKET_EVENTS, START_EVENT
 from aiomos.lifetimes cimport in_table
 from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
-from aiomos.tcp.copies cimport is_copy, remember
+from aiomos.tcp.copies cimport is_copy, is_missing_byte, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.doubts cimport drop_doubted, early_base, track_doubt, track_early, track_resume, track_unplaced
 from aiomos.tcp.flows cimport (
@@ -48,12 +48,14 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.layers cimport LAYER_IP, LAYERS
 from aiomos.tcp.monitor cimport (
+    A_KEEP_ALIVE,
     ACK_AHEAD,
     ACK_MOVED,
     CLOSED_NOW,
     DOUBT,
     EARLY,
     JOINED,
+    KEEP_ALIVE,
     PAYLOAD_OK,
     REBASED,
     REOPEN,
@@ -131,7 +133,7 @@ cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
     MOST_BATCH_FRAMES = 65536
-    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY
+    TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY | KEEP_ALIVE
     UNBOUND_EVENTS = 1 << SLOT_RAW | 1 << SLOT_FRAME | 1 << SLOT_ERROR
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
     PROTO_TCP = 6
@@ -718,6 +720,9 @@ cdef class Engine(Admission):
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
         elif outcome & DOUBT:
             track_doubt(&self.streams, sent, snd, packet)
+        if outcome & KEEP_ALIVE and is_missing_byte(sent, packet):
+            self.anomalies[<int> A_KEEP_ALIVE] -= 1
+            return outcome & ~KEEP_ALIVE | PAYLOAD_OK
         if not outcome & EARLY or self.outlet.in_line:
             return outcome
         if not sent.flags & BASED:

@@ -12,6 +12,7 @@ cdef enum:
     TICK_BITS = 10             # a mark's time counts 1,024 nanoseconds
 
 cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil
+cdef bint is_missing_byte(const Track* t, const Packet* packet) noexcept nogil
 
 cdef inline uint16_t raw16(const uint8_t* at) noexcept nogil:
     """Two bytes of a header that was captured, in whatever order: they are only compared."""

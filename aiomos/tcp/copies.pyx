@@ -5,6 +5,7 @@ frame twice. A copy has the IP identification, the numbers and the checksum of a
 gives no identification, only time tells it from a retransmission, which takes a round trip at least.
 """
 
+from aiomos.tcp.reassembly cimport ACKED_HOLE, BASED
 from aiomos.tcp.wire cimport FIN, SYN
 
 cdef int64_t COPY_NS = 50_000_000      # two paths to one mirror differ by less; a time-out is longer (RFC 6298)
@@ -24,3 +25,13 @@ cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil:
         if t.recent[i] >> 32 == mark >> 32 and <uint32_t> (mark - t.recent[i]) <= limit >> TICK_BITS:
             return True
     return False
+
+
+cdef bint is_missing_byte(const Track* t, const Packet* packet) noexcept nogil:
+    """Is what looks like a keep-alive the one byte at the edge, captured soon after its acknowledgement?
+
+    A mirror port whose two sides are out of step shows each keystroke behind what acknowledges it. A keep-alive comes
+    when nothing has come for long.
+    """
+    return (packet.payload_len == 1 and t.flags & BASED and t.flags & ACKED_HOLE and packet.seq == t.edge_seq
+            and 0 <= packet.time_ns - t.acked_ns <= COPY_NS)

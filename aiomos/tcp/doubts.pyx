@@ -125,6 +125,7 @@ cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory -= t.doubted.bytes
     drop_pieces(&s.store, &t.doubted)
     t.flags &= ~<uint32_t> HELD_EARLY
+    t.early_late = 0
 
 
 cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
@@ -226,11 +227,16 @@ cdef void take_early(Streams* s, Track* t, const Half* half, int64_t limit, int6
     """Take in what came early, up to an offset, where nothing else has brought it."""
     cdef bint differs = False
     cdef Piece piece
+    cdef uint64_t fresh
     while t.doubted.head[0] and <int64_t> first_piece(&s.store, &t.doubted).start < limit:
         piece = copy_of_first(s, t)
         piece.end = min(piece.end, <uint64_t> limit)
         piece.captured_end = min(piece.captured_end, piece.end)
-        t.stream_bytes += hold_piece(s, t, half, &piece, OVERLAP_FIRST, now_ns, &differs)
+        fresh = hold_piece(s, t, half, &piece, OVERLAP_FIRST, now_ns, &differs)
+        t.stream_bytes += fresh
+        if fresh:                                  # it was the client's, and so was what came again
+            t.retransmits += t.early_late
+            t.early_late = 0
         if <int64_t> first_piece(&s.store, &t.doubted).end > limit:
             break
         drop_first(s, t)

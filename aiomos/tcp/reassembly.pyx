@@ -293,16 +293,18 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
     cdef uint64_t fresh = 0, conflicts = t.conflicts
     t.bytes += packet.payload_len
     if not payload_ok or not t.flags & BASED:
+        if t.flags & HELD_EARLY and t.flags & BASED:
+            note_early(t, half, packet, before_nxt)
         # Of probes only: what else is refused may differ from one to the next, and is not at hand to tell.
-        if packet.payload_len == 1 and not packet.flags & SYN and is_copy(t, packet):
+        elif packet.payload_len == 1 and not packet.flags & SYN and is_copy(t, packet):
             track_copied(s, t, packet)
         return
     if packet.payload_len:
         fresh = take_bytes(s, t, half, packet, policy)
         t.stream_bytes += fresh
     if comes_late(half, packet, before_nxt):
-        if fresh == 0 and t.conflicts == conflicts and is_copy(t, packet):
-            track_copied(s, t, packet)
+        if t.conflicts == conflicts:
+            tell_late(s, t, packet, fresh)
         else:
             count_late(t, packet, fresh)
     if seq_lt(before_nxt, half.nxt):
@@ -335,6 +337,21 @@ cdef void track_copied(Streams* s, Track* t, const Packet* packet) noexcept nogi
     t.copies += 1
     t.copied_bytes += packet.payload_len
     s.copies += 1
+
+
+cdef void note_early(Track* t, const Half* half, const Packet* packet, uint32_t before_nxt) noexcept nogil:
+    """Note that a segment that is held apart came again."""
+    if (packet.payload_len and comes_late(half, packet, before_nxt)
+            and offset_of(t, data_seq(packet)) >= <int64_t> t.edge and not is_copy(t, packet)):
+        t.early_late += 1
+
+
+cdef void tell_late(Streams* s, Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
+    """Count a segment behind the highest one seen that says nothing else than those before."""
+    if fresh == 0 and is_copy(t, packet):
+        track_copied(s, t, packet)
+    else:
+        count_late(t, packet, fresh)
 
 
 cdef void count_late(Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:

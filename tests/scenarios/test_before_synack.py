@@ -473,3 +473,20 @@ def split(form: str, numbers: dict[str, Any]) -> Conversation:
 def test_split_handshakes_keep_the_roles(form: str, numbers: dict[str, Any]) -> None:
     """The client is who sent the first SYN, though it sends the SYN-ACK as well."""
     check(talk(split(form, numbers)), **({"before_synack": 1} if "segments" in form else {}))
+
+
+@pytest.mark.parametrize("answered", [True, False])
+def test_what_is_sent_again_before_the_syn_ack_is_captured_counts(*, answered: bool) -> None:
+    """One-sided captures, too, whose first second is held apart."""
+    c = (
+        Conversation()
+        .client("S")
+        .server("SA", captured=False)
+        .client("A", ack=1)
+        .client("PA", b"hello", ack=1)
+    )
+    c.wait(0.3).client("PA", b"hello", seq=1, ack=1).client("PA", b"world", ack=1)
+    c.server("A", captured=answered).server("PA", b"answer", captured=answered).client("A").close()
+    record = watch(c.frames, level=Level.STREAM).record
+    assert (record["client_retransmits"], record["client_copies"], record["client_out_of_order"]) == (1, 0, 0)
+    assert (record["client_stream_bytes"], record["client_bytes"]) == (10, 15)

@@ -326,3 +326,21 @@ def test_syn_of_the_next_connection_is_not_taken_for_a_late_one() -> None:
     seen = watch(c.frames[3:] + next_one.client("PA", b"again").server("A").close().frames, midstream=True)
     assert [record["midstream"] for record in seen.records] == [True, False]
     assert seen.records[1]["client_stream_bytes"] == 5
+
+
+def test_single_bytes_captured_behind_their_acknowledgements_are_no_keep_alives() -> None:
+    """A mirror port out of step shows each keystroke so; it is at the edge, and was not there before."""
+    c = Conversation().handshake()
+    for at, key in enumerate((b"l", b"s", b"\n")):
+        c.server("A", ack=1 + at + 1).client("PA", key)
+    seen = watch(c.close().frames, level=Level.STREAM)
+    assert seen.streams[0][0].data == b"ls\n"
+    assert (seen.record["client_lost"], seen.record["client_stream_bytes"]) == (0, 3)
+    assert seen.statistics["anomaly.keep_alive"] == 0
+
+
+def test_a_keep_alive_long_after_a_byte_that_was_not_captured_is_one() -> None:
+    c = Conversation().handshake().client("PA", b"x", captured=False).server("A", ack=2).wait(0.051)
+    seen = watch(c.client("A", b"\0", seq=1).client("PA", b"yz", seq=2).close().frames, level=Level.STREAM)
+    assert seen.streams[0][0].data == b"yz"
+    assert (seen.record["client_lost"], seen.statistics["anomaly.keep_alive"]) == (1, 1)
