@@ -48,7 +48,6 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.layers cimport LAYER_IP, LAYERS
 from aiomos.tcp.monitor cimport (
-    A_KEEP_ALIVE,
     ACK_AHEAD,
     ACK_MOVED,
     CLOSED_NOW,
@@ -720,8 +719,7 @@ cdef class Engine(Admission):
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
         elif outcome & DOUBT:
             track_doubt(&self.streams, sent, snd, packet)
-        if outcome & KEEP_ALIVE and is_missing_byte(sent, packet):
-            self.anomalies[<int> A_KEEP_ALIVE] -= 1
+        if outcome & KEEP_ALIVE and is_missing_byte(sent, packet):     # it but looked like one
             return outcome & ~KEEP_ALIVE | PAYLOAD_OK
         if not outcome & EARLY or self.outlet.in_line:
             return outcome

@@ -56,4 +56,4 @@ def share(part: int, whole: int) -> float:
 
 def is_interval(seconds: float) -> bool:
     """Can a timer be set by it, and times be counted in it? 0 is none."""
-    return seconds == 0 or 1e-3 <= seconds <= 1e8
+    return seconds == 0 or 1e-6 <= seconds <= 1e8

@@ -64,7 +64,7 @@ class Options:
     server: Literal["address", "port", "none"] = "address"
     count: Literal["all", "delivered"] = "all"
     interval: float = attrs.field(
-        default=60.0, validator=must("0, or a thousandth to three years", is_interval)
+        default=60.0, validator=must("0, or a millionth to three years", is_interval)
     )
     limit: int = attrs.field(default=100_000, validator=must("at least 1", lambda value: value >= 1))
     filter: str = ""

@@ -57,7 +57,7 @@ class Options:
     sort: Literal["rate", "retransmits", "rtt"] = "rate"
     rows: int = attrs.field(default=20, validator=must("at least 1", lambda value: value >= 1))
     interval: float = attrs.field(
-        default=1.0, validator=must("0, or a thousandth to three years", is_interval)
+        default=1.0, validator=must("0, or a millionth to three years", is_interval)
     )
     filter: str = ""
     midstream: bool = True

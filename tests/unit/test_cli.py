@@ -440,4 +440,4 @@ def test_seconds_are_so_many_that_one_can_wait_for_them(
 def test_an_interval_is_one_that_a_timer_takes(app: str, seconds: str, invoke: Callable[..., Result]) -> None:
     done = invoke("run", app, "--set", f"interval={seconds}", "--pcap", "none.pcap")
     assert done.exit_code == 1
-    assert f"interval={float(seconds)!r}: must be 0, or a thousandth to three years" in done.stderr
+    assert f"interval={float(seconds)!r}: must be 0, or a millionth to three years" in done.stderr
