@@ -31,9 +31,10 @@ cdef class Bridge(PortTransport):
     def __init__(self, first, second, *, fragment_ports=()):
         ports = []
         try:
-            refuse_repeats([
-                port.interface if isinstance(port, Port) else port.rpartition(":")[2] for port in (first, second)
-            ])
+            if first is second or not (isinstance(first, Port) and isinstance(second, Port)):   # of two namespaces
+                refuse_repeats([
+                    port.interface if isinstance(port, Port) else port.rpartition(":")[2] for port in (first, second)
+                ])
             for port in (first, second):
                 ports.append(port if isinstance(port, Port) else open_port(port))
             if ports[0].linktype != ports[1].linktype:

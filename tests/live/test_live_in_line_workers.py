@@ -98,7 +98,7 @@ def test_path_mtu_discovery_succeeds(routed: Routed, tmp_path: Path, ipv6: bool)
     told.setblocking(False)
     for number in range(DESTINATIONS):
         connection = routed.client.connect(f"{prefix}{100 + number}", 7)
-        connection.settimeout(5)
+        connection.settimeout(30)
         assert exchange(connection, data) == data
         assert errors(told, ipv6=ipv6) > 0
     assert aiomos.stop().status == 0
@@ -148,7 +148,7 @@ def test_segments_in_fragments_come_to_their_connection(routed: Routed, tmp_path
     aiomos = start(routed.middle, tmp_path)
     for number in range(DESTINATIONS):
         connection = routed.client.connect(f"198.51.100.{100 + number}", 7)
-        connection.settimeout(5)
+        connection.settimeout(30)
         assert exchange(connection, b"") == MUCH
     assert routed.client.counters("eth0")["rx_packets"] > DESTINATIONS * len(MUCH) / 576  # they came cut
     assert aiomos.stop().status == 0
