@@ -255,7 +255,7 @@ def outcome(client: socket.socket) -> str:
 
 
 def test_mapping_ends_when_nothing_comes(site: Site, start: Start) -> None:
-    box = start("[idle]\nudp = 0.1\n")
+    box = start("[idle]\nudp = 1\n")
     echo_datagrams(site.server, 7)
     client = datagram(site.first, port=5000)
     for _ in range(2):
