@@ -67,6 +67,7 @@ def join(threads: Iterable[threading.Thread]) -> None:
     """Wait for threads that have been told to end."""
     for thread in threads:
         thread.join(COMMAND_SECONDS)
+        assert not thread.is_alive(), f"{thread.name} was told to end and goes on"
 
 
 # --- servers ------------------------------------------------------------------------------------------
@@ -177,18 +178,21 @@ def echo_datagrams(host: Host, port: int) -> None:
     """Send back each datagram that comes to a UDP port."""
     sock = host.open_socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((host.address, port))
+    sock.settimeout(0.1)  # nothing wakes a thread that waits for a datagram on an unconnected socket
+    ending = threading.Event()
 
     def answer() -> None:
-        while True:
+        while not ending.is_set():
             try:
                 data, peer = sock.recvfrom(1 << 16)
                 sock.sendto(data, peer)
+            except TimeoutError:
+                continue
             except OSError:
                 return
 
     def end() -> None:
-        with suppress(OSError):  # what it is for happens all the same: recvfrom() returns
-            sock.shutdown(socket.SHUT_RD)
+        ending.set()
         join([answering])
 
     answering = in_background(answer)
