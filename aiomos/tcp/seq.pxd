@@ -9,7 +9,8 @@ cdef inline bint seq_lt(uint32_t a, uint32_t b) noexcept nogil:
     return <int32_t> (a - b) < 0
 
 cdef inline bint seq_leq(uint32_t a, uint32_t b) noexcept nogil:
-    return <int32_t> (a - b) <= 0
+    """Exactly where b is not before a: of two numbers half the space apart each is before the other."""
+    return <int32_t> (b - a) >= 0
 
 cdef inline uint32_t seq_max(uint32_t a, uint32_t b) noexcept nogil:
     return a if <int32_t> (a - b) > 0 else b

@@ -574,7 +574,8 @@ cdef class Verdicts(Paths):
                 self.freshen(&flow.halves[side])
             return False
         self.dropped = True
-        self.waits = seq_diff(packet.seq, e.nxt) <= MAX_AHEAD and self.keep_waiting(&path.waiting[side])
+        self.waits = (0 < seq_diff(packet.seq, e.nxt) <= MAX_AHEAD and not self.has_waited   # its turn comes but once
+                      and self.keep_waiting(&path.waiting[side]))
         edits_outgoing(&self.edits, path.edits[side], packet, &plan)
         if plan.own_ack:
             self.acknowledge(&plan)

@@ -196,6 +196,21 @@ def test_segments_from_beyond_any_window_do_not_pass() -> None:
     assert crossing.counters["dropped"] + crossing.counters["held"] == len(far)
 
 
+@pytest.mark.parametrize("distance", [1 << bit for bit in range(3, 32)])
+@pytest.mark.parametrize("off", [-1, 0, 1])
+def test_one_segment_from_elsewhere_is_looked_at_once(distance: int, off: int) -> None:
+    """Half the space of numbers away it lies before the next byte and behind it as well."""
+    rewriter = Rewriter(bytes.upper)
+    far = sent(1 + distance + off, b"far", flags="PA")
+    crossing = cross([*OPENING, sent(0, b"n"), far, sent(1), sent(1, b"ear"), sent(4)], rewriter.app)
+    looks = crossing.counters["held"] + crossing.counters["dropped"]
+    assert looks <= 2  # when it came, and when it had its turn
+    assert crossing.counters["originated"] <= 2  # its sender is told where the receiver is
+    # Still farther is old, and no receiver takes it.
+    old = distance + off > 1 << 31
+    assert stream_of(frame for frame in crossing.there if not (old and b"far" in frame)) == b"NEAR"
+
+
 def test_what_waited_has_a_timestamp_that_its_receiver_takes() -> None:
     """It leaves behind what was sent later, which PAWS would hold against it (RFC 7323 section 5.3)."""
     stamps = partial(timestamps, ecr=9)
