@@ -13,16 +13,21 @@ cdef int64_t UNMARKED_NS = 3_000_000   # the same without identification, where 
 
 
 cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil:
-    """Is a segment that says nothing new one of those just seen?"""
+    """Is a segment that says nothing new one of those just seen?
+
+    Of two interfaces, whose frames come in blocks, the later one's may be read first.
+    """
     cdef uint64_t mark = mark_of(packet)
     cdef int64_t limit = COPY_NS
+    cdef uint32_t ticks
     cdef int i
     if not identification(packet):
         if not packet.payload_len and not packet.flags & (SYN | FIN):
             return False                           # duplicate acknowledgements are alike
         limit = min(t.handshake_ns // 2, UNMARKED_NS) if t.handshake_ns else UNMARKED_NS
+    ticks = <uint32_t> (limit >> TICK_BITS)
     for i in range(RECENT):
-        if t.recent[i] >> 32 == mark >> 32 and <uint32_t> (mark - t.recent[i]) <= limit >> TICK_BITS:
+        if t.recent[i] >> 32 == mark >> 32 and <uint32_t> (mark - t.recent[i]) + ticks <= 2 * ticks:
             return True
     return False
 

@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ CLONE_NEWNET = 0x4000_0000
 ETH_P_ALL = 3
 SIOCETHTOOL = 0x8946
 ETHTOOL_SET = {"rx": 0x15, "tx": 0x17, "sg": 0x19, "tso": 0x1F, "gso": 0x24, "gro": 0x2C}
+
+BR_STATE_FORWARDING = 3
 
 COMMAND_SECONDS = 30
 """How long a command may take before it counts as hung."""
@@ -123,6 +126,17 @@ class Host:
         for interface in interfaces:
             self.set_link(interface, master=self.index("bridge0"))
         self.set_link("bridge0", state="up")
+        # The kernel looks at their carrier a little later; until then it drops what comes.
+        deadline = time.monotonic() + COMMAND_SECONDS
+        while not all(self._forwards(interface) for interface in interfaces):
+            assert time.monotonic() < deadline, "the bridge's ports do not forward"
+            time.sleep(0.01)
+
+    def _forwards(self, port: str) -> bool:
+        with self.netlink() as netlink:
+            (link,) = netlink.link("get", index=self.index(port))
+        data = link.get_attr("IFLA_LINKINFO").get_attr("IFLA_INFO_SLAVE_DATA")
+        return bool(data.get_attr("IFLA_BRPORT_STATE") == BR_STATE_FORWARDING)
 
     def add_address(self, interface: str, address: str) -> None:
         """Give an interface an address, ``192.0.2.1/24``."""

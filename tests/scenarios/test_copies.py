@@ -98,6 +98,21 @@ def test_a_burst_and_then_its_copies() -> None:
 
 
 @pytest.mark.parametrize("ends", [V4, V6])
+@pytest.mark.parametrize("apart", [-2 * US, 2 * US])
+def test_blocks_of_two_interfaces(ends: tuple[str, str], apart: int) -> None:
+    """Those of one are read first, whichever has seen a frame first."""
+    c = Conversation(*ends).handshake().client("PA", b"request").server("PA", b"answer" * 100).close()
+    one = [(time_ns + 1, *frame) for time_ns, *frame in c.frames]
+    other = [(time_ns + apart, *frame) for time_ns, *frame in c.frames]
+    record = watch([*one, *other]).record
+    assert (record["client_retransmits"], record["server_retransmits"]) == (0, 0)
+    assert (record["client_stream_bytes"], record["server_stream_bytes"]) == (7, 600)
+    assert record["reason"] == "fin"
+    for side in ("client", "server"):
+        assert record[f"{side}_copies"] >= 2  # its SYN, its bytes and its FIN
+
+
+@pytest.mark.parametrize("ends", [V4, V6])
 @pytest.mark.parametrize("pause", [0.03, 0.2, 1.0])
 def test_retransmissions_are_told_from_copies(ends: tuple[str, str], pause: float) -> None:
     """Sent again it is a packet of its own; without identification, a round trip has gone by."""
@@ -264,7 +279,13 @@ UNMARKED = 3_000_000 // TICK
 
 @pytest.mark.parametrize(
     ("later", "is_copy"),
-    [(WITHIN * TICK, True), ((WITHIN + 1) * TICK - 1, True), ((WITHIN + 1) * TICK, False)],
+    [
+        (WITHIN * TICK, True),
+        ((WITHIN + 1) * TICK - 1, True),
+        ((WITHIN + 1) * TICK, False),
+        (-WITHIN * TICK, True),
+        (-WITHIN * TICK - 1, False),
+    ],
 )
 def test_with_an_identification_within_50_ms(later: int, is_copy: bool) -> None:
     c = Counted().handshake().client("PA", b"request")
@@ -276,7 +297,13 @@ def test_with_an_identification_within_50_ms(later: int, is_copy: bool) -> None:
 
 @pytest.mark.parametrize(
     ("later", "is_copy"),
-    [(UNMARKED * TICK, True), ((UNMARKED + 1) * TICK - 1, True), ((UNMARKED + 1) * TICK, False)],
+    [
+        (UNMARKED * TICK, True),
+        ((UNMARKED + 1) * TICK - 1, True),
+        ((UNMARKED + 1) * TICK, False),
+        (-UNMARKED * TICK, True),
+        (-UNMARKED * TICK - 1, False),
+    ],
 )
 def test_without_one_within_3_ms_where_no_round_trip_is_known(later: int, is_copy: bool) -> None:
     c = Conversation(*V6).client("PA", b"request").client("PA", b"another")
