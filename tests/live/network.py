@@ -148,10 +148,10 @@ class Host:
         else:
             self.address = self.address or bare
 
-    def add_route(self, destination: str, gateway: str) -> None:
-        """Send what is for *destination*, a prefix or ``default``, to *gateway*."""
+    def add_route(self, destination: str, gateway: str, **metrics: int) -> None:
+        """Send what is for *destination*, a prefix or ``default``, to *gateway*; metrics: ``mtu``, ``advmss``."""
         with self.netlink() as netlink:
-            netlink.route("add", dst=destination, gateway=gateway)
+            netlink.route("add", dst=destination, gateway=gateway, metrics=metrics)
 
     def add_neighbour(self, interface: str, address: str, mac: str) -> None:
         """Tell whose link-layer address an address has, so that nobody has to be asked."""

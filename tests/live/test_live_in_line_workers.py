@@ -78,8 +78,9 @@ def routed(network: Network) -> Routed:
         ((client, "eth0"), (router, "eth0"), (router, "eth1"), (server, "eth0")), start=1
     ):
         host.add_address(interface, f"fe80::{number}/64")  # from which a kernel looks for who is next
-    server.add_route("default", "198.51.100.1")
-    server.add_route("2001:db8::/64", "2001:db8:1::1")
+    # The server knows what the link takes, but does not say so to the client.
+    server.add_route("default", "198.51.100.1", mtu=LINK_MTU, advmss=1460)
+    server.add_route("2001:db8::/64", "2001:db8:1::1", mtu=LINK_MTU, advmss=1440)
     client.add_route("default", "192.0.2.2")
     client.add_route("2001:db8:1::/64", "2001:db8::2")
     return Routed(client, middle, router, server)
