@@ -68,7 +68,7 @@ cdef enum:
     MOST_REACH = 1 << 24       # how far from each other what tells of the same jump may be; few windows are larger
     UNMEASURED = 1 << 22       # how far a sender may run ahead of itself where the capture tells no window
     PAWS_IDLE_DAYS = 24        # RFC 7323 section 5.5: then TS.Recent is too old to judge by
-
+    PAWS_TICKS = 1             # that a stamp may be behind it
     LATE_SYN_WINDOW = 65535    # bytes of a connection that a SYN may be captured behind: a window that is not scaled
 
 cdef int64_t MILLISECOND = 1_000_000      # a tick of most timestamp clocks
@@ -424,7 +424,8 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     una = snd.una
     if opening:
         infer_handshake(snd, rcv)
-    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end):
+    if packet.options & OPT_TIMESTAMP and seq_leq(seq, una) and seq_leq(una, end) and (
+            not seq_lt(packet.tsval, snd.ts_recent) or not snd.ts_recent):
         snd.ts_recent = packet.tsval               # RFC 7323 section 4.3, of acceptable segments only
     if end == snd.nxt and end == seq:
         return outcome                             # a plain acknowledgement
@@ -485,7 +486,8 @@ cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* p
 cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known.
 
-    A TS.Recent of 0 is none, as to Linux (tcp_paws_check()).
+    As Linux has it (tcp_paws_check()): a TS.Recent of 0 is none, and one tick is forgiven, since of what two processors
+    send at the turn of a tick the later may come first.
     """
     if not packet.options & OPT_TIMESTAMP or (rcv.flags & ISS_KNOWN and not rcv.flags & TIMESTAMPS):
         return False
@@ -494,7 +496,7 @@ cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) 
             snd.flags |= TIMESTAMPS
             snd.ts_recent = packet.tsval
         return False
-    if not seq_lt(packet.tsval, snd.ts_recent) or not snd.ts_recent:
+    if not seq_lt(packet.tsval, snd.ts_recent - PAWS_TICKS) or not snd.ts_recent:
         return False
     if packet.time_ns - flow.last_ns < PAWS_IDLE_NS:
         return True

@@ -143,7 +143,8 @@ class Connection:
             echo = {"unsent": -100_000, "ahead": 100_000}.get(stamps, last)
             if "A" not in flags:
                 echo = None
-            mine = None if stamps == "none" else (1 if stamps == "old" else self.peer_stamp, echo)
+            past = {"old": 1, "tick": self.peer_stamp - 2, "ticks": self.peer_stamp - 3}
+            mine = None if stamps == "none" else (past.get(stamps, self.peer_stamp), echo)
         if "A" not in flags:
             ack = None
         one = Sent(

@@ -51,7 +51,8 @@ class Segment(NamedTuple):
     """From the kernel's SND.NXT."""
     payload: str = ""
     stamps: str = "right"
-    """`right`, `none`, `old` (TSval), `unsent` or `ahead` (TSecr below the first, or beyond now)."""
+    """`right`, `none`, `old`, `tick` or `ticks` (TSval, by one or two below the last), `unsent` or `ahead` (TSecr below
+    the first, or beyond now)."""
 
     def __str__(self) -> str:
         text = self.flags or "-"
@@ -123,7 +124,7 @@ def segments() -> Iterator[Segment]:
         ("SA", ""),
         ("S", ""),
     ):
-        for stamps in ("none", "old", "unsent", "ahead"):
+        for stamps in ("none", "old", "tick", "ticks", "unsent", "ahead"):
             if stamps != "unsent" or "A" in flags:
                 yield Segment(flags, payload=payload, stamps=stamps)
 

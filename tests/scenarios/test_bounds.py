@@ -90,7 +90,7 @@ def stamp(tsval: int) -> Conversation:
 
 def stamp_after(ns: int) -> Conversation:
     """After so many nanoseconds."""
-    return stamped().wait(ns / 1e9 - STEP).client("A", b"b", options=timestamps(999, 1000))
+    return stamped().wait(ns / 1e9 - STEP).client("A", b"b", options=timestamps(998, 1000))
 
 
 def recent(seq: int, length: int) -> Conversation:
@@ -182,8 +182,13 @@ BOUNDS = [
         {3001 - ALLOWED: {}, 3000 - ALLOWED: BAD_ACK},
     ),
     # RFC 7323 sections 5.2 to 5.5, and 4.3
-    Bound("a stamp behind", stamp, {1000: {}, 999: PAWS}),
-    Bound("a stamp ahead", stamp, {1000 + (1 << 31) - 1: {}, 1000 + (1 << 31): PAWS}),
+    Bound("a stamp behind", stamp, {999: {}, 998: PAWS}),
+    Bound(
+        "behind a stamp behind",
+        lambda tsval: stamp(999).client("A", b"c", options=timestamps(tsval, 1000)),
+        {999: {}, 998: PAWS},
+    ),
+    Bound("a stamp ahead", stamp, {998 + (1 << 31): {}, 999 + (1 << 31): PAWS}),
     Bound("an old stamp", stamp_after, {24 * DAY * 10**9: {}, 24 * DAY * 10**9 - 1: PAWS}, {"idle": True}),
     Bound("TS.Recent of a segment behind", lambda n: recent(1, n), {1: {}, 2: PAWS}),
     Bound("TS.Recent of a segment ahead", lambda seq: recent(seq, 1), {3: PAWS, 4: {}}),

@@ -207,8 +207,8 @@ def test_after_24_idle_days_both_clocks_are_learnt_anew(first: int) -> None:
     else:
         c.client("PA", b"hello", **old).client("PA", b"late!", **old)
     c.server("PA", b"answer", **old).server("PA", b"more", **old).client("A", **old)
-    c.server("PA", b"EVIL", options=timestamps(999, 1000), forged=True)
-    c.client("PA", b"EVIL", options=timestamps(999, 1000), forged=True)
+    c.server("PA", b"EVIL", options=timestamps(998, 1000), forged=True)
+    c.client("PA", b"EVIL", options=timestamps(998, 1000), forged=True)
     seen = watch(c.close().frames, level=Level.STREAM, settings=IDLE)
     assert [half.data for half in seen.streams[0]] == [b"ahellolate!", b"answermore"]
     assert seen.anomalies == {"paws": 2}
@@ -217,7 +217,7 @@ def test_after_24_idle_days_both_clocks_are_learnt_anew(first: int) -> None:
 def test_a_timestamp_of_0_is_no_measure() -> None:
     """As Linux (tcp_paws_check()): some stacks stamp their SYNs with it."""
     c = Conversation().handshake(client_options=timestamps(0), server_options=timestamps(5, 0))
-    c.client("PA", b"a", options=timestamps(0x80000001, 5)).client(
+    c.client("PA", b"a", options=timestamps(0x80000002, 5)).client(
         "PA", b"b", options=timestamps(0x80000000, 5)
     )
     seen = watch(c.frames, level=Level.STREAM)
