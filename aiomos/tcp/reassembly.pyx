@@ -304,9 +304,9 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
         t.stream_bytes += fresh
     if comes_late(half, packet, before_nxt):
         if t.conflicts == conflicts:
-            tell_late(s, t, packet, fresh)
+            tell_late(s, t, half, packet, fresh)
         else:
-            count_late(t, packet, fresh)
+            count_late(s, t, half, packet, fresh)
     if seq_lt(before_nxt, half.nxt):
         t.nxt_ns = packet.time_ns
         if not t.flags & TIMING:                   # RFC 6298 section 3: one segment timed at a time, none sent twice
@@ -346,17 +346,17 @@ cdef void note_early(Track* t, const Half* half, const Packet* packet, uint32_t 
         t.early_late += 1
 
 
-cdef void tell_late(Streams* s, Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
+cdef void tell_late(Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t fresh) noexcept nogil:
     """Count a segment behind the highest one seen that says nothing else than those before."""
     if fresh == 0 and is_copy(t, packet):
         track_copied(s, t, packet)
     else:
-        count_late(t, packet, fresh)
+        count_late(s, t, half, packet, fresh)
 
 
-cdef void count_late(Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
+cdef void count_late(const Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t fresh) noexcept nogil:
     """A segment behind the highest one seen: overtaken on the way, or sent again."""
-    if overtaken(t, packet, fresh):
+    if overtaken(s, t, half, packet, fresh):
         t.out_of_order += 1
         return
     t.retransmits += 1
