@@ -333,17 +333,23 @@ cdef inline bint is_early(const Flow* flow, const Half* snd, const Half* rcv) no
 
 cdef void doubt_early(Half* client, Half* server) noexcept nogil:
     """The SYN-ACK was captured after its client went on: whether it did, and had an answer, what follows will show."""
-    cdef uint32_t end = client.nxt
+    cdef uint32_t end = client.nxt, acked = server.una
     cdef uint16_t fin = client.flags & FIN_SEEN
     forget_early(client, server)
     server.una = server.nxt = server.iss + 1
+    if seq_lt(server.nxt, acked):
+        server.fin = acked
+        server.flags |= DOUBTED | DOUBTED_ACK
     if seq_lt(client.nxt, end):
         client.fin = end
         client.flags |= DOUBTED | (DOUBTED_FIN if fin else 0)
 
 
-cdef bint confirm_early(Half* half, const Half* peer, uint32_t ack) noexcept nogil:
-    """Is an acknowledgement one of what was captured before the SYN-ACK? A jump lies farther ahead."""
+cdef bint confirm_early(Half* half, Half* peer, uint32_t ack) noexcept nogil:
+    """Is an acknowledgement one of what was captured before the SYN-ACK? A jump lies farther ahead.
+
+    If it is one of all that, what *half* acknowledged then is true as well.
+    """
     if half.flags & (DOUBTED | DOUBTED_ACK) != DOUBTED or seq_lt(half.fin, ack) or (
             seq_diff(half.fin, half.una) > allowance(peer)):
         return False
@@ -352,6 +358,10 @@ cdef bint confirm_early(Half* half, const Half* peer, uint32_t ack) noexcept nog
             half.fin = ack - 1
             half.flags |= FIN_SEEN
         half.flags &= ~<uint16_t> JUMP
+        if peer.flags & DOUBTED_ACK and seq_lt(peer.una, peer.fin) and seq_diff(peer.fin, peer.una) <= allowance(half):
+            peer.flags = peer.flags & ~<uint16_t> JUMP | ACK_SEEN
+            peer.una = peer.fin
+            peer.nxt = seq_max(peer.nxt, peer.una)
     return True
 
 
@@ -433,8 +443,11 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     if length <= 1 and not packet.flags & FIN:
         if is_probe(snd, rcv, seq, length, anomalies):
             return outcome & ~PAYLOAD_OK | KEEP_ALIVE
-        if length == 0 and seq_lt(snd.nxt, end) and not snd.flags & (DOUBTED | FIN_SEEN):
-            snd.fin = end                          # the same
+        if length == 0 and seq_lt(snd.nxt, end):
+            if not snd.flags & (DOUBTED | FIN_SEEN):
+                snd.fin = end                      # the same
+            elif snd.flags & DOUBTED_FIN and end == snd.fin:
+                return outcome                     # behind a FIN that its peer is to confirm
     if packet.flags & URG and length:
         anomalies[A_URGENT] += 1
     if snd.flags & FIN_SEEN and seq_lt(snd.fin, seq + length):
@@ -611,6 +624,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
                 pass
             elif seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
                 anomalies[A_ACK_UNSEEN] += 1
+                if rcv.flags & DOUBTED_ACK:        # its sender says this now
+                    rcv.flags &= ~<uint16_t> JUMP
             elif not (rcv.packets or rcv.flags & ISS_KNOWN):
                 adopt(rcv, ack)                    # as above
                 outcome |= REBASED
@@ -708,6 +723,8 @@ cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
 cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
     if not snd.flags & FIN_SEEN:
+        if snd.flags & DOUBTED_ACK and snd.fin == packet.seq + packet.payload_len + 1:
+            snd.una = snd.fin                      # its peer had acknowledged it before the SYN-ACK was captured
         snd.fin = packet.seq + packet.payload_len
         snd.flags = snd.flags & ~<uint16_t> JUMP | FIN_SEEN
         snd.facts |= FIN_SENT

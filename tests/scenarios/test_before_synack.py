@@ -259,6 +259,41 @@ def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str
     assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
 
 
+def skew(frames: list[Frame], late: int, host: int = 2) -> list[Frame]:
+    """Have the capture show what one end sent *late* frames later: a mirror whose two sides are out of step."""
+    places = [
+        (at + (late + 0.5 if frame[1][26:30] == bytes([10, 0, 0, host]) else 0), frame)
+        for at, frame in enumerate(frames)
+    ]
+    places.sort(key=lambda place: place[0])
+    return [(frames[at][0], *frame[1:]) for at, (_, frame) in enumerate(places)]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", range(1, 7))
+@pytest.mark.parametrize("level", [Level.STATE, Level.STREAM])
+@pytest.mark.parametrize("first", ["client", "server", "both"])
+def test_the_ends_while_the_server_is_captured_late(
+    first: str, level: Level, late: int, numbers: dict[str, Any]
+) -> None:
+    """Either FIN may be acknowledged before it, or the SYN-ACK, is captured."""
+    c = Conversation(**numbers).handshake()
+    if first == "both":
+        c.client("FPA", b"hello").server("A").server("FPA", b"answer").client("A")
+    elif first == "client":
+        c.client("PA", b"hello").server("PA", b"answer").client("A").close()
+    else:
+        c.server("PA", b"answer").client("A").client("PA", b"hello").server("A").client("A").close("server")
+    seen = watch(skew(c.frames, late), level=level)
+    assert seen.record["reason"] == "fin"
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps, half.error) for half in seen.streams[0]] == [
+            (b"hello", (), None),
+            (b"answer", (), None),
+        ]
+        assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)
+
+
 @pytest.mark.parametrize("numbers", WRAPS)
 @pytest.mark.parametrize(
     "order", [(3, 1, 2, 4), (3, 4, 1, 2), (4, 3, 1, 2), (3, 2, 1, 4), (3, 2, 4, 1), (3, 4, 2, 1)]
