@@ -20,12 +20,23 @@ from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, is_missing_byte, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
-from aiomos.tcp.doubts cimport drop_doubted, early_base, track_doubt, track_early, track_resume, track_unplaced
+from aiomos.tcp.doubts cimport (
+    drop_doubted,
+    early_acked,
+    early_base,
+    track_apart,
+    track_before,
+    track_doubt,
+    track_early,
+    track_resume,
+    track_unplaced,
+)
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
     ENDED,
     HALF_OPEN,
+    ISS_KNOWN,
     MIDSTREAM,
     OPEN,
     REASON_DROPPED,
@@ -70,6 +81,7 @@ from aiomos.tcp.reassembly cimport (
     HELD_EARLY,
     HOLED,
     Track,
+    offset_of,
     streams_open,
     track_acked,
     track_at,
@@ -710,8 +722,11 @@ cdef class Engine(Admission):
         if not received.flags & BASED or outcome & REBASED:
             if received.flags & HELD_EARLY:
                 early_base(&self.streams, received, rcv)
+                if received.flags & BASED:
+                    early_acked(&self.streams, received, rcv, offset_of(received, rcv.una), packet.time_ns)
             else:
                 track_base(received, rcv)
+            received.nxt_ns = packet.time_ns
             if rcv.packets and sent.flags & HELD_EARLY:
                 drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
@@ -725,7 +740,11 @@ cdef class Engine(Admission):
             return outcome
         if not sent.flags & BASED:
             track_unplaced(&self.streams, sent, snd, packet)
-        elif outcome & PAYLOAD_OK and track_early(&self.streams, sent, snd, packet):
+        elif not outcome & PAYLOAD_OK and not snd.flags & ISS_KNOWN:
+            track_before(&self.streams, sent, snd, packet)
+        elif not outcome & PAYLOAD_OK:
+            track_apart(&self.streams, sent, snd, packet)
+        elif track_early(&self.streams, sent, snd, packet):
             wheel_link(&self.flows, flow, self.next_look(flow))
             return outcome & ~PAYLOAD_OK
         return outcome

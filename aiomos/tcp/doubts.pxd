@@ -10,8 +10,10 @@ cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t rea
 cdef void drop_doubted(Streams* s, Track* t) noexcept nogil
 cdef void lower_doubted(Streams* s, Track* t) noexcept nogil
 cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil
+cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
+cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil
 cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
-cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil
+cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil
 cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int64_t now_ns) noexcept nogil

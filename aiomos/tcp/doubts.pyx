@@ -28,8 +28,9 @@ from aiomos.tcp.pieces cimport (
 )
 from aiomos.tcp.reassembly cimport (
     BASED,
-    HELD_EARLY,
     FINISHED,
+    HELD_BEFORE,
+    HELD_EARLY,
     data_seq,
     hold_piece,
     offset_of,
@@ -51,6 +52,8 @@ cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that i
 
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
     """Hold a segment that is not believed; without room for it, those doubted before it go."""
+    if t.flags & HELD_BEFORE:
+        drop_doubted(s, t)
     if t.doubted.count >= MOST_DOUBTED:
         if t.flags & HELD_EARLY:
             return
@@ -124,7 +127,7 @@ cdef void drop_first(Streams* s, Track* t) noexcept nogil:
 cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory -= t.doubted.bytes
     drop_pieces(&s.store, &t.doubted)
-    t.flags &= ~<uint32_t> HELD_EARLY
+    t.flags &= ~<uint32_t> (HELD_EARLY | HELD_BEFORE)
     t.early_late = 0
 
 
@@ -144,9 +147,7 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) no
     After a second without an answer, or after MOST_DOUBTED segments, the server's side is taken not to be captured.
     """
     if not t.flags & HELD_EARLY:
-        drop_doubted(s, t)
-        t.flags |= HELD_EARLY
-        t.early_ns = packet.time_ns
+        begin_early(s, t, packet)
     elif packet.time_ns - t.early_ns >= EARLY_NS or half.packets > MOST_DOUBTED:
         believe_early(s, t, half, packet.time_ns)
         return False
@@ -154,6 +155,19 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) no
         believe_early(s, t, half, packet.time_ns)
         return False
     return True
+
+
+cdef void begin_early(Streams* s, Track* t, const Packet* packet) noexcept nogil:
+    drop_doubted(s, t)
+    t.flags |= HELD_EARLY
+    t.early_ns = packet.time_ns
+
+
+cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Hold what a client says whose acknowledgement of the SYN-ACK was not captured, until its server tells."""
+    if not t.flags & HELD_EARLY:
+        begin_early(s, t, packet)
+    track_doubt(s, t, half, packet)
 
 
 cdef inline bint is_unanswered(const Half* half) noexcept nogil:
@@ -170,17 +184,52 @@ cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* p
         hold_doubted(s, t, half, packet)
 
 
-cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil:
-    """Fix where a stream begins of which something came early, or fix it anew: track_base()."""
+cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil:
+    """Fix where a stream begins of which something came early, or fix it anew: track_base().
+
+    Where no SYN tells, it is with what reaches up to what its receiver has acknowledged, as far as that was captured.
+    """
     cdef uint32_t before = t.edge_seq
-    cdef uint64_t shift
-    cdef uint32_t index
-    cdef Piece* piece
+    cdef int64_t shift
     track_base(t, half)
-    shift = <uint64_t> <int64_t> seq_diff(t.edge_seq, before)
-    while t.doubted.head[0] and <int64_t> (first_piece(&s.store, &t.doubted).start - shift) < 0:
+    shift = <int64_t> seq_diff(t.edge_seq, before)
+    if not half.flags & ISS_KNOWN and shift > 0:
+        shift = <int64_t> run_before(s, t, <uint64_t> shift)
+        begin_at(t, half, before + <uint32_t> shift)
+    while t.doubted.head[0] and <int64_t> first_piece(&s.store, &t.doubted).start < shift:
         drop_first(s, t)
-    index = t.doubted.head[0]
+    shift_doubted(s, t, <uint64_t> shift)
+
+
+cdef uint64_t run_before(const Streams* s, const Track* t, uint64_t to) noexcept nogil:
+    """Where the doubted bytes begin that reach without a hole to an offset; that itself if none do.
+
+    The last number before it may have been a FIN.
+    """
+    cdef uint32_t index = t.doubted.head[0]
+    cdef uint64_t start = to, end = to
+    cdef const Piece* piece
+    while index:
+        piece = piece_at(&s.store, index)
+        if piece.start >= to:
+            break
+        if piece.start != end:
+            start = piece.start
+        end = piece.end
+        index = piece.next[0]
+    return start if end + 1 >= to else to
+
+
+cdef inline void begin_at(Track* t, Half* half, uint32_t seq) noexcept nogil:
+    """Have a stream begin at a sequence number of which nothing was delivered."""
+    t.edge_seq = seq
+    half.iss = seq - 1
+
+
+cdef void shift_doubted(Streams* s, Track* t, uint64_t shift) noexcept nogil:
+    """Count the offsets of what is held from *shift* on."""
+    cdef uint32_t index = t.doubted.head[0]
+    cdef Piece* piece
     while index:
         piece = piece_at(&s.store, index)
         piece.start -= shift
@@ -188,6 +237,34 @@ cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil:
         piece.seg_start -= shift
         piece.seg_end -= shift
         index = piece.next[0]
+
+
+cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil:
+    """Take in what lies before a stream that begins where an acknowledgement told, once it reaches up to there.
+
+    Until then it is held with the beginning at offset UNPLACED.
+    """
+    cdef uint64_t start, base = UNPLACED
+    if t.edge or t.stream_bytes or t.held.head[0]:
+        return
+    if not t.flags & HELD_BEFORE:
+        drop_doubted(s, t)
+        t.flags |= HELD_BEFORE
+    t.edge_seq -= UNPLACED
+    if t.doubted.count < MOST_DOUBTED:
+        hold_doubted(s, t, half, packet)
+    t.edge_seq += UNPLACED
+    if half.flags & FIN_SEEN and half.fin + 1 == t.edge_seq:
+        base -= 1                                  # what was acknowledged was a FIN
+    start = run_before(s, t, base)
+    if start == UNPLACED:
+        return
+    while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start < start:
+        drop_first(s, t)
+    shift_doubted(s, t, start)
+    begin_at(t, half, t.edge_seq - <uint32_t> (UNPLACED - start))
+    t.flags &= ~<uint32_t> HELD_BEFORE
+    take_early(s, t, half, <int64_t> (UNPLACED - start), packet.time_ns)
 
 
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:

@@ -22,6 +22,7 @@ cdef enum TrackFlag:
     FIN_TAKEN = 512            # a segment with the FIN was seen
     URGENT = 1024              # `urgent` is where the urgent byte lies, delivered or not
     HELD_EARLY = 2048          # `doubted` has what its sender said before anything captured answered its SYN
+    HELD_BEFORE = 4096         # it has what lies before the beginning that an acknowledgement told
 
 cdef enum PartKind:
     PART_DATA = 0

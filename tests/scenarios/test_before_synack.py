@@ -487,6 +487,129 @@ def test_fast_open_with_an_answer_before_the_syn_ack() -> None:
     check(c.close(), before_synack=1)
 
 
+# --- the handshake's last segment is not captured ---------------------------------------------------------
+
+
+def streams_of(frames: list[Frame]) -> list[tuple[bytes, tuple[tuple[int, int, str], ...]]]:
+    return [(half.data, half.gaps) for half in watch(frames, level=Level.STREAM).streams[0]]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("level", [Level.STATE, Level.STREAM])
+@pytest.mark.parametrize("flags", ["PA", "FPA"])
+def test_nor_are_the_servers_first_bytes(flags: str, level: Level, numbers: dict[str, Any]) -> None:
+    """What the client says is delivered once the server acknowledges it; what the server said first is a gap."""
+    c = Conversation(**numbers).client("S").server("SA").client("A", captured=False)
+    c.server("PA", b"banner", captured=False).client("A").client(flags, b"hello").server("PA", b"answer")
+    c.client("A")
+    if flags == "PA":
+        c.close()
+    else:
+        c.server("FA").client("A")
+    seen = watch(c.frames, level=level)
+    assert (seen.record["reason"], seen.setups) == ("fin", 1)
+    assert "bad_ack" not in seen.anomalies
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps) for half in seen.streams[0]] == [
+            (b"hello", ()),
+            (b"answer", ((0, 6, "lost"),)),
+        ]
+        assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 6)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+def test_nor_are_the_servers_first_bytes_after_fast_open(numbers: dict[str, Any]) -> None:
+    """RFC 7413: the server speaks before the handshake's last segment."""
+    c = Conversation(**numbers).client("S", b"hello", options=fastopen(b"12345678")).server("SA")
+    c.server("PA", b"banner", captured=False).client("A").client("PA", b"world").server("PA", b"answer")
+    assert streams_of(c.client("A").close().frames) == [
+        (b"helloworld", ()),
+        (b"answer", ((0, 6, "lost"),)),
+    ]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", range(1, 7))
+def test_nor_is_the_server_captured_in_time(late: int, numbers: dict[str, Any]) -> None:
+    """Mirror ports out of step: nothing is missing then."""
+    c = Conversation(**numbers).client("S").server("SA").client("A", captured=False)
+    c.server("PA", b"banner").client("A").client("PA", b"hello").server("PA", b"answer").client("A")
+    seen = watch(skew(c.close("server").frames, late), level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"banneranswer", ())]
+    assert (seen.record["reason"], seen.record["server_retransmits"]) == ("fin", 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("banner", [(b"banner",), (b"ban", b"ner"), (b"b", b"anner")])
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_nor_is_the_syn_ack(level: Level, banner: tuple[bytes, ...], numbers: dict[str, Any]) -> None:
+    """What the server said first reaches up to what the client acknowledges: its stream begins with that."""
+    c = Conversation(**numbers).client("S").server("SA", captured=False).client("A", captured=False)
+    for part in banner:
+        c.server("PA", part)
+    c.client("A").client("PA", b"hello").server("PA", b"answer").client("A")
+    seen = watch(c.close("server").frames, level=level)
+    record = seen.record
+    assert (record["reason"], record["server_stream_bytes"], record["server_lost"]) == ("fin", 12, 0)
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"banneranswer", ())]
+
+
+@pytest.mark.parametrize("seq", [-1000, -4, 0, 8, 1000])
+def test_a_stranger_before_what_the_client_acknowledges(seq: int) -> None:
+    """What does not reach up to there is counted, and gives no bytes."""
+    c = Conversation().client("S").server("PA", b"EVIL", seq=seq, ack=1, forged=True)
+    c.server("SA", captured=False).client("A", captured=False).server("PA", b"banner", captured=False)
+    c.client("A").client("PA", b"hello").server("PA", b"EVIL", seq=-2000, ack=1, forged=True)
+    c.server("PA", b"answer").client("A")
+    seen = watch(c.close("server").frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    assert seen.anomalies == {"before_synack": 1}
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", range(1, 7))
+@pytest.mark.parametrize("lost", [False, True])
+def test_fast_open_while_the_server_is_captured_late(
+    late: int, numbers: dict[str, Any], *, lost: bool
+) -> None:
+    """The client acknowledges the SYN-ACK and what came with it before either is captured."""
+    c = (
+        Conversation(**numbers)
+        .client("S", b"hello", options=fastopen(b"12345678"))
+        .server("SA", options=mss(1400))
+    )
+    c.server("A", b"ban", captured=not lost).server("PA", b"ner").client("A").client("PA", b"world").server(
+        "A"
+    )
+    seen = watch(skew(c.close("server").frames, late), level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [
+        (b"helloworld", ()),
+        (b"ner", ((0, 3, "lost"),)) if lost else (b"banner", ()),
+    ]
+    assert (seen.record["reason"], seen.record["server_mss"]) == ("fin", 1400)
+    assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("ack", [2, 500])
+@pytest.mark.parametrize("seq", [1, 3, 6, 1000])
+@pytest.mark.parametrize("flags", ["A", "PA", "FA", "FPA"])
+def test_a_stranger_in_the_clients_name_before_the_handshakes_last_segment(
+    flags: str, seq: int, ack: int, count: int, numbers: dict[str, Any]
+) -> None:
+    """It acknowledges what the server has not sent: nothing of it is delivered, and it ends nothing."""
+    c = Conversation(**numbers).client("S").server("SA")
+    for _ in range(count):
+        c.client(flags, b"EVIL" if "P" in flags else b"", seq=seq, ack=ack, forged=True)
+    seen = watch(talk(c.client("A")).frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    record = seen.record
+    assert (record["reason"], record["client_lost"], record["server_lost"]) == ("fin", 0, 0)
+    assert (record["client_retransmits"], record["server_retransmits"]) == (0, 0)
+
+
 # --- split handshakes -----------------------------------------------------------------------------------
 
 
