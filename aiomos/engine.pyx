@@ -712,6 +712,7 @@ cdef class Engine(Admission):
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
+        cdef bint goes_on = received.flags & BASED
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
             if packet.flags & (SYN | ACK) == SYN and sent.flags & HELD_EARLY:
                 drop_doubted(&self.streams, sent)  # said behind another SYN
@@ -744,7 +745,7 @@ cdef class Engine(Admission):
             track_before(&self.streams, sent, snd, packet)
         elif not outcome & PAYLOAD_OK:
             track_apart(&self.streams, sent, snd, packet)
-        elif track_early(&self.streams, sent, snd, packet):
+        elif track_early(&self.streams, sent, snd, packet, goes_on):
             wheel_link(&self.flows, flow, self.next_look(flow))
             return outcome & ~PAYLOAD_OK
         return outcome

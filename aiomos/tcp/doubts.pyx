@@ -16,6 +16,7 @@ from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
     Piece,
     Room,
+    bytes_held,
     drop_blocks,
     drop_piece,
     drop_pieces,
@@ -44,6 +45,7 @@ from aiomos.tcp.seq cimport seq_diff, seq_lt
 cdef enum:
     MOST_DOUBTED = 32          # pieces held in one half
     MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3
+    SAID = 2                   # segments that a client alone is to be heard of before it is believed
     UNPLACED = 1 << 29         # offset of the first of what came before it was known where its stream begins
     LEVEL_STREAM = 3
 
@@ -128,7 +130,7 @@ cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory -= t.doubted.bytes
     drop_pieces(&s.store, &t.doubted)
     t.flags &= ~<uint32_t> (HELD_EARLY | HELD_BEFORE)
-    t.early_late = 0
+    t.early_late = t.early_said = 0
 
 
 cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
@@ -141,20 +143,32 @@ cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
 # --- before the SYN-ACK -----------------------------------------------------------------------------------
 
 
-cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil:
+cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bint goes_on) noexcept nogil:
     """Hold what a client says before its SYN is answered; False if it is believed, since nobody has said otherwise.
 
-    After a second without an answer, or after MOST_DOUBTED segments, the server's side is taken not to be captured.
+    After a second without an answer, after MOST_DOUBTED segments, or without room, the server's side is taken not to be
+    captured. Not for one segment alone, however often it comes: *goes_on* tells that another was captured before.
     """
     if not t.flags & HELD_EARLY:
         begin_early(s, t, packet)
-    elif packet.time_ns - t.early_ns >= EARLY_NS or half.packets > MOST_DOUBTED:
-        believe_early(s, t, half, packet.time_ns)
-        return False
-    if not hold_doubted(s, t, half, packet):
-        believe_early(s, t, half, packet.time_ns)
-        return False
-    return True
+        t.early_said = goes_on
+    t.early_said += says_more(s, t, packet)
+    if t.early_said < SAID:
+        hold_doubted(s, t, half, packet)
+        return True
+    if (packet.time_ns - t.early_ns < EARLY_NS and t.doubted.count < MOST_DOUBTED
+            and hold_doubted(s, t, half, packet)):
+        return True
+    believe_early(s, t, half, packet.time_ns)
+    return False
+
+
+cdef bint says_more(const Streams* s, const Track* t, const Packet* packet) noexcept nogil:
+    """Are there bytes in a segment that none of those held apart has?"""
+    cdef int64_t start = offset_of(t, data_seq(packet))
+    cdef uint64_t end = <uint64_t> (start + packet.payload_len)
+    return packet.payload_len != 0 and start >= <int64_t> t.edge and (
+        bytes_held(&s.store, &t.doubted, <uint64_t> start, end) < packet.payload_len)
 
 
 cdef void begin_early(Streams* s, Track* t, const Packet* packet) noexcept nogil:
@@ -269,7 +283,7 @@ cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) n
 
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:
     """When what came early is to be believed, INT64_MAX if that is not a question of time."""
-    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and is_unanswered(half) else INT64_MAX
+    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and t.early_said >= SAID and is_unanswered(half) else INT64_MAX
 
 
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:

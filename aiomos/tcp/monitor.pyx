@@ -173,8 +173,8 @@ cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
     half.iss = packet.seq
     half.una = packet.seq
     half.nxt = packet.seq + 1 + packet.payload_len
-    half.flags = (half.flags & ~(ACK_SEEN | FIN_SEEN | OFFERS_SCALE | TIMESTAMPS | SACK_PERMITTED | MD5_SIGNED | JUMP)) \
-        | SEQ_KNOWN | ISS_KNOWN | SCALE_KNOWN | WINDOW_KNOWN
+    half.flags = (half.flags & ~(ACK_SEEN | FIN_SEEN | OFFERS_SCALE | TIMESTAMPS | SACK_PERMITTED | MD5_SIGNED
+                                 | JUMP)) | SEQ_KNOWN | ISS_KNOWN | SCALE_KNOWN | WINDOW_KNOWN
     half.wnd = half.max_wnd = packet.window       # RFC 7323 section 2.2: the window of a SYN is never scaled
     half.wscale = 0
     half.mss = packet.mss if packet.options & OPT_MSS else 0
@@ -508,7 +508,7 @@ cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* p
         if packet.flags & FIN and not snd.flags & DOUBTED:
             snd.fin = end
             snd.flags |= DOUBTED | DOUBTED_FIN
-        return EARLY                               # captured before its SYN-ACK, or what it acknowledges; or a stranger's
+        return EARLY                               # captured before its SYN-ACK, or a stranger's
     if not snd.flags & ISS_KNOWN or rcv.facts & SYN_ACKED:
         return -1
     # RFC 9293 section 3.10.7.4: in SYN-RECEIVED a segment lies behind the SYN, and acknowledges what was sent.
@@ -708,7 +708,8 @@ cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexc
             adopt(rcv, ack)
             flow.flags &= ~<uint16_t> OTHER_SYNACK
             return True
-    if flow.flags & MIDSTREAM and not rcv.flags & ISS_KNOWN and rcv.packets == 1 and rcv.una == rcv.nxt and ack == rcv.nxt + 1:
+    if (flow.flags & MIDSTREAM and not rcv.flags & ISS_KNOWN and rcv.packets == 1 and rcv.una == rcv.nxt
+            and ack == rcv.nxt + 1):
         adopt(rcv, ack)                            # picked up at a keep-alive, which stands one byte back
         return True
     return False

@@ -117,6 +117,7 @@ ctypedef struct Track:
     uint32_t flags             # TrackFlag
     uint32_t late_bytes        # arrived after they were given up
     uint32_t early_late        # with HELD_EARLY: segments held apart that came again, counted once one is believed
+    uint32_t early_said        # with HELD_EARLY: segments of its sender that said something new
     uint32_t disturbed         # the next of that list
     const Half* half           # what it is the track of
 

@@ -6,7 +6,7 @@ import pytest
 
 from aiomos import PKT_IN, App, Budgets, Flow, Hook, Level, MonitorConnection, Packet, Settings
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
-from aiomos.testing.scenario import Conversation, Frame, Watched, Watcher, walk
+from aiomos.testing.scenario import START, Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch
 from tests.line import cross
 
@@ -201,6 +201,45 @@ def test_what_a_stranger_says_in_the_clients_name_before_the_syn_ack(
     assert (record["reason"], record["client_stream_bytes"], record["server_stream_bytes"]) == ("fin", 5, 6)
     assert (record["client_lost"], record["server_lost"]) == (0, 0)
     assert (record["client_retransmits"], record["server_retransmits"]) == (0, 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize(("count", "late"), [(1, 0.0), (32, 0.0), (33, 0.0), (200, 0.0), (1, 3.0), (40, 3.0)])
+@pytest.mark.parametrize("flags", ["PA", "FPA"])
+def test_one_segment_of_a_stranger_however_often_and_however_long_before(
+    flags: str, count: int, late: float, numbers: dict[str, Any], *, copied: bool
+) -> None:
+    """One segment alone tells nothing of its sender; the SYN-ACK is believed whatever came before it."""
+    c = Conversation(**numbers).client("S").client(flags, b"EVIL", seq=1, ack=99, forged=True)
+    for n in range(1, count):
+        c.client(flags, b"EVIL", seq=1, ack=99, ip_id=0 if copied else n, forged=True)
+    other = Conversation(client="10.0.0.9:999", start=START + 1 + late / 2).client("S")
+    c.wait(late).server("SA").client("A")
+    frames = sorted([*talk(c).frames, *other.frames], key=lambda frame: frame[0])
+    seen = watch(frames, level=Level.STREAM)
+    (client, server) = seen.streams[0]
+    assert [(half.data, half.gaps, half.error) for half in (client, server)] == [
+        (b"hello", (), None),
+        (b"answer", (), None),
+    ]
+    (record,) = (record for record in seen.records if record["client_port"] == 40000)
+    assert (record["reason"], record["client_retransmits"], record["client_lost"]) == ("fin", 0, 0)
+
+
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_one_segment_of_a_client_alone_is_believed_at_the_end(level: Level) -> None:
+    """With more from it a second later, else when nothing can tell otherwise any more."""
+    c = Conversation().client("S").server("SA", captured=False).client("PA", b"hello")
+    watcher = Watcher(level=level)
+    watcher.feed(of_client(c))
+    watcher.engine.pass_time(c.frames[-1][0] + 3_000_000_000)
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == 0
+    watcher.feed(c.wait(3.1).client("PA", b"more").frames[-1:])
+    assert watcher.flow.client.stream_bytes == 9
+    assert watcher.finish().record["client_stream_bytes"] == 9
+    assert watch(of_client(c)[:2], level=level).record["client_stream_bytes"] == 5
 
 
 @pytest.mark.parametrize(
