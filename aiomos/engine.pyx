@@ -21,9 +21,9 @@ from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, is_missing_byte, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
 from aiomos.tcp.doubts cimport (
-    drop_doubted,
     early_acked,
     early_base,
+    forget_doubted,
     track_apart,
     track_before,
     track_doubt,
@@ -715,7 +715,7 @@ cdef class Engine(Admission):
         cdef bint goes_on = received.flags & BASED
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
             if packet.flags & (SYN | ACK) == SYN and sent.flags & HELD_EARLY:
-                drop_doubted(&self.streams, sent)  # said behind another SYN
+                forget_doubted(&self.streams, sent)        # said behind another SYN
             if sent.flags & HELD_EARLY:
                 early_base(&self.streams, sent, snd)
             else:
@@ -723,13 +723,14 @@ cdef class Engine(Admission):
         if not received.flags & BASED or outcome & REBASED:
             if received.flags & HELD_EARLY:
                 early_base(&self.streams, received, rcv)
-                if received.flags & BASED:
-                    early_acked(&self.streams, received, rcv, offset_of(received, rcv.una), packet.time_ns)
             else:
                 track_base(received, rcv)
-            received.nxt_ns = packet.time_ns
+            if received.flags & BASED:
+                received.nxt_ns = packet.time_ns
+                if received.flags & HELD_EARLY:
+                    early_acked(&self.streams, received, rcv, offset_of(received, rcv.una), packet.time_ns)
             if rcv.packets and sent.flags & HELD_EARLY:
-                drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
+                forget_doubted(&self.streams, sent)        # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
             track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
@@ -850,6 +851,7 @@ cdef class Engine(Admission):
             that made room), ``orphans`` (segments of no flow), ``without_syn`` (of these, of flows whose SYN was not
             seen), ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``copies``;
+            ``unconfirmed`` segments around handshakes, ``unconfirmed_bytes`` of them;
             ``unread.*.*``, frames by what of them is not read, ``unread_other``;
             ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """
@@ -866,6 +868,7 @@ cdef class Engine(Admission):
             "held.pieces": self.streams.store.count, "held.parts": self.streams.parts.in_use,
             "held.blocks": self.streams.store.blocks.blocks, "held.kept": self.streams.kept.blocks,
             "held_bytes": self.streams.store.blocks.bytes, "held_dropped": self.streams.held_dropped,
+            "unconfirmed": self.streams.unconfirmed, "unconfirmed_bytes": self.streams.unconfirmed_bytes,
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
         counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
                          for reason in range(REASON_FIN, REASON_DROPPED + 1)})

@@ -17,4 +17,6 @@ cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil
 cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int64_t now_ns) noexcept nogil
+cdef void early_passed(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
+cdef void forget_doubted(Streams* s, Track* t) noexcept nogil
 cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil

@@ -55,7 +55,7 @@ cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that i
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
     """Hold a segment that is not believed; without room for it, those doubted before it go."""
     if t.flags & HELD_BEFORE:
-        drop_doubted(s, t)
+        forget_doubted(s, t)
     if t.doubted.count >= MOST_DOUBTED:
         if t.flags & HELD_EARLY:
             return
@@ -154,13 +154,19 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bi
         t.early_said = goes_on
     t.early_said += says_more(s, t, packet)
     if t.early_said < SAID:
-        hold_doubted(s, t, half, packet)
+        hold_early(s, t, half, packet)
         return True
     if (packet.time_ns - t.early_ns < EARLY_NS and t.doubted.count < MOST_DOUBTED
             and hold_doubted(s, t, half, packet)):
         return True
     believe_early(s, t, half, packet.time_ns)
     return False
+
+
+cdef void hold_early(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Hold a segment until something confirms it, or count it without room."""
+    if t.doubted.count >= MOST_DOUBTED or not hold_doubted(s, t, half, packet):
+        count_unconfirmed(s, packet.payload_len)
 
 
 cdef bint says_more(const Streams* s, const Track* t, const Packet* packet) noexcept nogil:
@@ -181,7 +187,7 @@ cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* pack
     """Hold what a client says whose acknowledgement of the SYN-ACK was not captured, until its server tells."""
     if not t.flags & HELD_EARLY:
         begin_early(s, t, packet)
-    track_doubt(s, t, half, packet)
+    hold_early(s, t, half, packet)
 
 
 cdef inline bint is_unanswered(const Half* half) noexcept nogil:
@@ -194,8 +200,7 @@ cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* p
     if not t.flags & HELD_EARLY:
         t.flags |= HELD_EARLY
         t.edge_seq = packet.seq - UNPLACED
-    if t.doubted.count < MOST_DOUBTED:
-        hold_doubted(s, t, half, packet)
+    hold_early(s, t, half, packet)
 
 
 cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil:
@@ -211,7 +216,7 @@ cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil:
         shift = <int64_t> run_before(s, t, <uint64_t> shift)
         begin_at(t, half, before + <uint32_t> shift)
     while t.doubted.head[0] and <int64_t> first_piece(&s.store, &t.doubted).start < shift:
-        drop_first(s, t)
+        forget_first(s, t)
     shift_doubted(s, t, <uint64_t> shift)
 
 
@@ -262,11 +267,10 @@ cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) n
     if t.edge or t.stream_bytes or t.held.head[0]:
         return
     if not t.flags & HELD_BEFORE:
-        drop_doubted(s, t)
+        forget_doubted(s, t)
         t.flags |= HELD_BEFORE
     t.edge_seq -= UNPLACED
-    if t.doubted.count < MOST_DOUBTED:
-        hold_doubted(s, t, half, packet)
+    hold_early(s, t, half, packet)
     t.edge_seq += UNPLACED
     if half.flags & FIN_SEEN and half.fin + 1 == t.edge_seq:
         base -= 1                                  # what was acknowledged was a FIN
@@ -274,7 +278,7 @@ cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) n
     if start == UNPLACED:
         return
     while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start < start:
-        drop_first(s, t)
+        forget_first(s, t)
     shift_doubted(s, t, start)
     begin_at(t, half, t.edge_seq - <uint32_t> (UNPLACED - start))
     t.flags &= ~<uint32_t> HELD_BEFORE
@@ -304,14 +308,39 @@ cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int
         take_early(s, t, half, acked, now_ns)
 
 
+cdef void early_passed(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """What came early and nobody acknowledged is its sender's as far as that has gone on behind it."""
+    take_early(s, t, half, offset_of(t, half.fin if half.flags & FIN_SEEN else half.nxt), now_ns)
+
+
 cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     """The flow has ended: with no answer all is believed, else what is in order, if nothing else of this half was."""
-    if is_unanswered(half):
-        take_early(s, t, half, offset_of(t, half.nxt), now_ns)
-    elif t.flags & BASED and t.edge == 0:
+    if t.flags & BASED and not t.flags & HELD_BEFORE:
+        early_passed(s, t, half, now_ns)
+    if t.flags & BASED and t.edge == 0 and not is_unanswered(half):
         while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start <= t.edge:
             take_early(s, t, half, <int64_t> first_piece(&s.store, &t.doubted).end, now_ns)
+    forget_doubted(s, t)
+
+
+cdef void forget_doubted(Streams* s, Track* t) noexcept nogil:
+    """Drop what nothing has confirmed, and count what nothing else has brought."""
+    while t.doubted.head[0]:
+        forget_first(s, t)
     drop_doubted(s, t)
+
+
+cdef void forget_first(Streams* s, Track* t) noexcept nogil:
+    cdef const Piece* piece = first_piece(&s.store, &t.doubted)
+    if piece.end > t.edge:
+        count_unconfirmed(s, piece.end - max(piece.start, t.edge))
+    drop_first(s, t)
+
+
+cdef void count_unconfirmed(Streams* s, uint64_t length) noexcept nogil:
+    if length:
+        s.unconfirmed += 1
+        s.unconfirmed_bytes += length
 
 
 cdef void take_early(Streams* s, Track* t, const Half* half, int64_t limit, int64_t now_ns) noexcept nogil:

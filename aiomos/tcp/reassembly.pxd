@@ -152,6 +152,8 @@ ctypedef struct Streams:
     uint64_t gap_bytes[6]
     uint64_t conflicts
     uint64_t copies
+    uint64_t unconfirmed       # segments, or parts of them, that were held around a handshake, and nothing confirmed
+    uint64_t unconfirmed_bytes
     uint64_t doubted_memory    # of pieces of doubted segments
     uint64_t doubted_budget
     Incident* incidents        # MAX_INCIDENTS of them

@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.copies cimport is_copy
-from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, lower_doubted
+from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, early_passed, lower_doubted
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.pieces cimport (
@@ -682,6 +682,8 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
         while t.edge < limit:
             give_up_hole(s, t, half, limit, GAP_LOST, now_ns)
         t.flags &= ~<uint32_t> ACKED_HOLE
+    if t.flags & HELD_EARLY and t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
+        early_passed(s, t, half, now_ns)
     while t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start, GAP_AGE, now_ns)
     settle_hole(t, half, now_ns)
@@ -713,7 +715,7 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
     cdef int64_t acked = acked_offset(t, half)
     if not t.flags & BASED:
         acked = 0
-    if t.flags & HELD_EARLY:
+    if t.flags & (HELD_EARLY | HELD_BEFORE):
         early_ended(s, t, half, now_ns)
     while t.held.head[0]:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,

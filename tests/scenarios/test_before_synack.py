@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from aiomos import PKT_IN, App, Budgets, Flow, Hook, Level, MonitorConnection, Packet, Settings
+from aiomos.shortfalls import shortfalls
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
 from aiomos.testing.scenario import START, Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch
@@ -377,6 +378,7 @@ def test_a_server_alone_before_its_syn_ack_is_not_believed() -> None:
     seen = watch(c.frames, level=Level.STREAM)
     assert seen.record["server_stream_bytes"] == 0
     assert seen.anomalies == {"before_synack": 2}
+    assert unconfirmed(seen) == (2, 8)
 
 
 def test_a_fin_captured_before_the_syn_ack() -> None:
@@ -389,13 +391,63 @@ def test_a_fin_captured_before_the_syn_ack() -> None:
     check(c)
 
 
+def unconfirmed(seen: Watched) -> tuple[int, int]:
+    return seen.statistics["unconfirmed"], seen.statistics["unconfirmed_bytes"]
+
+
 def test_the_capture_ends_before_the_server_acknowledges() -> None:
-    """What is in order is delivered if nothing else of that half was captured."""
+    """What is in order is delivered if nothing else of that half was captured; what is not is counted."""
     c = Conversation().client("S").server("SA", captured=False).client("A").client("PA", b"hello")
     c.client("PA", b"lost", captured=False).client("PA", b"behind")
     c.server("SA", seq=0, ack=1, forged=True)
-    (streams,) = watch(c.frames, level=Level.STREAM).streams
-    assert (streams[0].data, streams[0].gaps) == (b"hello", ())
+    seen = watch(c.frames, level=Level.STREAM)
+    client = seen.streams[0][0]
+    assert (client.data, client.gaps, unconfirmed(seen)) == (b"hello", (), (1, 6))
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_the_client_goes_on_behind_what_the_server_never_acknowledges(
+    level: Level, numbers: dict[str, Any], *, waits: bool
+) -> None:
+    """It was captured, so it is none of the bytes that are lost, whether the capture ends or time goes by."""
+    c = Conversation(**numbers).client("S").server("SA", captured=False).client("A").client("PA", b"hello")
+    c.client("PA", b"lost", captured=False).client("PA", b"world")
+    c.server("SA", seq=0, ack=1, forged=True).client("PA", b"more")
+    watcher = Watcher(level=level)
+    watcher.feed(c.frames, batch=1)
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == 4
+    if waits:
+        watcher.engine.pass_time(c.frames[-1][0] + 60_000_000_000)
+        assert watcher.flow.client.stream_bytes == 14
+    seen = watcher.finish()
+    assert (seen.record["client_stream_bytes"], seen.record["client_lost"], unconfirmed(seen)) == (
+        14,
+        0,
+        (0, 0),
+    )
+    if level is Level.STREAM:
+        client = seen.streams[0][0]
+        assert (client.data, client.gaps) == (b"helloworldmore", ((5, 4, "age" if waits else "end"),))
+
+
+@pytest.mark.parametrize("end", ["", "RA", "FA"])
+@pytest.mark.parametrize(("side", "seq"), [("client", 4), ("server", 5)])
+def test_what_a_stranger_said_before_the_syn_ack_is_counted(side: str, seq: int, end: str) -> None:
+    """Its sender has not gone on behind it: what nothing else has brought of it is neither delivered nor lost."""
+    c = Conversation().client("S").send(side, "PA", b"EVIL", seq=seq, ack=1, forged=True)
+    c.server("SA").client("A").client("PA", b"hello").server("A").server("PA", b"answer").client("A")
+    if end == "FA":
+        c.close()
+    elif end:
+        c.client(end)
+    seen = watch(c.frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    assert unconfirmed(seen) == (1, 2)
+    (said,) = (shortfall for shortfall in shortfalls(seen.statistics) if shortfall.name == "unconfirmed")
+    assert str(said) == "1 segment around a handshake that nothing confirmed, 2 bytes"
 
 
 def test_part_of_it_is_acknowledged() -> None:
@@ -603,7 +655,7 @@ def test_a_stranger_before_what_the_client_acknowledges(seq: int) -> None:
     c.server("PA", b"answer").client("A")
     seen = watch(c.close("server").frames, level=Level.STREAM)
     assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
-    assert seen.anomalies == {"before_synack": 1}
+    assert (seen.anomalies, unconfirmed(seen)) == ({"before_synack": 1}, (2, 8))
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
