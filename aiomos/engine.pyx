@@ -20,12 +20,23 @@ from aiomos.registry cimport Account
 from aiomos.tcp.clock cimport nanoseconds, seconds
 from aiomos.tcp.copies cimport is_copy, is_missing_byte, remember
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE
-from aiomos.tcp.doubts cimport drop_doubted, early_base, track_doubt, track_early, track_resume, track_unplaced
+from aiomos.tcp.doubts cimport (
+    early_acked,
+    early_base,
+    forget_doubted,
+    track_apart,
+    track_before,
+    track_doubt,
+    track_early,
+    track_resume,
+    track_unplaced,
+)
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     DROPPED,
     ENDED,
     HALF_OPEN,
+    ISS_KNOWN,
     MIDSTREAM,
     OPEN,
     REASON_DROPPED,
@@ -70,6 +81,7 @@ from aiomos.tcp.reassembly cimport (
     HELD_EARLY,
     HOLED,
     Track,
+    offset_of,
     streams_open,
     track_acked,
     track_at,
@@ -700,9 +712,10 @@ cdef class Engine(Admission):
         cdef Half* rcv = &flow.halves[1 - side]
         cdef Track* sent = track_at(&self.streams, snd.track)
         cdef Track* received = track_at(&self.streams, rcv.track)
+        cdef bint goes_on = received.flags & BASED
         if not sent.flags & BASED or outcome & (JOINED | RESTARTED):
             if packet.flags & (SYN | ACK) == SYN and sent.flags & HELD_EARLY:
-                drop_doubted(&self.streams, sent)  # said behind another SYN
+                forget_doubted(&self.streams, sent)        # said behind another SYN
             if sent.flags & HELD_EARLY:
                 early_base(&self.streams, sent, snd)
             else:
@@ -712,8 +725,12 @@ cdef class Engine(Admission):
                 early_base(&self.streams, received, rcv)
             else:
                 track_base(received, rcv)
+            if received.flags & BASED:
+                received.nxt_ns = packet.time_ns
+                if received.flags & HELD_EARLY:
+                    early_acked(&self.streams, received, rcv, offset_of(received, rcv.una), packet.time_ns)
             if rcv.packets and sent.flags & HELD_EARLY:
-                drop_doubted(&self.streams, sent)  # said behind another SYN-ACK than the one that was taken
+                forget_doubted(&self.streams, sent)        # said behind another SYN-ACK than the one that was taken
         if outcome & RESYNC:
             track_resume(&self.streams, sent, snd, flow.overlap, reach(rcv), packet.time_ns)
             track_resume(&self.streams, received, rcv, flow.overlap, reach(snd), packet.time_ns)
@@ -725,7 +742,11 @@ cdef class Engine(Admission):
             return outcome
         if not sent.flags & BASED:
             track_unplaced(&self.streams, sent, snd, packet)
-        elif outcome & PAYLOAD_OK and track_early(&self.streams, sent, snd, packet):
+        elif not outcome & PAYLOAD_OK and not snd.flags & ISS_KNOWN:
+            track_before(&self.streams, sent, snd, packet)
+        elif not outcome & PAYLOAD_OK:
+            track_apart(&self.streams, sent, snd, packet)
+        elif track_early(&self.streams, sent, snd, packet, goes_on):
             wheel_link(&self.flows, flow, self.next_look(flow))
             return outcome & ~PAYLOAD_OK
         return outcome
@@ -830,6 +851,7 @@ cdef class Engine(Admission):
             that made room), ``orphans`` (segments of no flow), ``without_syn`` (of these, of flows whose SYN was not
             seen), ``unwatched`` (SYNs no filter picked),
             ``no_memory``, ``watch_sets_full``; ``gap.*`` and ``gap_bytes.*`` by reason; ``conflicts``; ``copies``;
+            ``unconfirmed`` segments around handshakes, ``unconfirmed_bytes`` of them;
             ``unread.*.*``, frames by what of them is not read, ``unread_other``;
             ``defrag.*``; ``in_line.*``; ``held.*``, records in use; ``held_bytes`` and ``kept_bytes``, memory.
         """
@@ -846,6 +868,7 @@ cdef class Engine(Admission):
             "held.pieces": self.streams.store.count, "held.parts": self.streams.parts.in_use,
             "held.blocks": self.streams.store.blocks.blocks, "held.kept": self.streams.kept.blocks,
             "held_bytes": self.streams.store.blocks.bytes, "held_dropped": self.streams.held_dropped,
+            "unconfirmed": self.streams.unconfirmed, "unconfirmed_bytes": self.streams.unconfirmed_bytes,
             "kept_bytes": self.streams.kept_memory, "kept_dropped": self.streams.kept_dropped})
         counters.update({f"ended.{reason_named(<uint8_t> reason)}": self.ended[reason]
                          for reason in range(REASON_FIN, REASON_DROPPED + 1)})

@@ -131,6 +131,8 @@ COUNTERS = (
     ),
     Definition("gaps", "Gaps in streams, by reason.", Source(r"gap\.(.+)", "reason")),
     Definition("gap_bytes", "Bytes missing in those gaps.", Source(r"gap_bytes\.(.+)", "reason")),
+    Definition("unconfirmed", "Segments around a handshake that nothing confirmed.", Source("unconfirmed")),
+    Definition("unconfirmed_bytes", "Bytes of those.", Source("unconfirmed_bytes")),
     Definition("wild_times", "Frames whose time was not believed.", Source("wild_times")),
     Definition("copies", "Segments that were captured more than once.", Source("copies")),
     Definition(

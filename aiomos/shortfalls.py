@@ -95,6 +95,15 @@ KINDS = (
         "a stranger's, or of another network with the same addresses (separate_vlans, separate_tunnels)",
     ),
     Kind(
+        "unconfirmed",
+        "unconfirmed",
+        (
+            "segment around a handshake that nothing confirmed",
+            "segments around handshakes that nothing confirmed",
+        ),
+        measure="unconfirmed_bytes",
+    ),
+    Kind(
         "gaps",
         r"gap\.(.+)",
         ("gap in streams", "gaps in streams"),

@@ -10,6 +10,7 @@ cdef enum:
     IP_ID = 4                  # where the fields are in an IPv4 header,
     TCP_CHECKSUM = 16          # and in a TCP header
     TICK_BITS = 10             # a mark's time counts 1,024 nanoseconds
+    COPY_NS = 50_000_000       # two paths to one mirror differ by less; a time-out is longer (RFC 6298)
 
 cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil
 cdef bint is_missing_byte(const Track* t, const Packet* packet) noexcept nogil

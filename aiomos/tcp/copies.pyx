@@ -8,7 +8,6 @@ gives no identification, only time tells it from a retransmission, which takes a
 from aiomos.tcp.reassembly cimport ACKED_HOLE, BASED
 from aiomos.tcp.wire cimport FIN, SYN
 
-cdef int64_t COPY_NS = 50_000_000      # two paths to one mirror differ by less; a time-out is longer (RFC 6298)
 cdef int64_t UNMARKED_NS = 3_000_000   # the same without identification, where no round trip was measured
 
 

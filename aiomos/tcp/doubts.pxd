@@ -9,10 +9,14 @@ cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* pack
 cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t reach, int64_t now_ns) noexcept nogil
 cdef void drop_doubted(Streams* s, Track* t) noexcept nogil
 cdef void lower_doubted(Streams* s, Track* t) noexcept nogil
-cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil
+cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bint goes_on) noexcept nogil
+cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
+cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil
 cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
-cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil
+cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil
 cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int64_t now_ns) noexcept nogil
+cdef void early_passed(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil
+cdef void forget_doubted(Streams* s, Track* t) noexcept nogil
 cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil

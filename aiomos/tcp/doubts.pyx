@@ -16,6 +16,7 @@ from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
     Piece,
     Room,
+    bytes_held,
     drop_blocks,
     drop_piece,
     drop_pieces,
@@ -28,8 +29,9 @@ from aiomos.tcp.pieces cimport (
 )
 from aiomos.tcp.reassembly cimport (
     BASED,
-    HELD_EARLY,
     FINISHED,
+    HELD_BEFORE,
+    HELD_EARLY,
     data_seq,
     hold_piece,
     offset_of,
@@ -43,6 +45,7 @@ from aiomos.tcp.seq cimport seq_diff, seq_lt
 cdef enum:
     MOST_DOUBTED = 32          # pieces held in one half
     MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3
+    SAID = 2                   # segments that a client alone is to be heard of before it is believed
     UNPLACED = 1 << 29         # offset of the first of what came before it was known where its stream begins
     LEVEL_STREAM = 3
 
@@ -51,6 +54,8 @@ cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that i
 
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
     """Hold a segment that is not believed; without room for it, those doubted before it go."""
+    if t.flags & HELD_BEFORE:
+        forget_doubted(s, t)
     if t.doubted.count >= MOST_DOUBTED:
         if t.flags & HELD_EARLY:
             return
@@ -124,8 +129,8 @@ cdef void drop_first(Streams* s, Track* t) noexcept nogil:
 cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory -= t.doubted.bytes
     drop_pieces(&s.store, &t.doubted)
-    t.flags &= ~<uint32_t> HELD_EARLY
-    t.early_late = 0
+    t.flags &= ~<uint32_t> (HELD_EARLY | HELD_BEFORE)
+    t.early_late = t.early_said = 0
 
 
 cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
@@ -138,22 +143,51 @@ cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
 # --- before the SYN-ACK -----------------------------------------------------------------------------------
 
 
-cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil:
+cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bint goes_on) noexcept nogil:
     """Hold what a client says before its SYN is answered; False if it is believed, since nobody has said otherwise.
 
-    After a second without an answer, or after MOST_DOUBTED segments, the server's side is taken not to be captured.
+    After a second without an answer, after MOST_DOUBTED segments, or without room, the server's side is taken not to be
+    captured. Not for one segment alone, however often it comes: *goes_on* tells that another was captured before.
     """
     if not t.flags & HELD_EARLY:
-        drop_doubted(s, t)
-        t.flags |= HELD_EARLY
-        t.early_ns = packet.time_ns
-    elif packet.time_ns - t.early_ns >= EARLY_NS or half.packets > MOST_DOUBTED:
-        believe_early(s, t, half, packet.time_ns)
-        return False
-    if not hold_doubted(s, t, half, packet):
-        believe_early(s, t, half, packet.time_ns)
-        return False
-    return True
+        begin_early(s, t, packet)
+        t.early_said = goes_on
+    t.early_said += says_more(s, t, packet)
+    if t.early_said < SAID:
+        hold_early(s, t, half, packet)
+        return True
+    if (packet.time_ns - t.early_ns < EARLY_NS and t.doubted.count < MOST_DOUBTED
+            and hold_doubted(s, t, half, packet)):
+        return True
+    believe_early(s, t, half, packet.time_ns)
+    return False
+
+
+cdef void hold_early(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Hold a segment until something confirms it, or count it without room."""
+    if t.doubted.count >= MOST_DOUBTED or not hold_doubted(s, t, half, packet):
+        count_unconfirmed(s, packet.payload_len)
+
+
+cdef bint says_more(const Streams* s, const Track* t, const Packet* packet) noexcept nogil:
+    """Are there bytes in a segment that none of those held apart has?"""
+    cdef int64_t start = offset_of(t, data_seq(packet))
+    cdef uint64_t end = <uint64_t> (start + packet.payload_len)
+    return packet.payload_len != 0 and start >= <int64_t> t.edge and (
+        bytes_held(&s.store, &t.doubted, <uint64_t> start, end) < packet.payload_len)
+
+
+cdef void begin_early(Streams* s, Track* t, const Packet* packet) noexcept nogil:
+    drop_doubted(s, t)
+    t.flags |= HELD_EARLY
+    t.early_ns = packet.time_ns
+
+
+cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Hold what a client says whose acknowledgement of the SYN-ACK was not captured, until its server tells."""
+    if not t.flags & HELD_EARLY:
+        begin_early(s, t, packet)
+    hold_early(s, t, half, packet)
 
 
 cdef inline bint is_unanswered(const Half* half) noexcept nogil:
@@ -166,21 +200,55 @@ cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* p
     if not t.flags & HELD_EARLY:
         t.flags |= HELD_EARLY
         t.edge_seq = packet.seq - UNPLACED
-    if t.doubted.count < MOST_DOUBTED:
-        hold_doubted(s, t, half, packet)
+    hold_early(s, t, half, packet)
 
 
-cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil:
-    """Fix where a stream begins of which something came early, or fix it anew: track_base()."""
+cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil:
+    """Fix where a stream begins of which something came early, or fix it anew: track_base().
+
+    Where no SYN tells, it is with what reaches up to what its receiver has acknowledged, as far as that was captured.
+    """
     cdef uint32_t before = t.edge_seq
-    cdef uint64_t shift
-    cdef uint32_t index
-    cdef Piece* piece
+    cdef int64_t shift
     track_base(t, half)
-    shift = <uint64_t> <int64_t> seq_diff(t.edge_seq, before)
-    while t.doubted.head[0] and <int64_t> (first_piece(&s.store, &t.doubted).start - shift) < 0:
-        drop_first(s, t)
-    index = t.doubted.head[0]
+    shift = <int64_t> seq_diff(t.edge_seq, before)
+    if not half.flags & ISS_KNOWN and shift > 0:
+        shift = <int64_t> run_before(s, t, <uint64_t> shift)
+        begin_at(t, half, before + <uint32_t> shift)
+    while t.doubted.head[0] and <int64_t> first_piece(&s.store, &t.doubted).start < shift:
+        forget_first(s, t)
+    shift_doubted(s, t, <uint64_t> shift)
+
+
+cdef uint64_t run_before(const Streams* s, const Track* t, uint64_t to) noexcept nogil:
+    """Where the doubted bytes begin that reach without a hole to an offset; that itself if none do.
+
+    The last number before it may have been a FIN.
+    """
+    cdef uint32_t index = t.doubted.head[0]
+    cdef uint64_t start = to, end = to
+    cdef const Piece* piece
+    while index:
+        piece = piece_at(&s.store, index)
+        if piece.start >= to:
+            break
+        if piece.start != end:
+            start = piece.start
+        end = piece.end
+        index = piece.next[0]
+    return start if end + 1 >= to else to
+
+
+cdef inline void begin_at(Track* t, Half* half, uint32_t seq) noexcept nogil:
+    """Have a stream begin at a sequence number of which nothing was delivered."""
+    t.edge_seq = seq
+    half.iss = seq - 1
+
+
+cdef void shift_doubted(Streams* s, Track* t, uint64_t shift) noexcept nogil:
+    """Count the offsets of what is held from *shift* on."""
+    cdef uint32_t index = t.doubted.head[0]
+    cdef Piece* piece
     while index:
         piece = piece_at(&s.store, index)
         piece.start -= shift
@@ -190,9 +258,36 @@ cdef void early_base(Streams* s, Track* t, const Half* half) noexcept nogil:
         index = piece.next[0]
 
 
+cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil:
+    """Take in what lies before a stream that begins where an acknowledgement told, once it reaches up to there.
+
+    Until then it is held with the beginning at offset UNPLACED.
+    """
+    cdef uint64_t start, base = UNPLACED
+    if t.edge or t.stream_bytes or t.held.head[0]:
+        return
+    if not t.flags & HELD_BEFORE:
+        forget_doubted(s, t)
+        t.flags |= HELD_BEFORE
+    t.edge_seq -= UNPLACED
+    hold_early(s, t, half, packet)
+    t.edge_seq += UNPLACED
+    if half.flags & FIN_SEEN and half.fin + 1 == t.edge_seq:
+        base -= 1                                  # what was acknowledged was a FIN
+    start = run_before(s, t, base)
+    if start == UNPLACED:
+        return
+    while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start < start:
+        forget_first(s, t)
+    shift_doubted(s, t, start)
+    begin_at(t, half, t.edge_seq - <uint32_t> (UNPLACED - start))
+    t.flags &= ~<uint32_t> HELD_BEFORE
+    take_early(s, t, half, <int64_t> (UNPLACED - start), packet.time_ns)
+
+
 cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:
     """When what came early is to be believed, INT64_MAX if that is not a question of time."""
-    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and is_unanswered(half) else INT64_MAX
+    return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and t.early_said >= SAID and is_unanswered(half) else INT64_MAX
 
 
 cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
@@ -213,14 +308,39 @@ cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int
         take_early(s, t, half, acked, now_ns)
 
 
+cdef void early_passed(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+    """What came early and nobody acknowledged is its sender's as far as that has gone on behind it."""
+    take_early(s, t, half, offset_of(t, half.fin if half.flags & FIN_SEEN else half.nxt), now_ns)
+
+
 cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     """The flow has ended: with no answer all is believed, else what is in order, if nothing else of this half was."""
-    if is_unanswered(half):
-        take_early(s, t, half, offset_of(t, half.nxt), now_ns)
-    elif t.flags & BASED and t.edge == 0:
+    if t.flags & BASED and not t.flags & HELD_BEFORE:
+        early_passed(s, t, half, now_ns)
+    if t.flags & BASED and t.edge == 0 and not is_unanswered(half):
         while t.doubted.head[0] and first_piece(&s.store, &t.doubted).start <= t.edge:
             take_early(s, t, half, <int64_t> first_piece(&s.store, &t.doubted).end, now_ns)
+    forget_doubted(s, t)
+
+
+cdef void forget_doubted(Streams* s, Track* t) noexcept nogil:
+    """Drop what nothing has confirmed, and count what nothing else has brought."""
+    while t.doubted.head[0]:
+        forget_first(s, t)
     drop_doubted(s, t)
+
+
+cdef void forget_first(Streams* s, Track* t) noexcept nogil:
+    cdef const Piece* piece = first_piece(&s.store, &t.doubted)
+    if piece.end > t.edge:
+        count_unconfirmed(s, piece.end - max(piece.start, t.edge))
+    drop_first(s, t)
+
+
+cdef void count_unconfirmed(Streams* s, uint64_t length) noexcept nogil:
+    if length:
+        s.unconfirmed += 1
+        s.unconfirmed_bytes += length
 
 
 cdef void take_early(Streams* s, Track* t, const Half* half, int64_t limit, int64_t now_ns) noexcept nogil:

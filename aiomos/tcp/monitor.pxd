@@ -54,7 +54,9 @@ cdef enum Outcome:
     RESYNC = 512               # a jump of either end turned out true: what was held of it belongs to its stream
     DOUBT = 2048               # whether the payload belongs to the stream, what follows will tell
     ACK_AHEAD = 4096           # with ACK_MOVED: as far as nothing was captured yet
-    EARLY = 8192               # said before the SYN-ACK, as far as was captured: the payload waits for what tells more
+    # Said before the SYN-ACK, or before that was acknowledged, as far as was captured, or before where its sender was
+    # taken to begin: the payload waits for what tells more. With PAYLOAD_OK it is believed after a while.
+    EARLY = 8192
 
 cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil
 

@@ -173,8 +173,8 @@ cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
     half.iss = packet.seq
     half.una = packet.seq
     half.nxt = packet.seq + 1 + packet.payload_len
-    half.flags = (half.flags & ~(ACK_SEEN | FIN_SEEN | OFFERS_SCALE | TIMESTAMPS | SACK_PERMITTED | MD5_SIGNED)) \
-        | SEQ_KNOWN | ISS_KNOWN | SCALE_KNOWN | WINDOW_KNOWN
+    half.flags = (half.flags & ~(ACK_SEEN | FIN_SEEN | OFFERS_SCALE | TIMESTAMPS | SACK_PERMITTED | MD5_SIGNED
+                                 | JUMP)) | SEQ_KNOWN | ISS_KNOWN | SCALE_KNOWN | WINDOW_KNOWN
     half.wnd = half.max_wnd = packet.window       # RFC 7323 section 2.2: the window of a SYN is never scaled
     half.wscale = 0
     half.mss = packet.mss if packet.options & OPT_MSS else 0
@@ -196,12 +196,12 @@ cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
 
 cdef void learn_late_syn(Half* half, const Half* peer, const Packet* packet) noexcept nogil:
     """Take the SYN of an end of which what came behind it was captured before."""
-    cdef uint16_t known = half.flags & (ACK_SEEN | FIN_SEEN | WINDOW_KNOWN | TIMESTAMPS)
+    cdef uint16_t known = half.flags & (ACK_SEEN | FIN_SEEN | WINDOW_KNOWN | TIMESTAMPS | JUMP)
     cdef uint32_t una = half.una, nxt = half.nxt, wnd = half.wnd, max_wnd = half.max_wnd, stamp = half.ts_recent
     learn_syn(half, packet)
     half.una = seq_max(una, packet.seq + 1)        # what was captured before has acknowledged it
     half.nxt = seq_max(nxt, half.nxt)
-    half.flags |= known & (ACK_SEEN | FIN_SEEN)
+    half.flags |= known & (ACK_SEEN | FIN_SEEN | JUMP)
     if known & WINDOW_KNOWN:                       # read without a scale so far
         half.wnd = wnd << scale(half, peer)
         half.max_wnd = max_wnd << scale(half, peer)
@@ -213,7 +213,8 @@ cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
     """Begin to follow an end whose SYN was not captured."""
     half.nxt = half.una = seq
     half.iss = seq - 1
-    half.fin = seq
+    if not half.flags & DOUBTED:
+        half.fin = seq
     half.flags |= SEQ_KNOWN
 
 
@@ -285,6 +286,8 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         if not snd.flags & SEQ_KNOWN:
             refuse(flow, snd, packet)
         return 0
+    if was_acked_with_more(snd, rcv, packet):
+        snd.iss = packet.seq
     if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
         anomalies[A_BAD_SYNACK] += 1
         if snd.flags & ISS_KNOWN or is_unheard(snd, rcv):
@@ -314,6 +317,15 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     return outcome
 
 
+cdef inline bint was_acked_with_more(const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+    """Is a SYN-ACK that answers data in a SYN captured late, so that what the client acknowledged first was more?
+
+    RFC 7413: a server that takes the SYN's data speaks before the client acknowledges its SYN-ACK.
+    """
+    return snd.flags & (SEQ_KNOWN | WINDOW_KNOWN) == SEQ_KNOWN and is_unheard(snd, rcv) and (
+        snd.wnd != rcv.iss + 1 and 0 < seq_diff(snd.una, packet.seq + 1) <= LATE_SYN_WINDOW)
+
+
 cdef inline bint is_unheard(const Half* half, const Half* peer) noexcept nogil:
     """Is all that is known of an end what segments in the name of its peer, which has sent a SYN, have acknowledged?
 
@@ -333,17 +345,23 @@ cdef inline bint is_early(const Flow* flow, const Half* snd, const Half* rcv) no
 
 cdef void doubt_early(Half* client, Half* server) noexcept nogil:
     """The SYN-ACK was captured after its client went on: whether it did, and had an answer, what follows will show."""
-    cdef uint32_t end = client.nxt
+    cdef uint32_t end = client.nxt, acked = server.una
     cdef uint16_t fin = client.flags & FIN_SEEN
     forget_early(client, server)
     server.una = server.nxt = server.iss + 1
+    if seq_lt(server.nxt, acked):
+        server.fin = acked
+        server.flags |= DOUBTED | DOUBTED_ACK
     if seq_lt(client.nxt, end):
         client.fin = end
         client.flags |= DOUBTED | (DOUBTED_FIN if fin else 0)
 
 
-cdef bint confirm_early(Half* half, const Half* peer, uint32_t ack) noexcept nogil:
-    """Is an acknowledgement one of what was captured before the SYN-ACK? A jump lies farther ahead."""
+cdef bint confirm_early(Half* half, Half* peer, uint32_t ack) noexcept nogil:
+    """Is an acknowledgement one of what was captured before the SYN-ACK? A jump lies farther ahead.
+
+    If it is one of all that, what *half* acknowledged then is true as well.
+    """
     if half.flags & (DOUBTED | DOUBTED_ACK) != DOUBTED or seq_lt(half.fin, ack) or (
             seq_diff(half.fin, half.una) > allowance(peer)):
         return False
@@ -352,6 +370,10 @@ cdef bint confirm_early(Half* half, const Half* peer, uint32_t ack) noexcept nog
             half.fin = ack - 1
             half.flags |= FIN_SEEN
         half.flags &= ~<uint16_t> JUMP
+        if peer.flags & DOUBTED_ACK and seq_lt(peer.una, peer.fin) and seq_diff(peer.fin, peer.una) <= allowance(half):
+            peer.flags = peer.flags & ~<uint16_t> JUMP | ACK_SEEN
+            peer.una = peer.fin
+            peer.nxt = seq_max(peer.nxt, peer.una)
     return True
 
 
@@ -434,8 +456,11 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     if length <= 1 and not packet.flags & FIN:
         if is_probe(snd, rcv, seq, length, anomalies):
             return outcome & ~PAYLOAD_OK | KEEP_ALIVE
-        if length == 0 and seq_lt(snd.nxt, end) and not snd.flags & (DOUBTED | FIN_SEEN):
-            snd.fin = end                          # the same
+        if length == 0 and seq_lt(snd.nxt, end):
+            if not snd.flags & (DOUBTED | FIN_SEEN):
+                snd.fin = end                      # the same
+            elif snd.flags & DOUBTED_FIN and end == snd.fin:
+                return outcome                     # behind a FIN that its peer is to confirm
     if packet.flags & URG and length:
         anomalies[A_URGENT] += 1
     if snd.flags & FIN_SEEN and seq_lt(snd.fin, seq + length):
@@ -451,7 +476,18 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
             anomalies[A_AFTER_FIN] += 1            # what it carries is as good as any other segment's
     if seq_lt(snd.nxt, end):
         snd.nxt = end
+    elif is_before_its_start(flow, snd, rcv, end):
+        return outcome & ~PAYLOAD_OK | EARLY
     return outcome
+
+
+cdef inline bint is_before_its_start(const Flow* flow, const Half* snd, const Half* rcv, uint32_t end) noexcept nogil:
+    """Does a segment lie before what its sender was taken to begin with: what the client's first acknowledgement told?
+
+    The client may have acknowledged more by then than the SYN-ACK, where the capture shows the server's side late.
+    """
+    return rcv.flags & ISS_KNOWN and not snd.flags & ISS_KNOWN and not flow.flags & MIDSTREAM and (
+        seq_leq(end, snd.iss + 1))
 
 
 cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* packet, uint32_t end,
@@ -466,10 +502,14 @@ cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* p
         # RFC 9293 section 3.10.7.3: in SYN-SENT nothing is taken but a SYN or a RST. If the capture lacks the SYN-ACK,
         # its receiver's own acknowledgement will tell where this end begins.
         anomalies[A_BEFORE_SYNACK] += 1
-        if answers_syn(flow, snd, rcv, packet):
-            return EARLY                           # captured before its SYN-ACK, or a stranger's
-        refuse(flow, snd, packet)
-        return 0
+        if not answers_syn(flow, snd, rcv, packet):
+            refuse(flow, snd, packet)
+            if not 0 < seq_diff(packet.ack, rcv.nxt) <= LATE_SYN_WINDOW:
+                return 0
+        if packet.flags & FIN and not snd.flags & DOUBTED:
+            snd.fin = end
+            snd.flags |= DOUBTED | DOUBTED_FIN
+        return EARLY                               # captured before its SYN-ACK, or a stranger's
     if not snd.flags & ISS_KNOWN or rcv.facts & SYN_ACKED:
         return -1
     # RFC 9293 section 3.10.7.4: in SYN-RECEIVED a segment lies behind the SYN, and acknowledges what was sent.
@@ -478,9 +518,21 @@ cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* p
         return 0
     if not (seq_lt(rcv.iss, packet.ack) and seq_leq(packet.ack, rcv.nxt)) and not (
             flow.flags & OTHER_SYNACK and packet.ack == flow.resync):
+        if 0 < seq_diff(packet.ack, rcv.nxt) <= allowance(snd) and 0 <= seq_diff(end, snd.una) <= allowance(rcv):
+            anomalies[A_ACK_UNSEEN] += 1
+            doubt_segment(snd, packet, end)
+            return EARLY                           # the capture lacks the handshake's last segment, or a stranger's
         anomalies[A_BAD_ACK] += 1
         return 0
     return -1
+
+
+cdef void doubt_segment(Half* snd, const Packet* packet, uint32_t end) noexcept nogil:
+    """Note where what an end says would end, until its peer acknowledges it: confirm_early()."""
+    cdef uint32_t beyond = snd.nxt if not snd.flags & DOUBTED or snd.flags & DOUBTED_ACK else snd.fin
+    if seq_lt(beyond, end):
+        snd.fin = end
+        snd.flags = snd.flags & ~<uint16_t> JUMP | DOUBTED | (DOUBTED_FIN if packet.flags & FIN else 0)
 
 
 cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
@@ -610,9 +662,11 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
             if rcv.flags & FIN_SEEN:
                 return -1                          # nothing lies behind a FIN
             if confirm_early(rcv, snd, ack):
-                pass
+                snd.facts |= SYN_ACKED             # so was that it goes on behind the handshake
             elif seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
                 anomalies[A_ACK_UNSEEN] += 1
+                if rcv.flags & DOUBTED_ACK:        # its sender says this now
+                    rcv.flags &= ~<uint16_t> JUMP
             elif not (rcv.packets or rcv.flags & ISS_KNOWN):
                 adopt(rcv, ack)                    # as above
                 outcome |= REBASED
@@ -656,7 +710,8 @@ cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexc
             adopt(rcv, ack)
             flow.flags &= ~<uint16_t> OTHER_SYNACK
             return True
-    if not rcv.flags & ISS_KNOWN and rcv.packets == 1 and rcv.una == rcv.nxt and ack == rcv.nxt + 1:
+    if (flow.flags & MIDSTREAM and not rcv.flags & ISS_KNOWN and rcv.packets == 1 and rcv.una == rcv.nxt
+            and ack == rcv.nxt + 1):
         adopt(rcv, ack)                            # picked up at a keep-alive, which stands one byte back
         return True
     return False
@@ -710,6 +765,8 @@ cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
 cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
     if not snd.flags & FIN_SEEN:
+        if snd.flags & DOUBTED_ACK and snd.fin == packet.seq + packet.payload_len + 1:
+            snd.una = snd.fin                      # its peer had acknowledged it before the SYN-ACK was captured
         snd.fin = packet.seq + packet.payload_len
         snd.flags = snd.flags & ~<uint16_t> JUMP | FIN_SEEN
         snd.facts |= FIN_SENT

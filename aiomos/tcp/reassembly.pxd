@@ -22,6 +22,7 @@ cdef enum TrackFlag:
     FIN_TAKEN = 512            # a segment with the FIN was seen
     URGENT = 1024              # `urgent` is where the urgent byte lies, delivered or not
     HELD_EARLY = 2048          # `doubted` has what its sender said before anything captured answered its SYN
+    HELD_BEFORE = 4096         # it has what lies before the beginning that an acknowledgement told
 
 cdef enum PartKind:
     PART_DATA = 0
@@ -116,6 +117,7 @@ ctypedef struct Track:
     uint32_t flags             # TrackFlag
     uint32_t late_bytes        # arrived after they were given up
     uint32_t early_late        # with HELD_EARLY: segments held apart that came again, counted once one is believed
+    uint32_t early_said        # with HELD_EARLY: segments of its sender that said something new
     uint32_t disturbed         # the next of that list
     const Half* half           # what it is the track of
 
@@ -150,6 +152,8 @@ ctypedef struct Streams:
     uint64_t gap_bytes[6]
     uint64_t conflicts
     uint64_t copies
+    uint64_t unconfirmed       # segments, or parts of them, that were held around a handshake, and nothing confirmed
+    uint64_t unconfirmed_bytes
     uint64_t doubted_memory    # of pieces of doubted segments
     uint64_t doubted_budget
     Incident* incidents        # MAX_INCIDENTS of them

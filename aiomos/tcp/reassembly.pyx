@@ -12,7 +12,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from aiomos.tcp.copies cimport is_copy
-from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, lower_doubted
+from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, early_passed, lower_doubted
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.pieces cimport (
@@ -304,9 +304,9 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
         t.stream_bytes += fresh
     if comes_late(half, packet, before_nxt):
         if t.conflicts == conflicts:
-            tell_late(s, t, packet, fresh)
+            tell_late(s, t, half, packet, fresh)
         else:
-            count_late(t, packet, fresh)
+            count_late(s, t, half, packet, fresh)
     if seq_lt(before_nxt, half.nxt):
         t.nxt_ns = packet.time_ns
         if not t.flags & TIMING:                   # RFC 6298 section 3: one segment timed at a time, none sent twice
@@ -346,17 +346,17 @@ cdef void note_early(Track* t, const Half* half, const Packet* packet, uint32_t 
         t.early_late += 1
 
 
-cdef void tell_late(Streams* s, Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
+cdef void tell_late(Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t fresh) noexcept nogil:
     """Count a segment behind the highest one seen that says nothing else than those before."""
     if fresh == 0 and is_copy(t, packet):
         track_copied(s, t, packet)
     else:
-        count_late(t, packet, fresh)
+        count_late(s, t, half, packet, fresh)
 
 
-cdef void count_late(Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
+cdef void count_late(const Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t fresh) noexcept nogil:
     """A segment behind the highest one seen: overtaken on the way, or sent again."""
-    if overtaken(t, packet, fresh):
+    if overtaken(s, t, half, packet, fresh):
         t.out_of_order += 1
         return
     t.retransmits += 1
@@ -682,6 +682,8 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
         while t.edge < limit:
             give_up_hole(s, t, half, limit, GAP_LOST, now_ns)
         t.flags &= ~<uint32_t> ACKED_HOLE
+    if t.flags & HELD_EARLY and t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
+        early_passed(s, t, half, now_ns)
     while t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start, GAP_AGE, now_ns)
     settle_hole(t, half, now_ns)
@@ -713,7 +715,7 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
     cdef int64_t acked = acked_offset(t, half)
     if not t.flags & BASED:
         acked = 0
-    if t.flags & HELD_EARLY:
+    if t.flags & (HELD_EARLY | HELD_BEFORE):
         early_ended(s, t, half, now_ns)
     while t.held.head[0]:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,

@@ -18,7 +18,8 @@ cdef enum RexmitKind:
 cdef int track_judge(const Streams* s, const Track* t, const Half* half, const Packet* packet, bint payload_ok,
                      uint32_t before_nxt) noexcept nogil
 cdef void track_acked_again(Track* t, const Half* half, const Packet* packet) noexcept nogil
-cdef bint overtaken(const Track* t, const Packet* packet, uint64_t fresh) noexcept nogil
+cdef bint overtaken(const Streams* s, const Track* t, const Half* half, const Packet* packet,
+                    uint64_t fresh) noexcept nogil
 
 cdef inline bint comes_late(const Half* half, const Packet* packet, uint32_t before_nxt) noexcept nogil:
     """Is a segment behind the highest one seen, *before_nxt* being half.nxt as it was before?"""

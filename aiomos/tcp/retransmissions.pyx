@@ -7,9 +7,10 @@ since any acknowledgement, the time since the last duplicate one is asked here.
 from libc.stdint cimport int64_t
 
 from aiomos.tcp.flows cimport ACK_SEEN
-from aiomos.tcp.copies cimport is_copy
+from aiomos.tcp.copies cimport COPY_NS, is_copy
 from aiomos.tcp.holdings cimport track_conflict, track_unseen
-from aiomos.tcp.reassembly cimport BASED, FIN_TAKEN, SYN_REFUSED, offset_of
+from aiomos.tcp.pieces cimport first_overlap
+from aiomos.tcp.reassembly cimport BASED, FIN_TAKEN, SYN_REFUSED, data_seq, offset_of
 from aiomos.tcp.seq cimport seq_leq, seq_max
 
 cdef enum:
@@ -34,19 +35,38 @@ cdef int track_judge(const Streams* s, const Track* t, const Half* half, const P
     end = start + packet.payload_len
     if end > 0:
         fresh = track_unseen(s, t, <uint64_t> max(start, 0), <uint64_t> end)
-    if overtaken(t, packet, fresh):
+    if overtaken(s, t, half, packet, fresh):
         return REXMIT_NONE
     if fresh == 0 and is_copy(t, packet) and not track_conflict(s, t, packet, &at, &length):
         return REXMIT_NONE
     return kind_of(t, half, packet)
 
 
-cdef bint overtaken(const Track* t, const Packet* packet, uint64_t fresh) noexcept nogil:
-    """Has a late segment, *fresh* bytes of which are new, been overtaken on its way, and was sent but once?"""
-    cdef int64_t limit = t.handshake_ns if t.handshake_ns else REORDER_NS
+cdef bint overtaken(const Streams* s, const Track* t, const Half* half, const Packet* packet,
+                    uint64_t fresh) noexcept nogil:
+    """Has a late segment, *fresh* bytes of which are new, been overtaken on its way, and was sent but once?
+
+    To be asked before it is taken in, or right after.
+    """
+    cdef int64_t late = packet.time_ns - t.nxt_ns
     if not packet.payload_len and (packet.flags & SYN or t.flags & FIN_TAKEN):
         return False
-    return fresh == packet.payload_len and packet.time_ns - t.nxt_ns < limit and not t.flags & SYN_REFUSED
+    if fresh != packet.payload_len or t.flags & SYN_REFUSED:
+        return False
+    return late < (t.handshake_ns if t.handshake_ns else REORDER_NS) or (
+        late <= COPY_NS and is_behind_its_ack(s, t, half, packet))
+
+
+cdef bint is_behind_its_ack(const Streams* s, const Track* t, const Half* half, const Packet* packet) noexcept nogil:
+    """Does nothing but acknowledgements tell that its sender had sent so much before?
+
+    A mirror port whose two sides are out of step shows a segment behind its acknowledgement, which may be that of the
+    next as well. What was lost has others behind it, that were captured.
+    """
+    cdef uint32_t after = data_seq(packet) + packet.payload_len
+    cdef int64_t end = offset_of(t, after)
+    return (half.flags & ACK_SEEN and seq_leq(after + (packet.flags & FIN), half.una) and <int64_t> t.edge <= end
+            and first_overlap(&s.store, &t.held, <uint64_t> end) == 0)
 
 
 cdef int kind_of(const Track* t, const Half* half, const Packet* packet) noexcept nogil:

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from aiomos import PKT_IN, App, Budgets, Flow, Hook, Level, MonitorConnection, Packet, Settings
+from aiomos.shortfalls import shortfalls
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
-from aiomos.testing.scenario import Conversation, Frame, Watched, Watcher, walk
+from aiomos.testing.scenario import START, Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch
 from tests.line import cross
 
@@ -203,6 +204,45 @@ def test_what_a_stranger_says_in_the_clients_name_before_the_syn_ack(
     assert (record["client_retransmits"], record["server_retransmits"]) == (0, 0)
 
 
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("copied", [True, False])
+@pytest.mark.parametrize(("count", "late"), [(1, 0.0), (32, 0.0), (33, 0.0), (200, 0.0), (1, 3.0), (40, 3.0)])
+@pytest.mark.parametrize("flags", ["PA", "FPA"])
+def test_one_segment_of_a_stranger_however_often_and_however_long_before(
+    flags: str, count: int, late: float, numbers: dict[str, Any], *, copied: bool
+) -> None:
+    """One segment alone tells nothing of its sender; the SYN-ACK is believed whatever came before it."""
+    c = Conversation(**numbers).client("S").client(flags, b"EVIL", seq=1, ack=99, forged=True)
+    for n in range(1, count):
+        c.client(flags, b"EVIL", seq=1, ack=99, ip_id=0 if copied else n, forged=True)
+    other = Conversation(client="10.0.0.9:999", start=START + 1 + late / 2).client("S")
+    c.wait(late).server("SA").client("A")
+    frames = sorted([*talk(c).frames, *other.frames], key=lambda frame: frame[0])
+    seen = watch(frames, level=Level.STREAM)
+    (client, server) = seen.streams[0]
+    assert [(half.data, half.gaps, half.error) for half in (client, server)] == [
+        (b"hello", (), None),
+        (b"answer", (), None),
+    ]
+    (record,) = (record for record in seen.records if record["client_port"] == 40000)
+    assert (record["reason"], record["client_retransmits"], record["client_lost"]) == ("fin", 0, 0)
+
+
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_one_segment_of_a_client_alone_is_believed_at_the_end(level: Level) -> None:
+    """With more from it a second later, else when nothing can tell otherwise any more."""
+    c = Conversation().client("S").server("SA", captured=False).client("PA", b"hello")
+    watcher = Watcher(level=level)
+    watcher.feed(of_client(c))
+    watcher.engine.pass_time(c.frames[-1][0] + 3_000_000_000)
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == 0
+    watcher.feed(c.wait(3.1).client("PA", b"more").frames[-1:])
+    assert watcher.flow.client.stream_bytes == 9
+    assert watcher.finish().record["client_stream_bytes"] == 9
+    assert watch(of_client(c)[:2], level=level).record["client_stream_bytes"] == 5
+
+
 @pytest.mark.parametrize(
     ("seq", "ack"), [pytest.param(6, 99, id="behind it"), pytest.param(1, 99, id="instead of it"), (8, 1)]
 )
@@ -259,6 +299,41 @@ def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str
     assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
 
 
+def skew(frames: list[Frame], late: int, host: int = 2) -> list[Frame]:
+    """Have the capture show what one end sent *late* frames later: a mirror whose two sides are out of step."""
+    places = [
+        (at + (late + 0.5 if frame[1][26:30] == bytes([10, 0, 0, host]) else 0), frame)
+        for at, frame in enumerate(frames)
+    ]
+    places.sort(key=lambda place: place[0])
+    return [(frames[at][0], *frame[1:]) for at, (_, frame) in enumerate(places)]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", range(1, 7))
+@pytest.mark.parametrize("level", [Level.STATE, Level.STREAM])
+@pytest.mark.parametrize("first", ["client", "server", "both"])
+def test_the_ends_while_the_server_is_captured_late(
+    first: str, level: Level, late: int, numbers: dict[str, Any]
+) -> None:
+    """Either FIN may be acknowledged before it, or the SYN-ACK, is captured."""
+    c = Conversation(**numbers).handshake()
+    if first == "both":
+        c.client("FPA", b"hello").server("A").server("FPA", b"answer").client("A")
+    elif first == "client":
+        c.client("PA", b"hello").server("PA", b"answer").client("A").close()
+    else:
+        c.server("PA", b"answer").client("A").client("PA", b"hello").server("A").client("A").close("server")
+    seen = watch(skew(c.frames, late), level=level)
+    assert seen.record["reason"] == "fin"
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps, half.error) for half in seen.streams[0]] == [
+            (b"hello", (), None),
+            (b"answer", (), None),
+        ]
+        assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 0)
+
+
 @pytest.mark.parametrize("numbers", WRAPS)
 @pytest.mark.parametrize(
     "order", [(3, 1, 2, 4), (3, 4, 1, 2), (4, 3, 1, 2), (3, 2, 1, 4), (3, 2, 4, 1), (3, 4, 2, 1)]
@@ -303,6 +378,7 @@ def test_a_server_alone_before_its_syn_ack_is_not_believed() -> None:
     seen = watch(c.frames, level=Level.STREAM)
     assert seen.record["server_stream_bytes"] == 0
     assert seen.anomalies == {"before_synack": 2}
+    assert unconfirmed(seen) == (2, 8)
 
 
 def test_a_fin_captured_before_the_syn_ack() -> None:
@@ -315,13 +391,63 @@ def test_a_fin_captured_before_the_syn_ack() -> None:
     check(c)
 
 
+def unconfirmed(seen: Watched) -> tuple[int, int]:
+    return seen.statistics["unconfirmed"], seen.statistics["unconfirmed_bytes"]
+
+
 def test_the_capture_ends_before_the_server_acknowledges() -> None:
-    """What is in order is delivered if nothing else of that half was captured."""
+    """What is in order is delivered if nothing else of that half was captured; what is not is counted."""
     c = Conversation().client("S").server("SA", captured=False).client("A").client("PA", b"hello")
     c.client("PA", b"lost", captured=False).client("PA", b"behind")
     c.server("SA", seq=0, ack=1, forged=True)
-    (streams,) = watch(c.frames, level=Level.STREAM).streams
-    assert (streams[0].data, streams[0].gaps) == (b"hello", ())
+    seen = watch(c.frames, level=Level.STREAM)
+    client = seen.streams[0][0]
+    assert (client.data, client.gaps, unconfirmed(seen)) == (b"hello", (), (1, 6))
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("waits", [True, False])
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_the_client_goes_on_behind_what_the_server_never_acknowledges(
+    level: Level, numbers: dict[str, Any], *, waits: bool
+) -> None:
+    """It was captured, so it is none of the bytes that are lost, whether the capture ends or time goes by."""
+    c = Conversation(**numbers).client("S").server("SA", captured=False).client("A").client("PA", b"hello")
+    c.client("PA", b"lost", captured=False).client("PA", b"world")
+    c.server("SA", seq=0, ack=1, forged=True).client("PA", b"more")
+    watcher = Watcher(level=level)
+    watcher.feed(c.frames, batch=1)
+    assert watcher.flow is not None
+    assert watcher.flow.client.stream_bytes == 4
+    if waits:
+        watcher.engine.pass_time(c.frames[-1][0] + 60_000_000_000)
+        assert watcher.flow.client.stream_bytes == 14
+    seen = watcher.finish()
+    assert (seen.record["client_stream_bytes"], seen.record["client_lost"], unconfirmed(seen)) == (
+        14,
+        0,
+        (0, 0),
+    )
+    if level is Level.STREAM:
+        client = seen.streams[0][0]
+        assert (client.data, client.gaps) == (b"helloworldmore", ((5, 4, "age" if waits else "end"),))
+
+
+@pytest.mark.parametrize("end", ["", "RA", "FA"])
+@pytest.mark.parametrize(("side", "seq"), [("client", 4), ("server", 5)])
+def test_what_a_stranger_said_before_the_syn_ack_is_counted(side: str, seq: int, end: str) -> None:
+    """Its sender has not gone on behind it: what nothing else has brought of it is neither delivered nor lost."""
+    c = Conversation().client("S").send(side, "PA", b"EVIL", seq=seq, ack=1, forged=True)
+    c.server("SA").client("A").client("PA", b"hello").server("A").server("PA", b"answer").client("A")
+    if end == "FA":
+        c.close()
+    elif end:
+        c.client(end)
+    seen = watch(c.frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    assert unconfirmed(seen) == (1, 2)
+    (said,) = (shortfall for shortfall in shortfalls(seen.statistics) if shortfall.name == "unconfirmed")
+    assert str(said) == "1 segment around a handshake that nothing confirmed, 2 bytes"
 
 
 def test_part_of_it_is_acknowledged() -> None:
@@ -450,6 +576,129 @@ def test_fast_open_with_an_answer_before_the_syn_ack() -> None:
     c = Conversation().client("S", b"hello", options=fastopen(b"12345678"))
     c.server("PA", b"answer", seq=1, ack=6, forged=True).server("SA").server("PA", b"answer").client("A")
     check(c.close(), before_synack=1)
+
+
+# --- the handshake's last segment is not captured ---------------------------------------------------------
+
+
+def streams_of(frames: list[Frame]) -> list[tuple[bytes, tuple[tuple[int, int, str], ...]]]:
+    return [(half.data, half.gaps) for half in watch(frames, level=Level.STREAM).streams[0]]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("level", [Level.STATE, Level.STREAM])
+@pytest.mark.parametrize("flags", ["PA", "FPA"])
+def test_nor_are_the_servers_first_bytes(flags: str, level: Level, numbers: dict[str, Any]) -> None:
+    """What the client says is delivered once the server acknowledges it; what the server said first is a gap."""
+    c = Conversation(**numbers).client("S").server("SA").client("A", captured=False)
+    c.server("PA", b"banner", captured=False).client("A").client(flags, b"hello").server("PA", b"answer")
+    c.client("A")
+    if flags == "PA":
+        c.close()
+    else:
+        c.server("FA").client("A")
+    seen = watch(c.frames, level=level)
+    assert (seen.record["reason"], seen.setups) == ("fin", 1)
+    assert "bad_ack" not in seen.anomalies
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps) for half in seen.streams[0]] == [
+            (b"hello", ()),
+            (b"answer", ((0, 6, "lost"),)),
+        ]
+        assert (seen.record["client_lost"], seen.record["server_lost"]) == (0, 6)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+def test_nor_are_the_servers_first_bytes_after_fast_open(numbers: dict[str, Any]) -> None:
+    """RFC 7413: the server speaks before the handshake's last segment."""
+    c = Conversation(**numbers).client("S", b"hello", options=fastopen(b"12345678")).server("SA")
+    c.server("PA", b"banner", captured=False).client("A").client("PA", b"world").server("PA", b"answer")
+    assert streams_of(c.client("A").close().frames) == [
+        (b"helloworld", ()),
+        (b"answer", ((0, 6, "lost"),)),
+    ]
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", range(1, 7))
+def test_nor_is_the_server_captured_in_time(late: int, numbers: dict[str, Any]) -> None:
+    """Mirror ports out of step: nothing is missing then."""
+    c = Conversation(**numbers).client("S").server("SA").client("A", captured=False)
+    c.server("PA", b"banner").client("A").client("PA", b"hello").server("PA", b"answer").client("A")
+    seen = watch(skew(c.close("server").frames, late), level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"banneranswer", ())]
+    assert (seen.record["reason"], seen.record["server_retransmits"]) == ("fin", 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("banner", [(b"banner",), (b"ban", b"ner"), (b"b", b"anner")])
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_nor_is_the_syn_ack(level: Level, banner: tuple[bytes, ...], numbers: dict[str, Any]) -> None:
+    """What the server said first reaches up to what the client acknowledges: its stream begins with that."""
+    c = Conversation(**numbers).client("S").server("SA", captured=False).client("A", captured=False)
+    for part in banner:
+        c.server("PA", part)
+    c.client("A").client("PA", b"hello").server("PA", b"answer").client("A")
+    seen = watch(c.close("server").frames, level=level)
+    record = seen.record
+    assert (record["reason"], record["server_stream_bytes"], record["server_lost"]) == ("fin", 12, 0)
+    if level is Level.STREAM:
+        assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"banneranswer", ())]
+
+
+@pytest.mark.parametrize("seq", [-1000, -4, 0, 8, 1000])
+def test_a_stranger_before_what_the_client_acknowledges(seq: int) -> None:
+    """What does not reach up to there is counted, and gives no bytes."""
+    c = Conversation().client("S").server("PA", b"EVIL", seq=seq, ack=1, forged=True)
+    c.server("SA", captured=False).client("A", captured=False).server("PA", b"banner", captured=False)
+    c.client("A").client("PA", b"hello").server("PA", b"EVIL", seq=-2000, ack=1, forged=True)
+    c.server("PA", b"answer").client("A")
+    seen = watch(c.close("server").frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    assert (seen.anomalies, unconfirmed(seen)) == ({"before_synack": 1}, (2, 8))
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", range(1, 7))
+@pytest.mark.parametrize("lost", [False, True])
+def test_fast_open_while_the_server_is_captured_late(
+    late: int, numbers: dict[str, Any], *, lost: bool
+) -> None:
+    """The client acknowledges the SYN-ACK and what came with it before either is captured."""
+    c = (
+        Conversation(**numbers)
+        .client("S", b"hello", options=fastopen(b"12345678"))
+        .server("SA", options=mss(1400))
+    )
+    c.server("A", b"ban", captured=not lost).server("PA", b"ner").client("A").client("PA", b"world").server(
+        "A"
+    )
+    seen = watch(skew(c.close("server").frames, late), level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [
+        (b"helloworld", ()),
+        (b"ner", ((0, 3, "lost"),)) if lost else (b"banner", ()),
+    ]
+    assert (seen.record["reason"], seen.record["server_mss"]) == ("fin", 1400)
+    assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("count", [1, 40])
+@pytest.mark.parametrize("ack", [2, 500])
+@pytest.mark.parametrize("seq", [1, 3, 6, 1000])
+@pytest.mark.parametrize("flags", ["A", "PA", "FA", "FPA"])
+def test_a_stranger_in_the_clients_name_before_the_handshakes_last_segment(
+    flags: str, seq: int, ack: int, count: int, numbers: dict[str, Any]
+) -> None:
+    """It acknowledges what the server has not sent: nothing of it is delivered, and it ends nothing."""
+    c = Conversation(**numbers).client("S").server("SA")
+    for _ in range(count):
+        c.client(flags, b"EVIL" if "P" in flags else b"", seq=seq, ack=ack, forged=True)
+    seen = watch(talk(c.client("A")).frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    record = seen.record
+    assert (record["reason"], record["client_lost"], record["server_lost"]) == ("fin", 0, 0)
+    assert (record["client_retransmits"], record["server_retransmits"]) == (0, 0)
 
 
 # --- split handshakes -----------------------------------------------------------------------------------

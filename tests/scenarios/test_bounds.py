@@ -201,7 +201,11 @@ BOUNDS = [
     Bound("at the SYN", lambda seq: half_open(seq=seq), {0: OUT, 1: {}}),
     Bound("data at the SYN", lambda n: half_open(seq=0, payload=b"d" * n), {1: OUT, 2: {}}),
     Bound("below the SYN-ACK", lambda ack: half_open(ack=ack), {0: BAD_ACK, 1: {}}),
-    Bound("beyond the SYN-ACK", lambda ack: half_open(ack=ack), {1: {}, 2: BAD_ACK}),
+    Bound(
+        "beyond the SYN-ACK",
+        lambda ack: half_open(ack=ack),
+        {1: {}, 2: {"ack_unseen": 1}, 1 + 2 * 65535: {"ack_unseen": 1}, 2 + 2 * 65535: BAD_ACK},
+    ),
     # RFC 5961 section 3.2
     Bound("a reset of what was acknowledged", reset, {1: {"bad_reset": 1}, 2: {}, 3: {"bad_reset": 1}}),
     Bound("a reset of all", reset, {5: {"bad_reset": 1}, 6: {}, 7: {"bad_reset": 1}}),

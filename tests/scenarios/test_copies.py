@@ -240,6 +240,47 @@ def test_segments_captured_after_their_acknowledgement(late_ns: int) -> None:
     assert seen.record["server_out_of_order"] == 21  # the FIN, too
 
 
+@pytest.mark.parametrize("apart", [1, 2, 3, 5])
+@pytest.mark.parametrize("level", [Level.BYTES, Level.STREAM])
+def test_several_segments_captured_after_one_acknowledgement_of_them_all(level: Level, apart: int) -> None:
+    """RFC 9293 section 3.8.6.3: acknowledgements are delayed, so that one is for two segments, or for more."""
+    c = Counted().handshake().client("PA", b"request").server("A")
+    for _ in range(10):
+        for n in range(apart):
+            c.server("A", bytes([n]) * 1000)
+        c.client("A").wait(0.02)
+    frames = [
+        (time_ns + (10_000_000 if data[26:30] == bytes([10, 0, 0, 2]) else 0), data, *rest)
+        for time_ns, data, *rest in c.close("server").frames
+    ]
+    seen = watch(sorted(frames, key=lambda frame: frame[0]), level=level)
+    record = seen.record
+    assert (record["server_stream_bytes"], record["server_lost"], record["reason"]) == (
+        10_000 * apart,
+        0,
+        "fin",
+    )
+    assert (record["server_retransmits"], record["client_retransmits"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("wait", "again"), [(0.05, 0), (0.05 + 1e-9, 2)])
+def test_it_is_captured_within_50_ms_of_its_acknowledgement(wait: float, again: int) -> None:
+    """Two paths to one mirror differ by less; a time-out is longer."""
+    c = Counted(step=0).handshake()
+    c.server("A", b"d" * 1000, captured=False).server("A", b"e" * 1000, captured=False)
+    c.client("A").wait(wait).server("A", b"d" * 1000, seq=1).server("A", b"e" * 1000, seq=1001)
+    assert watch(c.frames).record["server_retransmits"] == again
+
+
+def test_lost_segment_captured_after_the_acknowledgement_of_its_retransmission() -> None:
+    """What came behind it was captured before: it was sent again."""
+    c = Counted().handshake().server("A", b"d" * 1000, captured=False)
+    for _ in range(3):
+        c.server("A", b"e" * 1000).client("A", ack=1)
+    c.wait(0.02).client("A").wait(0.005).server("A", b"d" * 1000, seq=1)
+    assert watch(c.frames).record["server_retransmits"] == 1
+
+
 def test_segment_long_after_its_acknowledgement_was_sent_again() -> None:
     """The capture lacked it the first time; its second coming is a time-out's."""
     c = Counted().handshake().server("A", b"d" * 1000, captured=False).client("A")
