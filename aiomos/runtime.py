@@ -45,6 +45,7 @@ from aiomos.interrupts import describe_tasks
 from aiomos.listeners import Listener
 from aiomos.live import LivePump
 from aiomos.logging import get_logger
+from aiomos.opening import opened
 from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader_is_gone, running
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
@@ -54,7 +55,6 @@ from aiomos.tcp.levels import Level
 from aiomos.tcp.protocols import Layer, number_name
 from aiomos.tcp.streams import MonitorConnection, Pressure
 from aiomos.tcp.views import Flow
-from aiomos.transport.captures import open_captures
 from aiomos.transport.prefilter import prefilter
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
@@ -153,11 +153,10 @@ class Runtime:
         signals: Whether apps may handle signals, as `firewall` does with SIGHUP; a runtime itself handles none.
 
     Raises:
-        CaptureError: a file is no capture.
-        OSError: a file cannot be opened.
         ValueError: none or several of *pcap*, *source* and *transport*.
 
-    Use it as an async context manager; leaving it cancels what still runs and closes the source::
+    Use it as an async context manager. Entering it opens the captures and raises `CaptureError` where one is none,
+    `OSError` where it cannot be opened; leaving it cancels what still runs and closes the source::
 
         async with aiomos.Runtime(pcap=["trace.pcap"]) as engine:
             async with engine.monitor("tcp port 80") as listener:
@@ -181,7 +180,10 @@ class Runtime:
         self.settings = settings or Settings()
         self.transport = transport
         self.signals = signals
-        self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
+        self.source: FrameSource
+        if (given := transport or source) is not None:
+            self.source = given
+        self._captures = pcap
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
         self.engine.on_unread = _warn_of_unread
@@ -689,9 +691,9 @@ class Runtime:
     async def _read_source(self) -> None:
         source, engine = self.source, self.engine
         while not self._stopped:
-            if source.starved is not None:
+            if (descriptor := source.starved) is not None:
                 self._starving = asyncio.Event()
-                await _readable(source.starved, self._starving)
+                await _readable(descriptor, self._starving)
                 if self._stopped:
                     return
             if not source.read_batch():
@@ -840,7 +842,9 @@ class Runtime:
     # --- life ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Make this the runtime that `aiomos.sleep` goes by."""
+        """Open the captures, and make this the runtime that `aiomos.sleep` goes by."""
+        if self._captures is not None:
+            self.source = await opened(self._captures, block_size=BLOCK_SIZE)
         _current.set(self)
         self._loop = asyncio.get_running_loop()
         running.append(self._output_failed_elsewhere)
