@@ -6,6 +6,7 @@ run. Offline nothing is dropped: when a handler is slow, the pump waits for it.
 
 import asyncio
 import inspect
+import math
 import os
 import time
 from collections import Counter
@@ -70,6 +71,9 @@ Progress = Callable[[int, int | None, int], None]
 
 PATH_ERRORS = (StreamGap, ConnectionReset, ConnectionTimedOut, ConnectionEvicted)
 """What the wire did; a handler that lets it through just ends."""
+
+MOST_SLEEP_SECONDS = 1e10
+"""More than any run lasts, and any capture spans."""
 
 LOGGED_ERRORS = 10
 """Exceptions of one app's handlers or callbacks that are logged; more are only counted."""
@@ -538,8 +542,11 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            if _was_ended(error):
+                raise
+            attachment.errors += 1
+            self._failed("handler", registration.app.name, connection.flow, error)
         except BaseException as error:  # out of a task, it would stop the loop in mid-air, or be lost
             self.end_with(error)
         finally:
@@ -575,7 +582,7 @@ class Runtime:
         else:
             self.stop()
 
-    def _failed(self, what: str, app: object, flow: Flow | None, error: Exception) -> None:
+    def _failed(self, what: str, app: object, flow: Flow | None, error: BaseException) -> None:
         """An app raised: that is the end of its interest in this flow, and of nothing else."""
         if isinstance(error, BrokenPipeError) and reader_is_gone():
             error = OutputError.of(STANDARD_OUTPUT, error)
@@ -820,16 +827,19 @@ class Runtime:
 
         Raises:
             RuntimeError: frames have run out, and the task does nothing but sleep, again and again.
+            ValueError: *seconds* is nan.
         """
         if self._out_of_frames:
             task = asyncio.current_task()
             self._last_sleeps[task] += 1
             if self._last_sleeps[task] > MOST_LAST_SLEEPS:
                 raise RuntimeError("there are no more frames, and so no time to sleep: end when the flow has")
+        if math.isnan(seconds):
+            raise ValueError("sleep() takes a number of seconds, not nan")
         if seconds <= 0 or self._out_of_frames:
             await asyncio.sleep(0)
             return
-        future = self._sleepers.add(self.engine.clock_ns + round(seconds * 1e9))
+        future = self._sleepers.add(self.engine.clock_ns + round(min(seconds, MOST_SLEEP_SECONDS) * 1e9))
         if self._live is not None:
             self._live.attend_soon()
         pressure = _pressure.get(self._pressures[0])
@@ -879,6 +889,15 @@ class Runtime:
 def _warn_of_unread(layer: int, number: int) -> None:
     name = Layer(layer).name.lower()
     get_logger("aiomos").warning("not_read", layer=name, number=number, name=number_name(layer, number))
+
+
+def _was_ended(error: BaseException) -> bool:
+    """Tell whether the task at hand was cancelled or closed from outside, or what it runs has made that up."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # the loop has ended
+        return True
+    return task is None or (isinstance(error, asyncio.CancelledError) and task.cancelling() > 0)
 
 
 async def sleep(seconds: float) -> None:

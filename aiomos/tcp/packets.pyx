@@ -11,7 +11,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from aiomos.tcp.addresses cimport address_text
-from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.clock cimport nanoseconds_of, seconds
 from aiomos.tcp.wire cimport (
     ACK,
     AE,
@@ -608,7 +608,7 @@ cdef class Packet:
         cdef const uint8_t* data = &frame[0] if frame.shape[0] else NULL
         cdef uint32_t captured = <uint32_t> frame.shape[0]
         cdef WirePacket decoded
-        cdef int kind = decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds(time),
+        cdef int kind = decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds_of(time),
                                &decoded)
         return make_packet(&decoded, kind).copy()
 
