@@ -325,8 +325,8 @@ cdef class Translation(Outlet):
         self.read_tuples(addresses, &arrives, &leaves)
         self.read_link(addresses, turn_back, &link)
         for _ in range(2):
-            result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns, share,
-                                     &index)
+            result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns,
+                                     share, &index)
             if result != SESSION_BUDGET or not self.make_way(sessions_oldest(&self.sessions), 0):
                 break
         if result != SESSION_MADE:
