@@ -57,7 +57,7 @@ if _typing.TYPE_CHECKING:
     from aiomos.tcp.chunks import Chunk, Gap
     from aiomos.tcp.packets import Packet
     from aiomos.tcp.streams import MonitorConnection, Stream
-    from aiomos.tcp.translation import Session
+    from aiomos.tcp.translation import Session, SessionShare
     from aiomos.tcp.views import Flow, Half, State
     from aiomos.transport.transport import Transport
 
@@ -71,7 +71,7 @@ _LAZY = {
     **dict.fromkeys(("Chunk", "Gap"), "aiomos.tcp.chunks"),
     **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.tcp.streams"),
     "Packet": "aiomos.tcp.packets",
-    "Session": "aiomos.tcp.translation",
+    **dict.fromkeys(("Session", "SessionShare"), "aiomos.tcp.translation"),
     "Transport": "aiomos.transport.transport",
     **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
 }
@@ -134,6 +134,7 @@ __all__ = [
     "Runtime",
     "Session",
     "SessionError",
+    "SessionShare",
     "Settings",
     "StalePacketError",
     "State",

@@ -1,5 +1,5 @@
 # What Python is told of a batch.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from aiomos.callbacks cimport Callbacks, Moment
 from aiomos.registry cimport Account, Call
@@ -52,3 +52,4 @@ cdef class Delivery(Callbacks):
     cdef int push_missed(self, Stream stream, uint64_t start, uint64_t end) except -1
     cdef int hand_over(self, FlowRecord* flow) except -1
     cdef int end_view(self, FlowRecord* flow) except -1
+    cdef int end_views(self, Flow first, uint8_t reason) except -1

@@ -435,12 +435,15 @@ cdef class Delivery:
         try:
             while done < self.signal_count:
                 self.tell(flow_at(&self.flows, self.signals[done]))
-                self.told(flow_at(&self.flows, self.signals[done]))
                 done += 1
+                self.told(flow_at(&self.flows, self.signals[done - 1]))
         finally:
             while done < self.signal_count:        # an error came between: their news lie in frames that go now
-                self.told(flow_at(&self.flows, self.signals[done]))
                 done += 1
+                try:
+                    self.told(flow_at(&self.flows, self.signals[done - 1]))
+                except BaseException as error:
+                    self.end_run(error)
             self.signal_count = 0
         if self.rules.retired:
             self.sweep()
@@ -682,26 +685,42 @@ cdef class Delivery:
         return 0
 
     cdef int end_view(self, FlowRecord* flow) except -1:
-        cdef Flow first = self.views[flow.hold], view = first
+        """Be done with an ended flow; its record goes, whatever its handlers' event loop raises."""
+        cdef Flow first = self.views[flow.hold]
+        try:
+            if first is not None:
+                self.end_views(first, flow.reason)
+        finally:
+            if first is not None:
+                first.connections = None           # they know the flow: no cycle is left behind
+                self.views[flow.hold] = None
+                self.free_views.append(flow.hold)
+            self.release(flow)
+        return 0
+
+    cdef int end_views(self, Flow first, uint8_t reason) except -1:
+        """Tell those who have views of a flow that it has ended, each of them whatever another raises."""
+        cdef Flow view = first
         cdef MonitorConnection connection
-        if first is not None:
-            for past in (first.past_client, first.past_server):
-                if past is not None:
-                    self.forget(past)
-            while view is not None:
-                for timer in view.timers or ():
-                    timer.cancel()                 # it holds what the app keeps on the flow
-                view.timers = None
-                view.detach()
-                view = view.sibling
-            for connection in first.connections:
+        failure = None
+        for past in (first.past_client, first.past_server):
+            if past is not None:
+                self.forget(past)
+        while view is not None:
+            for timer in view.timers or ():
+                timer.cancel()                     # it holds what the app keeps on the flow
+            view.timers = None
+            view.detach()
+            view = view.sibling
+        for connection in first.connections:
+            try:
                 connection.client.end(None)
                 connection.server.end(None)
-                connection.close(reason_named(flow.reason))
-            first.connections = None               # they know the flow: no cycle is left behind
-            self.views[flow.hold] = None
-            self.free_views.append(flow.hold)
-        self.release(flow)
+                connection.close(reason_named(reason))
+            except BaseException as error:         # its event loop is closed
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return 0
 
 

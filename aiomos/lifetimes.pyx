@@ -399,7 +399,7 @@ cdef class Lifetimes(Hooks):
     cdef int tell_sessions(self) except -1:
         """Tell those who wait for it which sessions have ended."""
         cdef Session session
-        if not self.outlet.sessions.ended_head:
+        if not self.outlet.sessions.ended_head and not self.outlet.gone:
             return 0
         for session in self.outlet.take_ended():
             for function in session.listeners:

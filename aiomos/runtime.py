@@ -6,6 +6,7 @@ run. Offline nothing is dropped: when a handler is slow, the pump waits for it.
 
 import asyncio
 import inspect
+import math
 import os
 import time
 from collections import Counter
@@ -45,6 +46,7 @@ from aiomos.interrupts import describe_tasks
 from aiomos.listeners import Listener
 from aiomos.live import LivePump
 from aiomos.logging import get_logger
+from aiomos.opening import opened
 from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader_is_gone, running
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
@@ -54,7 +56,6 @@ from aiomos.tcp.levels import Level
 from aiomos.tcp.protocols import Layer, number_name
 from aiomos.tcp.streams import MonitorConnection, Pressure
 from aiomos.tcp.views import Flow
-from aiomos.transport.captures import open_captures
 from aiomos.transport.prefilter import prefilter
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport
@@ -70,6 +71,9 @@ Progress = Callable[[int, int | None, int], None]
 
 PATH_ERRORS = (StreamGap, ConnectionReset, ConnectionTimedOut, ConnectionEvicted)
 """What the wire did; a handler that lets it through just ends."""
+
+MOST_SLEEP_SECONDS = 1e10
+"""More than any run lasts, and any capture spans."""
 
 LOGGED_ERRORS = 10
 """Exceptions of one app's handlers or callbacks that are logged; more are only counted."""
@@ -153,11 +157,10 @@ class Runtime:
         signals: Whether apps may handle signals, as `firewall` does with SIGHUP; a runtime itself handles none.
 
     Raises:
-        CaptureError: a file is no capture.
-        OSError: a file cannot be opened.
         ValueError: none or several of *pcap*, *source* and *transport*.
 
-    Use it as an async context manager; leaving it cancels what still runs and closes the source::
+    Use it as an async context manager. Entering it opens the captures and raises `CaptureError` where one is none,
+    `OSError` where it cannot be opened; leaving it cancels what still runs and closes the source::
 
         async with aiomos.Runtime(pcap=["trace.pcap"]) as engine:
             async with engine.monitor("tcp port 80") as listener:
@@ -181,7 +184,10 @@ class Runtime:
         self.settings = settings or Settings()
         self.transport = transport
         self.signals = signals
-        self.source = transport or source or open_captures(pcap or [], block_size=BLOCK_SIZE)
+        self.source: FrameSource
+        if (given := transport or source) is not None:
+            self.source = given
+        self._captures = pcap
         self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
         self.engine.on_unread = _warn_of_unread
@@ -536,8 +542,11 @@ class Runtime:
         except Exception as error:
             attachment.errors += 1
             self._failed("handler", registration.app.name, connection.flow, error)
-        except (asyncio.CancelledError, GeneratorExit):
-            raise
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            if _was_ended(error):
+                raise
+            attachment.errors += 1
+            self._failed("handler", registration.app.name, connection.flow, error)
         except BaseException as error:  # out of a task, it would stop the loop in mid-air, or be lost
             self.end_with(error)
         finally:
@@ -573,7 +582,7 @@ class Runtime:
         else:
             self.stop()
 
-    def _failed(self, what: str, app: object, flow: Flow | None, error: Exception) -> None:
+    def _failed(self, what: str, app: object, flow: Flow | None, error: BaseException) -> None:
         """An app raised: that is the end of its interest in this flow, and of nothing else."""
         if isinstance(error, BrokenPipeError) and reader_is_gone():
             error = OutputError.of(STANDARD_OUTPUT, error)
@@ -689,9 +698,9 @@ class Runtime:
     async def _read_source(self) -> None:
         source, engine = self.source, self.engine
         while not self._stopped:
-            if source.starved is not None:
+            if (descriptor := source.starved) is not None:
                 self._starving = asyncio.Event()
-                await _readable(source.starved, self._starving)
+                await _readable(descriptor, self._starving)
                 if self._stopped:
                     return
             if not source.read_batch():
@@ -818,16 +827,19 @@ class Runtime:
 
         Raises:
             RuntimeError: frames have run out, and the task does nothing but sleep, again and again.
+            ValueError: *seconds* is nan.
         """
         if self._out_of_frames:
             task = asyncio.current_task()
             self._last_sleeps[task] += 1
             if self._last_sleeps[task] > MOST_LAST_SLEEPS:
                 raise RuntimeError("there are no more frames, and so no time to sleep: end when the flow has")
+        if math.isnan(seconds):
+            raise ValueError("sleep() takes a number of seconds, not nan")
         if seconds <= 0 or self._out_of_frames:
             await asyncio.sleep(0)
             return
-        future = self._sleepers.add(self.engine.clock_ns + round(seconds * 1e9))
+        future = self._sleepers.add(self.engine.clock_ns + round(min(seconds, MOST_SLEEP_SECONDS) * 1e9))
         if self._live is not None:
             self._live.attend_soon()
         pressure = _pressure.get(self._pressures[0])
@@ -840,7 +852,9 @@ class Runtime:
     # --- life ------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Make this the runtime that `aiomos.sleep` goes by."""
+        """Open the captures, and make this the runtime that `aiomos.sleep` goes by."""
+        if self._captures is not None:
+            self.source = await opened(self._captures, block_size=BLOCK_SIZE)
         _current.set(self)
         self._loop = asyncio.get_running_loop()
         running.append(self._output_failed_elsewhere)
@@ -875,6 +889,15 @@ class Runtime:
 def _warn_of_unread(layer: int, number: int) -> None:
     name = Layer(layer).name.lower()
     get_logger("aiomos").warning("not_read", layer=name, number=number, name=number_name(layer, number))
+
+
+def _was_ended(error: BaseException) -> bool:
+    """Tell whether the task at hand was cancelled or closed from outside, or what it runs has made that up."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # the loop has ended
+        return True
+    return task is None or (isinstance(error, asyncio.CancelledError) and task.cancelling() > 0)
 
 
 async def sleep(seconds: float) -> None:

@@ -46,7 +46,7 @@ class Budgets:
         stream_bytes: Unread in-order bytes in one half at which a slow handler holds the reader back.
         stream_bytes_total: Unread in-order bytes over all flows at which the reader is held back.
         fragment_bytes: Bytes of IP fragments held for reassembly; beyond it the oldest datagram is dropped.
-        sessions: Sessions that apps may have at once, in line; beyond it they can make no more.
+        sessions: Sessions that apps may have at once, in line; beyond it the oldest half-open one makes way.
         edited_bytes: Replaced bytes kept until they are acknowledged, over all flows; beyond it none are replaced.
         edited_bytes_half: Replaced bytes kept of one half.
     """

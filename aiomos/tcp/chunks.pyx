@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyTypeObject
 from libc.string cimport memcpy
 
-from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.clock cimport nanoseconds_of, seconds
 from aiomos.tcp.reassembly cimport GAP_REASONS
 
 
@@ -66,7 +66,7 @@ cdef PyTypeObject* CHUNK = <PyTypeObject*> Chunk
 def _chunk_new(cls, data=b"", offset=0, time=0.0):
     cdef uint8_t* target
     cdef bytes source = bytes(data)
-    chunk = new_chunk(offset, nanoseconds(time), len(source), &target)
+    chunk = new_chunk(offset, nanoseconds_of(time), len(source), &target)
     memcpy(target, PyBytes_AS_STRING(source), len(source))
     return chunk
 
@@ -138,7 +138,7 @@ cdef class Gap:
         self.offset = offset
         self.length = length
         self.reason = reason
-        self.time_ns = nanoseconds(time)
+        self.time_ns = nanoseconds_of(time)
 
     @property
     def time(self):

@@ -4,7 +4,7 @@ from typing import Any, Literal, Never, final
 
 from typing_extensions import Buffer
 
-from aiomos.tcp.translation import Session
+from aiomos.tcp.translation import Session, SessionShare
 
 # `| Any` where nearly every packet has the attribute: None is only met at Hook.RAW, see the class.
 
@@ -34,6 +34,7 @@ class Packet:
         eth_dst: str | None = None,
         turn_back: bool = False,
         on_end: Callable[[Session], object] | None = None,
+        share: SessionShare | None = None,
     ) -> Session: ...
     def copy(self) -> Packet: ...
     @property

@@ -11,7 +11,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from aiomos.tcp.addresses cimport address_text
-from aiomos.tcp.clock cimport nanoseconds, seconds
+from aiomos.tcp.clock cimport nanoseconds_of, seconds
+from aiomos.tcp.translation cimport SessionShare
 from aiomos.tcp.wire cimport (
     ACK,
     AE,
@@ -534,7 +535,7 @@ cdef class Packet:
         return self.verdicts().replace(self.p, &payload[0] if payload.shape[0] else NULL, <size_t> payload.shape[0])
 
     def session(self, *, idle, transitory=None, src=None, dst=None, sport=None, dport=None, eth_src=None, eth_dst=None,
-                turn_back=False, on_end=None):
+                turn_back=False, on_end=None, SessionShare share=None):
         """Let it, what follows it and the replies pass natively, with other addresses if any are given (RFC 2663).
 
         From this packet on, those with its five-tuple leave with the addresses and ports given; what is addressed to
@@ -549,6 +550,8 @@ cdef class Packet:
             eth_src, eth_dst: New Ethernet addresses; replies leave with those of this packet.
             turn_back: Whether packets leave by the interface they came in by.
             on_end: Called with the session once it has ended.
+            share: What it is counted for, besides `budgets.sessions`. Where that is used up, the oldest session that is
+                half open makes way, whoever has made it.
 
         Returns:
             The `Session`; that which the packet belongs to, if there is one already.
@@ -560,7 +563,7 @@ cdef class Packet:
         addresses = {name: value for name, value in (
             ("src", src), ("dst", dst), ("sport", sport), ("dport", dport), ("eth_src", eth_src), ("eth_dst", eth_dst),
         ) if value is not None}
-        return self.verdicts().make_session(self.p, addresses, idle, transitory, on_end, turn_back)
+        return self.verdicts().make_session(self.p, addresses, idle, transitory, on_end, turn_back, share)
 
     # --- keeping --------------------------------------------------------------------------------------
 
@@ -608,7 +611,7 @@ cdef class Packet:
         cdef const uint8_t* data = &frame[0] if frame.shape[0] else NULL
         cdef uint32_t captured = <uint32_t> frame.shape[0]
         cdef WirePacket decoded
-        cdef int kind = decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds(time),
+        cdef int kind = decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds_of(time),
                                &decoded)
         return make_packet(&decoded, kind).copy()
 

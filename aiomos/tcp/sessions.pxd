@@ -28,6 +28,7 @@ cdef enum SessionFlag:
     SESSION_FIN_FORTH = 32
     SESSION_FIN_BACK = 64
     SESSION_RST = 128
+    SESSION_HALF_OPEN = 256    # in its share's list: TCP that was not established yet, or else not answered
 
 # `arrives` is how packets of each direction come in. They leave as the reverse of what the other direction arrives as:
 # forth as reverse(arrives[BACK]), back as reverse(arrives[FORTH]).
@@ -45,6 +46,9 @@ ctypedef struct Session:
     uint32_t wheel_prev
     uint16_t wheel_slot
     uint16_t flags             # SessionFlag
+    uint32_t younger           # list of those half open
+    uint32_t older
+    uint8_t share
 
 ctypedef struct SessionSlot:
     uint32_t hash
@@ -52,6 +56,13 @@ ctypedef struct SessionSlot:
 
 cdef enum:
     SESSION_WHEEL = 1024       # seconds a deadline can lie ahead; farther ones are looked at again then
+    MOST_SHARES = 16           # 0 is of all that have no other
+
+# Sessions that are counted together, and make way for one another.
+ctypedef struct Share:
+    uint32_t count             # in the table
+    uint32_t oldest            # of those half open, in the order in which they began
+    uint32_t youngest
 
 ctypedef struct Sessions:
     Pool pool                  # of Session
@@ -64,6 +75,7 @@ ctypedef struct Sessions:
     uint32_t ended_head        # oldest first
     uint32_t ended_tail
     uint32_t wheel[1024]
+    Share shares[16]
 
 cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil
 cdef void sessions_close(Sessions* sessions) noexcept nogil
@@ -79,9 +91,11 @@ cdef enum SessionResult:
 cdef int sessions_check(const Sessions* sessions, const Tuple* arrives, const Tuple* leaves,
                         uint32_t besides) noexcept nogil
 # Make the session of packets that arrive as *arrives* and leave as *leaves* (the same: they only pass and are counted).
-# Index in *index*; its `hold` and `flags` are the caller's to set.
+# Index in *index*; its `hold` and SESSION_FORTH_ONLY are the caller's to set.
 cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* leaves, int64_t now_ns, int64_t idle_ns,
-                         int64_t transitory_ns, uint32_t* index) noexcept nogil
+                         int64_t transitory_ns, uint8_t share, uint32_t* index) noexcept nogil
+# The session that has been half open for longest; 0 when there is none.
+cdef uint32_t sessions_oldest(const Sessions* sessions) noexcept nogil
 
 # The five-tuple of a decoded TCP, UDP or ICMP echo packet; false for any other.
 cdef bint tuple_of(const Packet* packet, int kind, Tuple* out) noexcept nogil

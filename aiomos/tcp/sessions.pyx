@@ -183,7 +183,7 @@ cdef int sessions_check(const Sessions* sessions, const Tuple* arrives, const Tu
 
 
 cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* leaves, int64_t now_ns, int64_t idle_ns,
-                         int64_t transitory_ns, uint32_t* index) noexcept nogil:
+                         int64_t transitory_ns, uint8_t share, uint32_t* index) noexcept nogil:
     cdef Tuple replies = reverse(leaves)
     cdef uint32_t forth = tuple_hash(sessions, arrives), back = tuple_hash(sessions, &replies)
     cdef Session* session
@@ -209,6 +209,9 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
     place(sessions.slots, sessions.mask, forth, index[0] << 1 | FORTH)
     place(sessions.slots, sessions.mask, back, index[0] << 1 | BACK)
     sessions.count += 1
+    session.share = share
+    sessions.shares[share].count += 1
+    link_half_open(sessions, session, index[0])
     if sessions.tick == INT64_MIN:
         sessions.tick = now_ns // SECOND
     wheel_link(sessions, session, sessions.tick)
@@ -250,6 +253,8 @@ cdef bint sessions_apply(Sessions* sessions, const SessionMatch* match, Rewrite*
         session.last_ns = max(session.last_ns, now_ns)
     if r.kind == WIRE_TCP:
         follow_tcp(sessions, session, match.direction, r.packet.flags)
+    elif match.direction == BACK and session.flags & SESSION_HALF_OPEN:
+        unlink_half_open(sessions, session)
     return translate(&session.arrives[match.direction], &leaves, r)
 
 
@@ -297,6 +302,8 @@ cdef void follow_tcp(Sessions* sessions, Session* session, uint8_t direction, ui
         seen |= SESSION_FIN_BACK if direction == BACK else SESSION_FIN_FORTH
     if seen & ~session.flags:
         session.flags |= seen
+        if session.flags & SESSION_HALF_OPEN and not sessions_transitory(session):
+            unlink_half_open(sessions, session)
         rearm(sessions, session)
 
 
@@ -325,6 +332,9 @@ cdef void sessions_end(Sessions* sessions, uint32_t index) noexcept nogil:
     remove_entry(sessions, session.hashes[FORTH], index << 1 | FORTH)
     remove_entry(sessions, session.hashes[BACK], index << 1 | BACK)
     sessions.count -= 1
+    sessions.shares[session.share].count -= 1
+    if session.flags & SESSION_HALF_OPEN:
+        unlink_half_open(sessions, session)
     session.flags |= SESSION_ENDED
     session.wheel_next = 0
     if sessions.ended_tail:
@@ -375,6 +385,43 @@ cdef uint32_t expire(Sessions* sessions, uint32_t index, int64_t now_ns) noexcep
     else:
         wheel_link(sessions, session, now_ns // SECOND)
     return next
+
+
+# --- those half open ------------------------------------------------------------------------------------
+
+cdef void link_half_open(Sessions* sessions, Session* session, uint32_t index) noexcept nogil:
+    """Put a session that begins behind those of its share that have not been answered either."""
+    cdef Share* share = &sessions.shares[session.share]
+    session.flags |= SESSION_HALF_OPEN
+    session.older = share.youngest
+    if share.youngest:
+        session_at(sessions, share.youngest).younger = index
+    else:
+        share.oldest = index
+    share.youngest = index
+
+
+cdef void unlink_half_open(Sessions* sessions, Session* session) noexcept nogil:
+    cdef Share* share = &sessions.shares[session.share]
+    session.flags &= ~<uint16_t> SESSION_HALF_OPEN
+    if session.older:
+        session_at(sessions, session.older).younger = session.younger
+    else:
+        share.oldest = session.younger
+    if session.younger:
+        session_at(sessions, session.younger).older = session.older
+    else:
+        share.youngest = session.older
+
+
+cdef uint32_t sessions_oldest(const Sessions* sessions) noexcept nogil:
+    cdef uint32_t oldest = 0, index
+    cdef int share
+    for share in range(MOST_SHARES):
+        index = sessions.shares[share].oldest
+        if index and (not oldest or session_at(sessions, index).started_ns < session_at(sessions, oldest).started_ns):
+            oldest = index
+    return oldest
 
 
 # --- timer wheel ----------------------------------------------------------------------------------------

@@ -15,11 +15,19 @@ ctypedef struct SessionLink:
     bint set_target[2]
     bint turn_back             # they leave by the interface they came in by
 
+cdef class SessionShare:
+    cdef readonly Py_ssize_t limit
+    cdef Translation translation       # None before its first session
+    cdef uint8_t number
+
+    cdef int enter(self, Translation translation, uint32_t besides) except -1
+
 cdef class Session:
     cdef Translation translation       # None once it has ended
     cdef uint32_t index
     cdef list listeners                # called when it ends
     cdef tuple kept                    # the last values of one that has ended
+    cdef SessionShare share
 
     cdef SessionRecord* record(self) except NULL
     cdef tuple values(self)
@@ -34,6 +42,9 @@ cdef class Translation(Outlet):
     cdef Sessions sessions
     cdef list handles                  # Session by SessionRecord.hold
     cdef list free_handles
+    cdef list gone                     # Session that made way, and whose end is to be told
+    cdef uint64_t evicted              # how many did
+    cdef uint16_t shares_used          # bits by number
     cdef uint64_t keys[2]
     cdef size_t session_room
     cdef int64_t now_ns
@@ -47,9 +58,10 @@ cdef class Translation(Outlet):
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil
     cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil
     cdef Session make_session(self, const Packet* packet, dict addresses, object idle, object transitory, object on_end,
-                              bint turn_back)
-    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
-                      bint turn_back) except -1
+                              bint turn_back, SessionShare share)
+    cdef bint make_way(self, uint32_t index, uint32_t besides) except -1
+    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns, bint turn_back,
+                      SessionShare share) except -1
     cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
                        bint turn_back) except -1
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1

@@ -1,4 +1,14 @@
+from typing import Self
+
 from aiomos.tcp.outlet import Outlet
+
+class SessionShare:
+    def __new__(cls, limit: int) -> Self: ...
+    @property
+    def limit(self) -> int: ...
+    @property
+    def full(self) -> bool: ...
+    def __len__(self) -> int: ...
 
 class Session:
     @property

@@ -14,6 +14,7 @@ from aiomos.tcp.rewriting cimport Rewrite, rewrite_begin, rewrite_eth_dst, rewri
 from aiomos.tcp.sessions cimport (
     BACK,
     FORTH,
+    MOST_SHARES,
     SESSION_BAD,
     SESSION_BUDGET,
     SESSION_CONFLICT,
@@ -28,6 +29,7 @@ from aiomos.tcp.sessions cimport (
     sessions_expire,
     sessions_find,
     sessions_insert,
+    sessions_oldest,
     sessions_open,
     sessions_rearm,
     sessions_release,
@@ -41,6 +43,62 @@ from aiomos.tcp.wire cimport WIRE_ICMP, decode_frame, decode_options_of
 from aiomos.transport.frame cimport Frame
 
 from aiomos.errors import SessionError
+
+
+cdef class SessionShare:
+    """A share of the room for sessions: those made with it are counted, and make way for one another.
+
+    At its limit the oldest in it that is half open makes way for the next: of TCP one that was not established yet, of
+    anything else one that was never answered.
+
+    Args:
+        limit: Sessions that there may be in it at once.
+
+    Raises:
+        ValueError: *limit* is below 1.
+    """
+
+    def __cinit__(self, Py_ssize_t limit):
+        if limit < 1:
+            raise ValueError(f"limit: a share has room for a session at least, not for {limit}")
+        self.limit = limit
+
+    def __del__(self):
+        if self.translation is not None:           # each session that is open knows its share: there is none
+            self.translation.shares_used &= ~<uint16_t> (1 << self.number)
+
+    def __len__(self):
+        return 0 if self.translation is None else self.translation.sessions.shares[self.number].count
+
+    @property
+    def full(self):
+        """Whether it has no room for a session, as none in it would make way."""
+        return len(self) >= self.limit and not self.translation.sessions.shares[self.number].oldest
+
+    cdef int enter(self, Translation translation, uint32_t besides) except -1:
+        """Have room for a session of this run, other than one that is there.
+
+        Raises:
+            SessionError: there is none.
+        """
+        cdef int number
+        if self.translation is None:
+            for number in range(1, MOST_SHARES):
+                if not translation.shares_used >> number & 1:
+                    break
+            else:
+                raise SessionError(f"a run has room for {MOST_SHARES - 1} shares of sessions")
+            translation.shares_used |= <uint16_t> (1 << number)
+            self.translation, self.number = translation, <uint8_t> number
+        elif self.translation is not translation:
+            raise SessionError("the share is of another run")
+        if len(self) >= self.limit and not translation.make_way(
+                translation.sessions.shares[self.number].oldest, besides):
+            raise SessionError(f"all {self.limit} sessions of the share are open")
+        return 0
+
+    def __repr__(self):
+        return f"<SessionShare {len(self)} of {self.limit}>"
 
 
 cdef class Session:
@@ -113,7 +171,7 @@ cdef class Translation(Outlet):
         if key.shape[0] != 16:
             raise ValueError(f"the key is 16 bytes, not {key.shape[0]}")
         memcpy(self.keys, &key[0], 16)
-        self.handles, self.free_handles = [None], []
+        self.handles, self.free_handles, self.gone = [None], [], []
         decode_options_of(settings, &key[0], &self.decode_options)
         self.session_room = settings.budgets.sessions
 
@@ -199,7 +257,8 @@ cdef class Translation(Outlet):
 
     # --- how sessions begin ---------------------------------------------------------------------------
 
-    cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back):
+    cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back,
+                              SessionShare share):
         """Have the packet in hand begin a session, or join that which it belongs to."""
         cdef Session session
         cdef int64_t idle_ns = span_of("idle", idle), transitory_ns = 0
@@ -215,17 +274,20 @@ cdef class Translation(Outlet):
             if not addresses and not turn_back:
                 session.idle = min(idle, session.idle)
             else:
-                self.lay_over(session, addresses, idle_ns, transitory_ns, turn_back)
+                self.lay_over(session, addresses, idle_ns, transitory_ns, turn_back, share)
         else:
             session = Session.__new__(Session)
             session.listeners = []
+            if share is not None:
+                share.enter(self, 0)
+                session.share = share
             self.lay_under(session, addresses, idle_ns, transitory_ns, turn_back)
         if on_end is not None:
             session.listeners.append(on_end)
         return session
 
-    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
-                      bint turn_back) except -1:
+    cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns, bint turn_back,
+                      SessionShare share) except -1:
         """Have a session that only lets pass translate, too; what cannot be leaves it as it is."""
         cdef uint32_t old = session.index
         cdef SessionRecord before = session_at(&self.sessions, old)[0]
@@ -239,13 +301,18 @@ cdef class Translation(Outlet):
                 or link.set_source[<int> FORTH] or link.set_target[<int> FORTH]):
             raise SessionError("the packet's session is translated already")
         result = sessions_check(&self.sessions, &arrives, &leaves, old)
+        if result == SESSION_BUDGET and self.make_way(sessions_oldest(&self.sessions), old):
+            result = SESSION_MADE
         if result != SESSION_MADE:
             raise SessionError(session_refusal(result))
+        if share is not None and share is not session.share:
+            share.enter(self, old)
+            session.share = share
         session.close()
-        self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory_ns, turn_back)
         session_at(&self.sessions, old).hold = 0
         self.handles[before.hold] = None
         self.free_handles.append(before.hold)
+        self.lay_under(session, addresses, min(idle_ns, before.idle_ns), transitory_ns, turn_back)
 
     cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
                        bint turn_back) except -1:
@@ -253,10 +320,15 @@ cdef class Translation(Outlet):
         cdef Tuple arrives, leaves
         cdef SessionLink link
         cdef uint32_t index = 0
-        cdef int result
+        cdef uint8_t share = 0 if session.share is None else session.share.number
+        cdef int result = SESSION_BUDGET
         self.read_tuples(addresses, &arrives, &leaves)
         self.read_link(addresses, turn_back, &link)
-        result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns, &index)
+        for _ in range(2):
+            result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns,
+                                     share, &index)
+            if result != SESSION_BUDGET or not self.make_way(sessions_oldest(&self.sessions), 0):
+                break
         if result != SESSION_MADE:
             raise SessionError(session_refusal(result))
         memcpy(pool_at(&self.links, index), &link, sizeof(SessionLink))
@@ -271,6 +343,15 @@ cdef class Translation(Outlet):
         memset(&self.match, 0, sizeof(self.match))
         self.match.index, self.match.direction = index, FORTH
         return 0
+
+    cdef bint make_way(self, uint32_t index, uint32_t besides) except -1:
+        """End a session that is half open for another, at once; false if there is none, or but *besides*."""
+        if not index or index == besides:
+            return False
+        sessions_end(&self.sessions, index)
+        self.evicted += 1
+        self.gone = self.take_ended()
+        return True
 
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1:
         """What the packet in hand arrives as, and is to leave as."""
@@ -318,10 +399,11 @@ cdef class Translation(Outlet):
 
     cdef list take_ended(self):
         """The sessions that have ended since, each with its last values."""
-        cdef list ended = []
+        cdef list ended = self.gone
         cdef uint32_t index = sessions_take_ended(&self.sessions)
         cdef uint32_t hold
         cdef Session session
+        self.gone = []
         while index:
             hold = session_at(&self.sessions, index).hold
             if hold:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from errno import ENOENT
 
 from aiomos.descriptors import Descriptors
-from aiomos.transport.inputs import BLOCK_SIZE, STANDARD_INPUT, open_input
+from aiomos.transport.inputs import BLOCK_SIZE, STANDARD_INPUT, Wait, open_input
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.merge import MergedSource
 from aiomos.transport.pcap import DEFAULT_BLOCK_SIZE, CaptureReader
@@ -17,7 +17,10 @@ SMALLEST_SHARE = 16 * 1024
 
 
 def open_captures(
-    paths: Sequence[str | os.PathLike[str]], *, block_size: int = DEFAULT_BLOCK_SIZE
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    block_size: int = DEFAULT_BLOCK_SIZE,
+    wait: Wait | None = None,
 ) -> FrameSource:
     """Open captures as one source of frames, merged by time if they are several.
 
@@ -30,6 +33,8 @@ def open_captures(
             order of their names, or ``-`` for standard input.
         block_size: Bytes read at once, at least 4096; what fits the processor's second-level cache is best.
             Merged captures share it out.
+        wait: Called with its descriptor before each read of a pipe, to wait in another way than in the read; what it
+            raises ends the opening.
 
     Returns:
         The source; close it, or use it as a context manager.
@@ -46,8 +51,12 @@ def open_captures(
     readers: list[CaptureReader] = []
     try:
         for file in files:
-            opened = open_input(file, descriptors, max(min(share, BLOCK_SIZE), SMALLEST_SHARE))
-            readers.append(CaptureReader(opened, interfaces, share))
+            opened = open_input(file, descriptors, max(min(share, BLOCK_SIZE), SMALLEST_SHARE), wait)
+            try:
+                readers.append(CaptureReader(opened, interfaces, share))
+            except BaseException:
+                opened.close()
+                raise
     except BaseException:
         for reader in readers:
             reader.close()

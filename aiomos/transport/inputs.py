@@ -15,6 +15,8 @@ import zstandard
 
 from aiomos.descriptors import Descriptors
 
+Wait = Callable[[int], object]
+
 STANDARD_INPUT = "-"
 MAGIC_LEN = 4
 
@@ -63,10 +65,12 @@ class CaptureInput(Protocol):
 
     @property
     def pipe(self) -> int | None:
-        """Descriptor of a pipe, whose bytes come when they come; None of a file."""
+        """Descriptor of a pipe or a terminal, whose bytes come when they come; None of a file."""
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: memoryview) -> int | None:
         """Read into *buffer* what is there, decompressed, waiting for some; 0 is the end of the file.
+
+        None is that a pipe had bytes, of which none could be decompressed yet.
 
         Raises:
             OSError: the file cannot be read on.
@@ -82,20 +86,23 @@ class RawInput:
     Args:
         path: Path of the file, or ``-`` for standard input, which is not closed.
         descriptors: The files that are open; one on a disk may be closed and opened again. None to keep it open.
+        wait: Called with the descriptor of what is no file on a disk before each read; a named pipe is opened without
+            waiting for who writes then. None to wait in the system's calls.
 
     Attributes:
         path: The path as given.
         size: Bytes of the file, or None where it has no size (a pipe).
         position: Bytes read so far.
-        pipe: Its descriptor if it is a pipe or a socket, else None.
+        pipe: Its descriptor if it is a pipe, a socket or a device, as a terminal is, else None.
         head: The first bytes, which `readinto` gives again.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
 
-    def __init__(self, path: str, descriptors: Descriptors | None = None) -> None:
+    def __init__(self, path: str, descriptors: Descriptors | None = None, wait: Wait | None = None) -> None:
         self.path = path
+        self._wait = wait
         self.position = 0
         self._descriptors = Descriptors(1) if descriptors is None else descriptors
         self._file: io.FileIO | None = None
@@ -110,11 +117,10 @@ class RawInput:
                 self._file = self._kept_open(descriptor)
         self._identity = status.st_dev, status.st_ino
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        is_pipe = stat.S_ISFIFO(status.st_mode) or stat.S_ISSOCK(status.st_mode)
-        self.pipe = self._file.fileno() if is_pipe and self._file is not None else None
+        self.pipe = None if self._file is None or stat.S_ISREG(status.st_mode) else self._file.fileno()
         try:
             self.head = self._read_head()
-        except OSError:
+        except BaseException:
             self.close()
             raise
         self._pending = self.head
@@ -128,6 +134,8 @@ class RawInput:
 
     def _read(self, buffer: memoryview) -> int:
         if self._file is not None:
+            if self._wait is not None:
+                self._wait(self._file.fileno())
             n = self._file.readinto(buffer)
         else:
             n = os.preadv(self._descriptors.use(self, self._reopen), [buffer], self.position)
@@ -144,7 +152,12 @@ class RawInput:
             raise OSError(error.errno, error.strerror, self.path) from None
 
     def _open(self) -> int:
-        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_CLOEXEC
+        if self._wait is None or not stat.S_ISFIFO(os.stat(self.path).st_mode):
+            return os.open(self.path, flags)
+        descriptor = os.open(self.path, flags | os.O_NONBLOCK)
+        os.set_blocking(descriptor, True)
+        return descriptor
 
     def _reopen(self) -> int:
         descriptor = self._open()
@@ -203,15 +216,20 @@ class DecompressedInput:
         """Compressed bytes read so far."""
         return self._raw.position
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Decompress into *buffer*; 0 is the end of the file.
+    def readinto(self, buffer: memoryview) -> int | None:
+        """Decompress into *buffer*; 0 is the end of the file, None that a pipe is to be waited for.
 
         Raises:
             OSError: the compressed data are broken, cut short or followed by something else.
         """
+        has_read = False
         while not self._decompressed:
-            if self._at == self._end and not self._read_block():
-                return 0
+            if self._at == self._end:
+                if has_read and self.pipe is not None:
+                    return None
+                has_read = True
+                if not self._read_block():
+                    return 0
             self._decompressed = memoryview(self._decompress_piece())
         n = min(len(buffer), len(self._decompressed))
         buffer[:n] = self._decompressed[:n]
@@ -249,7 +267,10 @@ class DecompressedInput:
 
 
 def open_input(
-    path: str, descriptors: Descriptors | None = None, block_size: int = BLOCK_SIZE
+    path: str,
+    descriptors: Descriptors | None = None,
+    block_size: int = BLOCK_SIZE,
+    wait: Wait | None = None,
 ) -> CaptureInput:
     """Open a capture file to read its decompressed bytes.
 
@@ -257,11 +278,12 @@ def open_input(
         path: Path of the file, or ``-`` for standard input.
         descriptors: The files that are open, of several captures together; None to keep this one open.
         block_size: Compressed bytes to read at once.
+        wait: As in `RawInput`.
 
     Raises:
         OSError: the file cannot be opened or read.
     """
-    raw = RawInput(path, descriptors)
+    raw = RawInput(path, descriptors, wait)
     for compression in _COMPRESSIONS:
         if raw.head.startswith(compression.magic):
             return DecompressedInput(raw, compression, block_size)

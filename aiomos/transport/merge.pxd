@@ -27,4 +27,5 @@ cdef class MergedSource(FrameSource):
     cdef list drained              # places of the sources whose next batch is due
     cdef list errors               # of the sources that could not be read to their end
 
-    cdef int _refill(self) except -1
+    cdef bint _refill(self) except -1
+    cdef int _take(self, uint32_t place, FrameSource source) except -1

@@ -138,7 +138,8 @@ cdef class MergedSource(FrameSource):
         cdef bint used_up
         cdef Cursor root
         self.count = 0
-        self._refill()
+        if not self._refill():
+            return True
         if self.merge.size == 0:
             return self._end()
         self.merge.count = 0
@@ -150,23 +151,47 @@ cdef class MergedSource(FrameSource):
             self.drained.append(root.order)
         return self.deliver(self.merge.frames, self.merge.count)
 
-    cdef int _refill(self) except -1:
-        """Read the next batch of each source whose last one was used up by the merged batch before."""
+    cdef bint _refill(self) except -1:
+        """Read the next batch of each source whose last one was used up; False while one has none that may come.
+
+        Of several that may be long in coming one is waited for at most: the others may come before it.
+        """
         cdef FrameSource source
-        cdef Cursor cursor
-        while self.drained:
-            cursor = self.clocks[<uint32_t> self.drained.pop()]
-            source = <FrameSource?> self.sources[cursor.order]
+        cdef list due = self.drained
+        self.drained = []
+        for place in due:
+            source = <FrameSource?> self.sources[place]
+            if len(self.drained) + 1 < len(due) and source.starved is not None:
+                self.drained.append(place)
+                continue
             try:
                 if not source.read_batch():
                     continue
             except CaptureError as error:
                 self.errors.append(error)
                 continue
-            cursor.next = source.frames
-            cursor.end = source.frames + source.count
-            read_time(&cursor)
-            push(&self.merge, cursor)
+            if source.count == 0:
+                self.drained.append(place)
+                continue
+            self._take(place, source)
+        return not self.drained
+
+    cdef int _take(self, uint32_t place, FrameSource source) except -1:
+        """Put the frames that a source has read among the others."""
+        cdef Cursor cursor = self.clocks[place]
+        cursor.next = source.frames
+        cursor.end = source.frames + source.count
+        read_time(&cursor)
+        push(&self.merge, cursor)
+
+    @property
+    def starved(self):
+        """Descriptor of a pipe without whose next frames it is not known which come first; else None."""
+        for place in self.drained:
+            descriptor = self.sources[place].starved
+            if descriptor is not None:
+                return descriptor
+        return None
 
     def _end(self):
         """Raise the first error there was; the others are its notes."""

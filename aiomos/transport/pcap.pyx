@@ -1,5 +1,6 @@
 """Capture files, pcap and pcapng, read in large blocks into one buffer that the frames point into."""
 
+import select
 import struct
 import sys
 
@@ -98,6 +99,15 @@ def options(bytes block, size_t start, str order):
         at += min(end - at, (length + 3) & ~3)
 
 
+def has_come(descriptor):
+    """Tell whether a read would not wait; it never does of None, a file."""
+    if descriptor is None:
+        return True
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 cdef class CaptureReader(FrameSource):
     """Read one capture file.
 
@@ -143,6 +153,7 @@ cdef class CaptureReader(FrameSource):
 
     cpdef bint read_batch(self) except -1:
         cdef Stop stop
+        cdef bint may_wait = self.partial          # `starved` has told so
         self.count = 0
         self.parser.count = 0
         poison(self.buffer, <size_t> (self.parser.next - self.buffer))     # the batch before is void
@@ -157,14 +168,20 @@ cdef class CaptureReader(FrameSource):
                 self._take_block()
             elif stop != STOP_PARTIAL:
                 raise self._error(STOP_MESSAGES[stop].format(self.parser.length))
-            elif not self._fill():
+            elif self.pipe is not None and not may_wait and not has_come(self.pipe):
+                return True
+            elif self._fill():
+                may_wait = False
+            elif self.at_eof:
                 self._end()
+            else:                                  # of a pipe that is compressed: what has come is part of a block
+                return True
         return False
 
     @property
     def starved(self):
         """Descriptor of a pipe of which all that has come is read, as far as it makes frames; else None."""
-        return self.pipe if self.partial and not self.at_eof else None
+        return self.pipe if self.partial and not self.at_eof and not has_come(self.pipe) else None
 
     cdef bint _fill(self) except -1:
         """Move the partial record to the front and fill the buffer behind it; False if there is nothing more."""
@@ -194,7 +211,7 @@ cdef class CaptureReader(FrameSource):
             n = 0
         finally:
             room.release()
-        self.parser.left += n
+        self.parser.left += n or 0
         self.at_eof = n == 0
 
     cdef int _grow(self) except -1:

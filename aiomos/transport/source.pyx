@@ -22,7 +22,8 @@ cdef class FrameSource:
         """Make the next frames the current batch; the one before is void.
 
         Returns:
-            False at the end, when the batch is empty.
+            False at the end. True with an empty batch is that what has come makes no frame yet: `starved` tells what
+            to wait for.
 
         Raises:
             CaptureError: a capture cannot be read on; every frame before that place has been delivered.

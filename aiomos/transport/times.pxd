@@ -13,7 +13,13 @@ cdef inline int64_t MAX_TIME_NS() noexcept nogil:
     return (<int64_t> 1 << 62) - 1
 
 cdef inline int64_t held_within(object time_ns) except? -1:
-    """A time that comes from outside, however large its number is."""
+    """A time that comes from outside, however large its number is.
+
+    Raises:
+        ValueError: it is no number, nan, and so before and after no other.
+    """
+    if time_ns != time_ns:
+        raise ValueError("a time is a number of nanoseconds since the epoch, not nan")
     return max(-MAX_TIME_NS(), min(MAX_TIME_NS(), time_ns))
 
 cdef inline bint is_far(int64_t time_ns, int64_t now_ns) noexcept nogil:

@@ -5,9 +5,9 @@ from libc.string cimport memset
 
 from aiomos.tcp.rewriting cimport Rewrite, rewrite_begin
 from aiomos.tcp.sessions cimport (
-    SESSION_FORTH_ONLY, SESSION_TIMED_OUT, Session, SessionMatch, Sessions, Tuple, session_at, sessions_apply,
-    sessions_close, sessions_end, sessions_expire, sessions_find, sessions_insert, sessions_open, sessions_rearm,
-    sessions_release, sessions_take_ended)
+    MOST_SHARES, SESSION_FORTH_ONLY, SESSION_TIMED_OUT, Session, SessionMatch, Sessions, Tuple, session_at,
+    sessions_apply, sessions_close, sessions_end, sessions_expire, sessions_find, sessions_insert, sessions_oldest,
+    sessions_open, sessions_rearm, sessions_release, sessions_take_ended)
 from aiomos.tcp.wire cimport Address, DecodeOptions, Packet, decode_frame
 from aiomos.transport.frame cimport Frame
 
@@ -51,12 +51,13 @@ cdef class Table:
         """Sessions in the table, and records in use."""
         return self.sessions.count, self.sessions.pool.in_use
 
-    def insert(self, arrives, leaves=None, double now=0, double idle=60, double transitory=0, bint forth_only=False):
+    def insert(self, arrives, leaves=None, double now=0, double idle=60, double transitory=0, bint forth_only=False,
+               int share=0):
         """Make a session: ``(result, index)``."""
         cdef Tuple come = tuple_from(arrives), go = tuple_from(leaves or arrives)
         cdef uint32_t index
         result = sessions_insert(&self.sessions, &come, &go, <int64_t> (now * 1e9), <int64_t> (idle * 1e9),
-                                 <int64_t> (transitory * 1e9), &index)
+                                 <int64_t> (transitory * 1e9), share, &index)
         if index and forth_only:
             session_at(&self.sessions, index).flags |= SESSION_FORTH_ONLY
         return RESULTS[result], index
@@ -80,6 +81,13 @@ cdef class Table:
         rewrite_begin(&rewrite, &packet, kind, &native, packet.network - native.data)
         done = sessions_apply(&self.sessions, &match, &rewrite, <int64_t> (now * 1e9))
         return match.index, match.direction, bool(match.quoted), bytes(data) if done else None
+
+    @property
+    def oldest(self):
+        """That which has been half open for longest, and by share how many sessions there are, and which of them has."""
+        return sessions_oldest(&self.sessions), {
+            share: (self.sessions.shares[share].count, self.sessions.shares[share].oldest)
+            for share in range(MOST_SHARES) if self.sessions.shares[share].count}
 
     def end(self, uint32_t index):
         sessions_end(&self.sessions, index)

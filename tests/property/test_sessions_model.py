@@ -1,7 +1,7 @@
 """The session table finds what a dictionary finds, whatever comes and ends in between."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -25,6 +25,13 @@ class Session:
     idle: float
     packets: list[int]
     bytes: list[int]
+    share: int
+    acked: set[int] = field(default_factory=set)
+
+    @property
+    def half_open(self) -> bool:
+        """TCP until both ends have acknowledged, anything else until it is answered."""
+        return len(self.acked) < 2 if self.arrives[0][4] == TCP else not self.packets[1]
 
 
 def reverse(t: Tuple) -> Tuple:
@@ -33,7 +40,7 @@ def reverse(t: Tuple) -> Tuple:
 
 def frame(t: Tuple, payload: bytes) -> bytes:
     ports = {"src": t[0], "dst": t[2], "sport": t[1], "dport": t[3]}
-    body = udp(payload, **ports) if t[4] == UDP else tcp(payload, **ports)
+    body = udp(payload, **ports) if t[4] == UDP else tcp(payload, flags="A", **ports)
     return ethernet(ipv4(body, src=t[0], dst=t[2], proto=t[4]))
 
 
@@ -63,7 +70,8 @@ class Model:
         arrives, leaves = self.draw(), self.draw()
         leaves = arrives if self.rng.random() < 0.3 else (*leaves[:4], arrives[4])
         idle = self.rng.choice([5, 60, 3000])
-        result, index = self.table.insert(arrives, leaves, self.now, idle)
+        share = self.rng.choice([0, 0, 1, 15])
+        result, index = self.table.insert(arrives, leaves, self.now, idle, share=share)
         replies = reverse(leaves)
         if arrives == replies:
             assert result == "bad"
@@ -75,7 +83,7 @@ class Model:
             assert result == "budget"
         else:
             assert result == "made"
-            session = Session(index, (arrives, replies), self.now, idle, [0, 0], [0, 0])
+            session = Session(index, (arrives, replies), self.now, idle, [0, 0], [0, 0], share)
             self.sessions[index] = session
             self.by_tuple[arrives], self.by_tuple[replies] = (session, 0), (session, 1)
 
@@ -91,6 +99,7 @@ class Model:
         session, direction = self.by_tuple[t]
         session.last = self.now
         session.packets[direction] += 1
+        session.acked.add(direction)
         session.bytes[direction] += len(data) - 14
         assert found == (
             session.index,
@@ -125,10 +134,21 @@ class Model:
         self.given_back = []
         assert self.table.in_use == (len(self.sessions), len(self.sessions))
 
+    def check_shares(self) -> None:
+        """Those half open come in the order in which they were made, which is that of the dictionary."""
+        oldest, shares = self.table.oldest
+        expected: dict[int, tuple[int, int]] = {}
+        for session in self.sessions.values():
+            count, first = expected.get(session.share, (0, 0))
+            expected[session.share] = count + 1, first or (session.index if session.half_open else 0)
+        assert shares == expected
+        assert (oldest == 0) == (not any(first for _, first in expected.values()))
+
     def run(self, steps: int) -> None:
         moves = [self.insert] * 10 + [self.packet] * 10 + [self.end] * 2 + [self.pass_time]
         for _ in range(steps):
             self.rng.choice(moves)()
+            self.check_shares()
         self.now += 10_000
         self.pass_time()
         assert self.table.in_use == (0, 0)

@@ -13,7 +13,20 @@ from typing import Any, Literal
 import pytest
 
 import aiomos
-from aiomos import CONN_SETUP, CONN_TEARDOWN, PKT_IN, App, Flow, MonitorConnection, Packet, Settings
+from aiomos import (
+    CONN_SETUP,
+    CONN_TEARDOWN,
+    PKT_IN,
+    App,
+    Filter,
+    Flow,
+    Level,
+    MonitorConnection,
+    Packet,
+    Settings,
+)
+from aiomos.engine import Engine
+from aiomos.tcp.streams import Pressure
 from aiomos.testing.packets import tcp_frame
 from tests.line import cross, talk
 from tests.traffic import Traffic, in_loop
@@ -180,6 +193,22 @@ def test_shutdown_functions_run_and_then_it_goes_on(
     assert stops == (expected[4:] if place is in_startup else expected)
 
 
+@LOOPS
+@pytest.mark.parametrize("place", [in_callback, in_last_callback, in_predicate, in_timer])
+def test_what_would_close_a_generator_goes_on_too(
+    place: Callable[[App[None], Callable[..., Any]], None], loop: Loop
+) -> None:
+    def leave() -> None:
+        raise GeneratorExit
+
+    log: list[str] = []
+    leaving = noting("leaving", log)
+    place(leaving, leave)
+    with pytest.raises(GeneratorExit):
+        aiomos.run(leaving, source=some_traffic().source(), loop=loop)
+    assert log == ["leaving starts", "leaving stops first", "leaving stops"]
+
+
 @EXITS
 @LOOPS
 def test_what_a_handler_raises_as_it_is_cancelled_goes_on_too(exit_: BaseException, loop: Loop) -> None:
@@ -336,3 +365,30 @@ def test_a_flow_that_is_cut_off_meanwhile_is_left_whole() -> None:
         cross(frames, app)
     assert caught.value.code == 4
     assert seen == ["gap", "dropped"]
+
+
+def test_an_event_loop_that_is_closed_keeps_no_flow() -> None:
+    """Its handlers cannot be woken: that is an error, and every flow that has ended is let go all the same."""
+    engine = Engine(Settings(), bytes(16), lambda *_: None)
+    opened: list[MonitorConnection] = []
+
+    def opener(flow: Flow) -> MonitorConnection:
+        pressure = Pressure(1000, 1000)
+        opened.append(MonitorConnection(flow, pressure, engine.released, "mark", True))
+        return opened[-1]
+
+    engine.add_rule(Filter("").program, Level.STREAM, opener=opener)
+    traffic = Traffic()
+    for port in (1000, 1001, 1002):
+        traffic.connection(port).client(b"abc")
+    engine.feed_frames(traffic.batches[0])
+    loop = asyncio.new_event_loop()
+    waiting = [loop.create_task(conn.closed()) for conn in opened]
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.pass_time(traffic.now_ns + 10**15)
+    assert engine.statistics()["open"] == 0
+    assert len(waiting) == 3
+    for task in waiting:
+        task.get_coro().close()

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 import aiomos
-from aiomos import NotInLineError, OptionError, Settings, Timeouts
+from aiomos import Budgets, NotInLineError, OptionError, Settings, Timeouts
 from aiomos.apps import firewall
 from aiomos.testing.packets import ethernet, fragment_ipv4, ipv4, ipv6, tcp_frame, udp_frame
 from aiomos.transport.sim import Link
@@ -70,6 +70,19 @@ def from_server(
 def icmp(kind: int, code: int = 0, quoted: bytes = b"", *, src: str = SERVER, dst: str = CLIENT) -> bytes:
     message = struct.pack("!BBHHH", kind, code, 0, 7, 1) + quoted
     return ethernet(ipv4(message, src=src, dst=dst, proto=1))
+
+
+def test_a_flood_of_datagrams_keeps_nobody_from_a_service(judge: Judge) -> None:
+    """Through a rule that accepts: what was not answered makes way, the oldest first, and what was goes on."""
+    question, answer = udp_frame(CLIENT, SERVER, 5000, 53), Back(udp_frame(SERVER, CLIENT, 53, 5000))
+    flood = [udp_frame(f"10.1.{number // 250}.{number % 250}", SERVER, 4000, 53) for number in range(1000)]
+    late, reply = udp_frame(CLIENT, SERVER, 5001, 53), Back(udp_frame(SERVER, CLIENT, 53, 5001))
+    few = Settings(on_error="raise", budgets=Budgets(sessions=40))
+    crossing = judge(OUTWARDS, question, answer, *flood, late, reply, answer, reply, settings=few)
+    assert [frame[34:38] for frame in crossing.back] == [frame.frame[34:38] for frame in (answer, reply) * 2]
+    assert len(crossing.there) == 1002
+    assert crossing.counters["sessions_evicted"] == 1002 - 40
+    assert crossing.counters["sessions"] == 40
 
 
 # --- TCP ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from aiomos import (
     Settings,
 )
 from aiomos.errors import SessionError
-from aiomos.tcp.translation import Session
+from aiomos.tcp.translation import Session, SessionShare
 from aiomos.testing.hosts import DatagramHost, read_packet, read_segment
 from aiomos.testing.packets import checksum, ethernet, fragment_ipv4, ip, ipv4, tcp_frame, udp, udp_frame
 from aiomos.transport.sim import Link, Network
@@ -569,16 +570,150 @@ def test_the_budget_of_sessions() -> None:
 
     @app.on(PKT_IN, hook=Hook.RAW)
     def first(pkt: Packet) -> None:
+        if pkt.known:
+            return
         try:
             pkt.session(idle=2)
         except SessionError:
             refused.append(pkt.sport)
 
-    settings = Settings(on_error="raise", budgets=Budgets(sessions=2))
-    frames = [udp_frame(sport=port) for port in (1, 2, 3)]
-    crossing = cross([*frames, 10.0, *frames, 10.0], app, settings=settings)
+    frames = [*answered(1), *answered(2), udp_frame(sport=3)]
+    crossing = cross([*frames, 10.0, *frames, 10.0], app, settings=TWO)
     assert refused == [3, 3]
     assert len(crossing.there) == 6
+
+
+TWO = Settings(on_error="raise", budgets=Budgets(sessions=2))
+
+
+def answered(port: int) -> tuple[bytes, Back]:
+    return udp_frame(sport=port), Back(udp_frame(OUTSIDE, INSIDE, sport=53, dport=port))
+
+
+class Sharer:
+    """Lets first packets pass, and notes by their ports which are refused, and whose sessions end when."""
+
+    def __init__(self, shares: dict[int, SessionShare] | None = None, **options: Any) -> None:
+        self.app: App[None] = App("sharer")
+        self.shares = shares or {}
+        self.options = options
+        self.told: list[str] = []
+        self.counts: list[tuple[int, bool]] = []
+        self.app.on(PKT_IN, hook=Hook.RAW)(self.first)
+
+    def first(self, pkt: Packet) -> None:
+        if pkt.known:
+            return
+        assert pkt.sport is not None
+        share = self.shares.get(pkt.sport // 100)
+        try:
+            pkt.session(
+                idle=1000, share=share, on_end=partial(self.note, f"{pkt.sport} ended"), **self.options
+            )
+        except SessionError as error:
+            self.told.append(f"{pkt.sport} refused: {error}")
+        if share is not None:
+            self.counts.append((len(share), share.full))
+
+    def note(self, text: str, session: Session) -> None:
+        assert not session.open
+        self.told.append(text)
+
+
+def test_the_oldest_session_that_was_not_answered_makes_way() -> None:
+    sharer = Sharer()
+    crossing = cross(
+        [*answered(1), udp_frame(sport=2), udp_frame(sport=3), udp_frame(sport=4)], sharer.app, settings=TWO
+    )
+    assert sharer.told[:2] == ["2 ended", "3 ended"]
+    assert (crossing.counters["sessions"], crossing.counters["sessions_evicted"]) == (2, 2)
+    assert len(crossing.there) == 4
+
+
+def test_so_does_the_oldest_connection_that_was_not_opened() -> None:
+    sharer = Sharer()
+    syns = [tcp_frame(INSIDE, OUTSIDE, port, 80, flags="S") for port in (1, 2, 3)]
+    opened = [
+        Back(tcp_frame(OUTSIDE, INSIDE, 80, 1, flags="SA")),
+        tcp_frame(INSIDE, OUTSIDE, 1, 80, flags="A"),
+    ]
+    crossing = cross([syns[0], *opened, *syns[1:]], sharer.app, settings=TWO)
+    assert sharer.told[0] == "2 ended"
+    assert crossing.counters["sessions_evicted"] == 1
+
+
+def test_none_is_ended_for_what_can_be_no_session() -> None:
+    """The replies of which would be those of another."""
+    sharer = Sharer(src=PUBLIC, sport=9000)
+    cross([udp_frame(sport=1), udp_frame(sport=2)], sharer.app, settings=TWO)
+    assert sharer.told[0].startswith("2 refused: the replies")
+
+
+def test_a_share_of_sessions() -> None:
+    """Its sessions make way for one another, and for no others; those of no share are not counted."""
+    share = SessionShare(2)
+    assert (len(share), share.full, share.limit, repr(share)) == (0, False, 2, "<SessionShare 0 of 2>")
+    sharer = Sharer({1: share})
+    frames: list[bytes | Back] = [
+        udp_frame(sport=1),
+        *answered(101),
+        udp_frame(sport=102),
+        udp_frame(sport=103),
+    ]
+    crossing = cross(
+        [*frames, *(Back(udp_frame(OUTSIDE, INSIDE, 53, 103)), udp_frame(sport=104))], sharer.app
+    )
+    assert sharer.counts == [(1, False), (2, False), (2, False), (2, True)]
+    assert sharer.told[:2] == ["102 ended", "104 refused: all 2 sessions of the share are open"]
+    assert crossing.counters["sessions"] == 3
+
+
+def test_shares_are_of_one_run_and_few() -> None:
+    shares = {number: SessionShare(1) for number in range(1, 20)}
+    sharer = Sharer(shares)
+    cross([udp_frame(sport=100 * number) for number in range(1, 17)], sharer.app)
+    assert sharer.told[0] == "1600 refused: a run has room for 15 shares of sessions"
+    other = Sharer({1: shares[1]})
+    cross([udp_frame(sport=100)], other.app)
+    assert other.told == ["100 refused: the share is of another run"]
+    with pytest.raises(ValueError, match="at least"):
+        SessionShare(0)
+
+
+def test_shares_that_nobody_has_any_more_make_room_for_others() -> None:
+    app: App[None] = App("many shares")
+    made: list[int] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def first(pkt: Packet) -> None:
+        session = pkt.session(idle=1, share=SessionShare(1))
+        made.append(len(made))
+        session.close()
+
+    cross([udp_frame(sport=port) for port in range(1, 50)], app)
+    assert len(made) == 49
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_translation_is_laid_over_in_a_full_table(shared: bool) -> None:
+    app: App[None] = App("two")
+    share = SessionShare(1)
+    ended: list[str] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def first(pkt: Packet) -> None:
+        if pkt.known:
+            return
+        session = pkt.session(idle=500, on_end=lambda _, port=pkt.sport: ended.append(f"{port}"))
+        if pkt.sport == 2:
+            assert pkt.session(idle=500, src=PUBLIC, share=share if shared else None) is session
+            assert session.open
+
+    crossing = cross([udp_frame(sport=1), udp_frame(sport=2), udp_frame(sport=2)], app, settings=TWO)
+
+    assert {Packet.decode(frame).src for frame in crossing.there[1:]} == {PUBLIC}
+    assert crossing.counters["sessions"] == 1
+    assert ended == ["1"]
 
 
 def test_only_packets_that_have_replies() -> None:

@@ -178,8 +178,31 @@ async def cancelled(conn: MonitorConnection) -> None:
     await conn.closed()
 
 
+async def closing(conn: MonitorConnection) -> None:
+    await conn.client.read(1)
+    raise GeneratorExit
+
+
+async def cancelling(conn: MonitorConnection) -> None:
+    """Nobody has cancelled it."""
+    await conn.client.read(1)
+    raise asyncio.CancelledError
+
+
+async def waiting_in_vain(conn: MonitorConnection) -> None:
+    await conn.client.read(1)
+    given_up = asyncio.get_running_loop().create_future()
+    given_up.cancel()
+    await given_up
+
+
+FAILING = (failing, closing, cancelling, waiting_in_vain)
+
+
 @FIRST
-@pytest.mark.parametrize("handler", [slow, failing, leaving, cancelled], ids=lambda handler: handler.__name__)
+@pytest.mark.parametrize(
+    "handler", [slow, leaving, cancelled, *FAILING], ids=lambda handler: handler.__name__
+)
 def test_nor_is_what_its_handlers_do(handler: Callable[..., Any], bad_first: bool) -> None:
     """Neither to the callbacks of another app nor to its handlers."""
     bad: App[None] = App("bad")
@@ -207,4 +230,5 @@ def test_nor_is_what_its_handlers_do(handler: Callable[..., Any], bad_first: boo
     assert read == {40000: (b"hellocdab", "timeout"), 1234: (b"ghilate", "fin")}
     assert told["story"]["errors"] == 0
     assert begun == 2
-    assert failures == ({"handler_errors": 2} if handler is failing else {})
+    assert failures == ({"handler_errors": 2} if handler in FAILING else {})
+    assert told["bad"]["errors"] == (2 if handler in FAILING else 0)

@@ -363,6 +363,28 @@ def test_a_flood_of_questions_that_are_answered_leaves_room_for_hosts_inside(con
     assert log[-1]["refused"]["outside_sessions"] == 199 - 20
 
 
+def test_a_session_that_is_half_open_makes_way_however_many_were_answered_before_it(
+    configure: Configure,
+) -> None:
+    configure("outside_sessions = 201\n" + LEAST + FORWARD)
+    answered: list[bytes | Back] = []
+    for number in range(1, 201):
+        answered += [knock(number), served(number, "SA"), knock(number, flags="A")]
+    with capture_logs() as log:
+        crossing = cross(
+            [
+                arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY),
+                *answered,
+                *(knock(number) for number in range(201, 256)),
+            ],
+            nat.app,
+            settings=Settings(on_error="raise", budgets=Budgets(sessions=1000)),
+        )
+    assert log[-1]["refused"] == {}
+    assert crossing.counters["sessions_evicted"] == 54
+    assert sum(frame[47] == 2 for frame in of_ip(crossing.back)) == 255
+
+
 def test_outside_sessions_are_as_many_as_configured(configure: Configure) -> None:
     """Those that only pass, as they are, are among them."""
     configure("outside_sessions = 3\n" + LEAST + FORWARD)
@@ -547,7 +569,7 @@ def what_is_left(*frames: bytes | Back | float, settings: Settings = STRICT) -> 
 
 
 ONE_SESSION = Settings(on_error="raise", budgets=Budgets(sessions=1))
-REFUSED: dict[str, tuple[str, tuple[bytes, ...], tuple[bytes, ...]]] = {
+REFUSED: dict[str, tuple[str, tuple[bytes | Back, ...], tuple[bytes, ...]]] = {
     # reason: configuration, what is in use, what is refused
     "unresolved": (f'gateway = "{GATEWAY}"\nrouter = "{ROUTER}"\n', (), (datagram(), datagram(OTHER))),
     "unresolved, hairpin": (
@@ -560,10 +582,10 @@ REFUSED: dict[str, tuple[str, tuple[bytes, ...], tuple[bytes, ...]]] = {
         (arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY), datagram()),
         (datagram(OTHER, EXTERNAL, 7000, 5000), datagram("10.0.0.4", EXTERNAL, 7000, 5000)),
     ),
-    "no_session": ("", (datagram(),), (datagram(OTHER), datagram("10.0.0.4", sport=7000))),
+    "no_session": ("", (datagram(), answer()), (datagram(OTHER), datagram("10.0.0.4", sport=7000))),
     "no_session, hairpin": (
         FORWARD,
-        (arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY), datagram()),
+        (arp(ARP_REQUEST, HOST, HOST_MAC, GATEWAY), datagram(), answer()),
         (datagram(OTHER, EXTERNAL, 7000, 80), datagram("10.0.0.4", EXTERNAL, 7000, 80)),
     ),
     "exhausted": ('ports = "6000"\n', (datagram(),), (datagram(OTHER), datagram("10.0.0.4", sport=7000))),

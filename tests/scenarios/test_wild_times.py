@@ -3,10 +3,11 @@
 import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aiomos import Event, Filter, Hook, Packet
+from aiomos import Chunk, Event, Filter, Gap, Hook, Packet
 from aiomos.engine import Engine
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
@@ -349,3 +350,57 @@ def test_what_was_held_is_sent_as_it_came_where_time_passes_before() -> None:
         engine.flush(wire)
     assert wire.all_sent == frames
     assert engine.statistics()["wild_times"] == 2
+
+
+# --- times that come from outside ------------------------------------------------------------------
+
+
+def make_engine() -> Engine:
+    return Engine(Settings(), bytes(16), lambda *_: None)
+
+
+@pytest.mark.parametrize("tell", ["pass_time", "feed_frames"])
+def test_what_is_no_time_is_refused_and_ends_nothing(tell: str) -> None:
+    engine = make_engine()
+    engine.add_rule(Filter("").program, Level.STATE)
+    nan: Any = float("nan")
+    frames = connections(1)
+    engine.feed_frames(frames[:5])
+    with pytest.raises(ValueError, match="not nan"):
+        if tell == "pass_time":
+            engine.pass_time(nan)
+        else:
+            engine.feed_frames([(nan, *frames[5][1:])])
+    assert engine.clock_ns == frames[4][0]
+    engine.feed_frames(frames[5:])
+    assert engine.statistics()["flows"] == 1
+    assert engine.statistics()["ended.timeout"] == 0
+
+
+@pytest.mark.parametrize("time_ns", [float("inf"), 10**400, 1 << 63], ids=["inf", "huge", "64 bits"])
+def test_a_time_beyond_all_is_the_last_there_is(time_ns: Any) -> None:
+    engine = make_engine()
+    engine.pass_time(time_ns)
+    assert engine.clock_ns == (1 << 62) - 1
+    engine.pass_time(-time_ns)
+    assert engine.clock_ns == (1 << 62) - 1
+
+
+MOST_SECONDS = ((1 << 62) - 1) / 1e9
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda time: Chunk(b"x", 0, time).time,
+        lambda time: Gap(0, 1, "lost", time).time,
+        lambda time: Packet.decode(tcp_frame(flags="S"), time=time).time,
+    ],
+    ids=["Chunk", "Gap", "Packet"],
+)
+def test_times_of_what_apps_make(made: Callable[[float], float]) -> None:
+    assert made(float("inf")) == made(1e300) == pytest.approx(MOST_SECONDS)
+    assert made(-float("inf")) == pytest.approx(-MOST_SECONDS)
+    assert made(1_700_000_000.5) == 1_700_000_000.5
+    with pytest.raises(ValueError, match="not nan"):
+        made(float("nan"))

@@ -48,6 +48,7 @@ ALLOWED = {
         *("transport.source", "transport.transport", "transport.sharding"),
     },
     "outputs": {"errors"},
+    "opening": {"errors", "transport"},
     "sleepers": set[str](),
     "steps": {"logging"},
     "live": {"engine", "sleepers", "transport.transport"},
@@ -55,7 +56,7 @@ ALLOWED = {
     "runtime": {
         *KERNEL,
         *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners", "interrupts", "outputs", "steps"),
+        *("live", "sleepers", "listeners", "interrupts", "opening", "outputs", "steps"),
     },
     "listeners": {*KERNEL, "registry"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},

@@ -336,6 +336,24 @@ def feed(pipe: Any, data: bytes) -> None:
     pipe.flush()
 
 
+def test_a_sleep_of_no_number_is_an_error_and_one_without_end_lasts_to_the_end(
+    capture: Path, loop: Loop
+) -> None:
+    app, slept = App("test"), list[float]()
+
+    @app.monitor("port 1000")
+    async def handle(_conn: MonitorConnection) -> None:
+        with pytest.raises(ValueError, match="nan"):
+            await aiomos.sleep(float("nan"))
+        for seconds in (float("inf"), 1e300):
+            await aiomos.sleep(seconds)
+            slept.append(seconds)
+
+    report = aiomos.run(app, pcap=[capture], loop=loop)
+    assert slept == [float("inf"), 1e300]
+    assert report.counters.get("handler_errors", 0) == 0
+
+
 # --- memory ------------------------------------------------------------------------------------------------------
 
 

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import attrs
 
-from aiomos import FRAME, PKT_IN, App, CallbackRegistration, Hook, SessionError
+from aiomos import FRAME, PKT_IN, App, CallbackRegistration, Hook, SessionError, SessionShare
 from aiomos.apps.nat.mappings import Endpoint, Exhausted, HostLimit, Mapped, Mappings
 from aiomos.apps.nat.neighbours import ETHERTYPE_ARP, Neighbours, mac_of
 from aiomos.apps.nat.settings import ICMP, TCP, UDP, Config, read_config
-from aiomos.apps.nat.uncharged import Uncharged
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
 
@@ -99,7 +98,8 @@ class Nat:
             host_sessions=self._file.host_sessions,
         )
         share = max(engine.settings.budgets.sessions // OUTSIDE_SHARE, 1)
-        self._uncharged = Uncharged(self._file.outside_sessions or share)
+        # Of sessions that no host inside is charged for: above all those from outside, where who sends is anybody.
+        self._uncharged = SessionShare(self._file.outside_sessions or share)
         inside = dict(self._macs)
         if self._gateway is not None:
             inside[self._gateway] = mac_of(self._gateway)
@@ -230,23 +230,26 @@ class Nat:
             self._release(uses)
 
     def _begin(
-        self, pkt: "Packet", *, charged: bool, on_end: Callable[["Session"], None], **rewrites: Any
+        self,
+        pkt: "Packet",
+        *,
+        charged: bool,
+        on_end: Callable[["Session"], None] | None = None,
+        **rewrites: Any,
     ) -> bool:
         """Make the session of a packet, or refuse that; *charged*, if it counts for a host inside."""
-        if not charged and not self._uncharged.make_room():
+        share = None if charged else self._uncharged
+        if share is not None and share.full:
             self._refuse(pkt, "outside_sessions")
             return False
         try:
-            session = pkt.session(**rewrites, **self._idle(pkt), on_end=on_end)
+            pkt.session(**rewrites, **self._idle(pkt), on_end=on_end, share=share)
         except SessionError:
             self._refuse(pkt, "no_session")
             return False
-        if not charged:
-            self._uncharged.add(session)
         return True
 
-    def _close(self, uses: list["Use"], session: "Session") -> None:
-        self._uncharged.remove(session)
+    def _close(self, uses: list["Use"], _session: "Session") -> None:
         self._release(uses)
 
     def _release(self, uses: list["Use"]) -> None:
@@ -258,7 +261,7 @@ class Nat:
         if self._gateway is not None:
             self._refuse(pkt, "not_routed")
         elif endpoints(pkt) is not None:
-            self._begin(pkt, charged=False, on_end=self._uncharged.remove)
+            self._begin(pkt, charged=False)
 
     def _refuse(self, pkt: "Packet", reason: str) -> None:
         self._count(reason)

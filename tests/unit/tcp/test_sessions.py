@@ -246,3 +246,29 @@ def test_a_packet_that_cannot_be_rewritten_is_told() -> None:
     nat = Nat(TCP)
     segment = tcp(b"", src=INSIDE, dst=SERVER, sport=5000, dport=53)[:12]
     assert nat.table.packet(ethernet(ipv4(segment, src=INSIDE, dst=SERVER))) is None
+
+
+# --- who makes way ------------------------------------------------------------------------------------
+
+
+def test_the_oldest_that_is_half_open() -> None:
+    """Of UDP until it is answered, of TCP until both ends have acknowledged, or until it ends."""
+    table = probe.Table()
+    ends = [(INSIDE, 5000 + n, SERVER, 53, TCP if n == 2 else UDP) for n in range(4)]
+    made = [table.insert(end, now=n, share=n % 2)[1] for n, end in enumerate(ends)]
+    assert table.oldest == (made[0], {0: (2, made[0]), 1: (2, made[1])})
+    table.packet(udp_frame(INSIDE, 5000, SERVER, 53), 5)
+    assert table.oldest[0] == made[0]
+    table.packet(udp_frame(SERVER, 53, INSIDE, 5000), 5)
+    assert table.oldest == (made[1], {0: (2, made[2]), 1: (2, made[1])})
+    table.end(made[1])
+    assert table.oldest == (made[2], {0: (2, made[2]), 1: (1, made[3])})
+    table.packet(tcp_frame(INSIDE, SERVER, 5002, 53, 7, 0, "S"), 6)
+    table.packet(tcp_frame(SERVER, INSIDE, 53, 5002, 7, 8, "SA"), 6)
+    assert table.oldest[0] == made[2]
+    table.packet(tcp_frame(INSIDE, SERVER, 5002, 53, 8, 8, "A"), 6)
+    assert table.oldest == (made[3], {0: (2, 0), 1: (1, made[3])})
+    table.packet(tcp_frame(INSIDE, SERVER, 5002, 53, 8, 8, "R"), 6)  # it closes: that is no opening
+    assert table.oldest[0] == made[3]
+    table.expire(1000)
+    assert table.oldest == (0, {})
