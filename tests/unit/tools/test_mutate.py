@@ -318,6 +318,46 @@ def test_faults_are_noticed_or_survive(
     assert json.loads((project / "report.json").read_text())["stages"] == {"accepted": 1}
 
 
+def test_a_run_that_was_cut_off_goes_on_where_it_ended(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = project / "aiomos/workers/small.py"
+    source.write_text(source.read_text() + "\n\nNOTHING = 0 * 0\n")
+    report = project / "report.json"
+    tried: list[str] = []
+    plant = Tree.planted
+    monkeypatch.setattr(
+        Tree, "planted", lambda tree, name, text: tried.append(text) or plant(tree, name, text)
+    )
+    with pytest.raises(SystemExit) as ended:
+        plant_all(project, "--resume", monkeypatch=monkeypatch)
+    assert ended.value.code == 2
+    whole = ("--seed", "3", "--narrow", "--trust")
+    assert plant_all(project, *whole, monkeypatch=monkeypatch) == 1
+    at_once = json.loads(report.read_text())
+    assert at_once["stages"] == {"part": 2, "survived": 1}
+    assert len(at_once["not_counted"]) == 3, "0 * 0 is 0 + 0, 1 * 0 and 0 * 1"
+    assert len(tried) == 6
+
+    report.unlink()
+    tried.clear()
+    plant_all(project, *whole, "--count", "2", monkeypatch=monkeypatch)
+    begun = json.loads(report.read_text())
+    assert len(begun["results"]) == 2
+    assert plant_all(project, *whole, "--resume", monkeypatch=monkeypatch) == 1
+    assert len(tried) == 6
+    gone_on = json.loads(report.read_text())
+    assert gone_on["results"][:2] == begun["results"]
+    for found in ("results", "not_counted"):
+        assert [fault["diff"] for fault in gone_on[found]] == [fault["diff"] for fault in at_once[found]]
+    assert "3 faults: 2 noticed" in capsys.readouterr().out
+
+    for expected in (1, 0):
+        tried.clear()
+        assert plant_all(project, "--resume", monkeypatch=monkeypatch) == 1
+        assert len(tried) == expected, "only the one that wider tests have not been run for"
+
+
 def test_a_test_that_fails_but_once_has_not_noticed(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
