@@ -1,4 +1,7 @@
-"""Which tests belong to which file: those of its name, then those of its part; the wider ones use no network either."""
+"""Which tests belong to which file: those of its name, then those of its part.
+
+The wider ones use no network. Neither does a part, but where a module does nothing else: its live tests are named.
+"""
 
 from pathlib import Path
 
@@ -7,7 +10,7 @@ WIDER_OPTIONS = ("-k", "not memory_is_bounded")
 """Left out: a test that measures memory, for minutes."""
 
 # Folder, then modules and the tests of their part; the line without modules is for all others of the folder. Tests are
-# named without their folder and "test_"; a name with a slash is a folder of tests/unit.
+# named without their folder and "test_"; one that ends with a slash is a folder of tests/unit, one after "live/" is live.
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
@@ -35,6 +38,14 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/workers": (("", "workers/ workers in_line_workers"),),
     "aiomos/transport": (
         ("sim", "sim sim_runtime hosts"),
+        ("tuntap", "live/tuntap live/bridge"),
+        ("packet packet_sockets", "rights live/packet live/kernel_stamps live/fanout live/faults"),
+        ("packet_port linux_packet", "rights live/bridge live/packet live/tuntap live/kernel_stamps"),
+        ("ports bridge transport interfaces", "rights wires live/bridge live/tuntap live/packet live_pump"),
+        ("impaired", "sim live/impaired"),
+        ("clock times", "live_clock pcap captures live/kernel_stamps live/packet"),
+        ("fanout sharding", "sharding workers/ prefilter live/fanout"),
+        ("bpf prefilter", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
         ("", "transport/ prefilter_model segmentation_model capture_quirks"),
     ),
     "aiomos/testing": (("", "testing/ packets sim"),),
@@ -60,9 +71,15 @@ def part_of(name: str, root: Path) -> list[str]:
     words += next((tests.split() for stems, tests in lines if not stems or stem in stems.split()), ())
     found: list[Path] = []
     for word in words:
-        if word.endswith("/"):
-            found += sorted((root / "tests" / "unit" / word).rglob("test_*.py"))
-        else:
-            found += sorted(path for folder in WIDER for path in (root / folder).rglob(f"test_{word}.py"))
+        found += files_of(word, root)
     names = dict.fromkeys(str(path.relative_to(root)) for path in found)
     return sorted(names, key=lambda name: name.startswith("tests/property/"))
+
+
+def files_of(word: str, root: Path) -> list[Path]:
+    """Return the files of tests that a word of the table stands for."""
+    if word.endswith("/"):
+        return sorted((root / "tests" / "unit" / word).rglob("test_*.py"))
+    folder, _, name = word.rpartition("/")
+    folders = (f"tests/{folder}",) if folder else WIDER
+    return sorted(path for place in folders for path in (root / place).rglob(f"test_{name}.py"))

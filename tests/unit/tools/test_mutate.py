@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tools.mutate import __main__ as command
+from tools.mutate import runs
 from tools.mutate.accepted import change_of, read_accepted
 from tools.mutate.faults import diff, faults
-from tools.mutate.parts import PARTS, WIDER, part_of
+from tools.mutate.parts import PARTS, WIDER, files_of, part_of
 from tools.mutate.runs import UsageError, run_tests
 from tools.mutate.tree import BuildError, Tree, same_bytecode, same_c
 
@@ -203,16 +204,13 @@ def test_every_line_of_the_table_names_modules_and_tests_that_there_are() -> Non
     for folder, lines in PARTS.items():
         for _, tests in lines:
             for word in tests.split():
-                found = (
-                    list((ROOT / "tests/unit" / word).glob("test_*.py"))
-                    if word.endswith("/")
-                    else [path for place in WIDER for path in (ROOT / place).rglob(f"test_{word}.py")]
-                )
-                assert found, (folder, word)
+                assert files_of(word, ROOT), (folder, word)
     monitor = part_of("aiomos/tcp/monitor.pxd", ROOT)
     assert "tests/scenarios/test_windows.py" in monitor
     assert len(monitor) == len(set(monitor))
     assert part_of("aiomos/apps/top.py", ROOT)[0] == "tests/unit/apps/test_top.py"
+    assert "tests/live/test_tuntap.py" in part_of("aiomos/transport/tuntap.pyx", ROOT)
+    assert not any("live/" in name for name in part_of("aiomos/workers/worker.py", ROOT))
     assert part_of("aiomos/ude/machine.pyx", ROOT)[0] == "tests/unit/ude/test_machine.py"
 
 
@@ -455,6 +453,18 @@ def test_crashes_and_hangs_are_noticed(tmp_path: Path, test: str, noticed: str) 
     )
     assert outcome.noticed == noticed
     assert outcome.work > 0
+
+
+@pytest.mark.parametrize("test", ["while True: pass", "import threading; threading.Event().wait()"])
+def test_a_test_that_does_not_end_is_not_given_the_time_of_all(
+    tmp_path: Path, test: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "TEST_SECONDS", 1)
+    monkeypatch.setattr(runs, "IDLE_SECONDS", 5)
+    (tmp_path / "test_it.py").write_text(f"def test_one():\n    pass\n\n\ndef test_it():\n    {test}\n")
+    outcome = run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, work_limit=600, limit=600)
+    assert outcome.noticed == "hang"
+    assert outcome.work < 60
 
 
 def test_a_selection_without_tests_is_an_error(tmp_path: Path) -> None:
