@@ -10,7 +10,7 @@ WIDER_OPTIONS = ("-k", "not memory_is_bounded")
 """Left out: a test that measures memory, for minutes."""
 
 # Folder, then modules and the tests of their part; the line without modules is for all others of the folder. Tests are
-# named without their folder and "test_"; one that ends with a slash is a folder of tests/unit, one after "live/" is live.
+# named without their folder and "test_"; with a slash at the end, a folder of tests/unit; behind "live/", a live one.
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
