@@ -16,7 +16,7 @@ from pathlib import Path
 
 MOST_MEMORY = 4 << 30
 MOST_OUTPUT = 1 << 30
-TEST_SECONDS = 60
+TEST_SECONDS = 30
 """Of processor time: no test takes as long."""
 
 IDLE_SECONDS, IDLE_SHARE = 60, 0.1

@@ -63,6 +63,7 @@ def body(*lines: str) -> str:
         ("x.y = 0.5", "constant", ["x.y = -0.5", "x.y = 1.5"]),
         ("return True", "constant", ["return False"]),
         ("return f(a, b, key=1)", "swapped arguments", ["return f(b, a, key=1)"]),
+        ("return max(a, f(b, c), min(d, e))", "swapped arguments", ["return max(a, f(c, b), min(d, e))"]),
         ("return f(&a, b, &c, &d)", "swapped arguments", ["return f(&a, b, &d, &c)"]),
         ("return f(g(a, b), c)", "swapped arguments", ["return f(c, g(a, b))", "return f(g(b, a), c)"]),
     ],
