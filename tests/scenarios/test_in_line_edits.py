@@ -254,6 +254,32 @@ def test_dropped_after_it_was_replaced_it_is_replaced_when_it_comes_again() -> N
     assert len(drops) == 5
 
 
+@pytest.mark.parametrize("anew", [5000, 2**32 - 5000])
+def test_a_client_that_begins_anew_is_edited_from_its_new_beginning(anew: int) -> None:
+    """A segment that means nothing has come before; then it tries again with another number."""
+    app: App[None] = App("edits")
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def edit(pkt: Packet) -> None:
+        if pkt.payload:
+            assert pkt.replace(pkt.payload + b"!!")
+
+    frames: Line = [
+        tcp_frame(seq=100),
+        tcp_frame(seq=101, flags="P"),
+        tcp_frame(seq=anew),
+        Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, anew + 1, "SA")),
+        tcp_frame(seq=anew + 1, ack=501, flags="A"),
+        tcp_frame(seq=anew + 1, ack=501, flags="PA", payload=b"question"),
+        tcp_frame(seq=anew + 9, ack=501, flags="PA", payload=b"more"),
+    ]
+    edited = [read_segment(read_packet(frame)) for frame in cross(frames, app).there[4:6]]  # type: ignore[arg-type]
+    assert [(segment.seq - anew, segment.payload) for segment in edited if segment] == [
+        (1, b"question!!"),
+        (11, b"more!!"),
+    ]
+
+
 @pytest.mark.parametrize("payload", [b"", b"longer than it was " * 20, b"x"])
 @pytest.mark.parametrize("kind", ["UDP", "UDP over IPv6", "fragments"])
 def test_datagrams_are_replaced(kind: str, payload: bytes) -> None:
