@@ -18,16 +18,20 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("doubts", "before_synack port_reuse jumps reset"),
         ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
          "held_budget conflicts evasion urgent"),
-        ("pieces holdings pool", "reassembly* retention* memory held_budget rewriting* edits* in_line_order sharing"),
+        ("pieces holdings pool slabs", "reassembly* retention* memory held_budget rewriting* edits* in_line_order "
+         "sharing"),
         ("edits rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
-        ("sessions slabs translation", "sessions* in_line_sessions nat_* flow_table"),
+        ("sessions translation", "sessions* in_line_sessions nat_* flow_table"),
         ("flows", "flow_table timer_wheel eviction floods timeouts port_reuse memory"),
         ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions "
          "in_line_edits in_line_cuts in_line_memory"),
+        ("protocols", "links tags tunnels unread"),
+        ("occurrences", "callbacks events"),
+        ("copies", "copies capture_quirks accounting"),
         ("paths", "in_line defrag frames in_line_sessions"),
         ("fragmenting", "fragmenting* building in_line"),
         ("streams chunks views", "streams connections gaps views memory unread urgent"),
-        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting*"),
+        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
     ),
     "aiomos/ude": (
         ("", "ude/ predicates_model operators_table machine_model events_model filters_model event_state sharing"),
