@@ -23,7 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tools.mutate.accepted import Change, change, change_of, read_accepted
+from tools.mutate.accepted import Accepted, Change, change, change_of, is_accepted, read_accepted
 from tools.mutate.faults import Fault, diff, faults
 from tools.mutate.parts import WIDER, WIDER_OPTIONS, part_of
 from tools.mutate.runs import Outcome, UsageError, run_tests
@@ -251,7 +251,7 @@ class Campaign:
         self._options = options
         self._wider_options = ("-n", options.processes, *WIDER_OPTIONS)
         accepted = tree.project / ACCEPTED
-        self._accepted = read_accepted(accepted.read_text()) if accepted.exists() else set()
+        self._accepted: Accepted = read_accepted(accepted.read_text()) if accepted.exists() else set()
         self._work: dict[tuple[str, ...], float] = {}
 
     def resume(self, report: dict[str, Any]) -> None:
@@ -332,7 +332,7 @@ class Campaign:
                 if not differs:
                     self.not_counted.append(replace(result, stage="the same when compiled"))
                     return None
-                if change_of(name, source, text) in self._accepted:
+                if is_accepted(self._accepted, name, source, text):
                     return replace(result, stage="accepted")
                 noticed = self._notice(selection, options)
         except BuildError:

@@ -9,7 +9,7 @@ import pytest
 
 from tools.mutate import __main__ as command
 from tools.mutate import runs
-from tools.mutate.accepted import change_of, read_accepted
+from tools.mutate.accepted import is_accepted, read_accepted
 from tools.mutate.faults import diff, faults
 from tools.mutate.parts import PARTS, WIDER, files_of, part_of
 from tools.mutate.runs import UsageError, run_tests
@@ -234,23 +234,31 @@ def test_the_list_is_read_by_file_and_text() -> None:
     before = "a\nif x < y:\n    pass\n"
     after = "a\nif x <= y:\n    pass\n"
     text = "# List\n\n## `aiomos/a.py`\n\n```diff\n-     if x < y:\n+     if x <= y:\n```\n\nNever equal.\n"
-    assert change_of("aiomos/a.py", before, after) in read_accepted(text)
-    assert change_of("aiomos/b.py", before, after) not in read_accepted(text)
-    assert change_of("aiomos/a.py", after, before) not in read_accepted(text)
+    assert is_accepted(read_accepted(text), "aiomos/a.py", before, after)
+    assert not is_accepted(read_accepted(text), "aiomos/b.py", before, after)
+    assert not is_accepted(read_accepted(text), "aiomos/a.py", after, before)
     with pytest.raises(ValueError, match="no file is named"):
         read_accepted("```diff\n- a\n+ b\n```\n")
 
 
-def test_every_fault_of_the_list_can_still_be_planted() -> None:
+def test_the_list_tells_lines_that_are_alike_by_the_one_before() -> None:
+    before = "if a:\n    return\nif b:\n    return\n"
+    accepted = read_accepted("## `aiomos/a.py`\n\n```diff\n  if b:\n-     return\n+     pass\n```\n")
+    first, second = "if a:\n    pass\nif b:\n    return\n", "if a:\n    return\nif b:\n    pass\n"
+    assert not is_accepted(accepted, "aiomos/a.py", before, first)
+    assert is_accepted(accepted, "aiomos/a.py", before, second)
+    assert not is_accepted(accepted, "aiomos/a.py", "return\n", "pass\n")
+
+
+def test_every_fault_of_the_list_can_still_be_planted_in_one_place() -> None:
     accepted = read_accepted((ROOT / command.ACCEPTED).read_text())
     assert accepted
-    for name in {name for name, _, _ in accepted}:
+    for one in accepted:
+        (name, _, _), _ = one
         source = (ROOT / name).read_text()
-        possible = {
-            change_of(name, source, fault.plant(source))
-            for fault in faults(source, cython=not name.endswith(".py"))
-        }
-        assert {change for change in accepted if change[0] == name} <= possible
+        texts = {fault.plant(source) for fault in faults(source, cython=not name.endswith(".py"))}
+        places = [text for text in texts if is_accepted({one}, name, source, text)]
+        assert len(places) == 1, one
 
 
 # --- a small project ------------------------------------------------------------------------------
