@@ -22,6 +22,7 @@ TEST_SECONDS = 30
 IDLE_SECONDS, IDLE_SHARE = 60, 0.1
 """A test that takes so long by the clock, and uses no more of the processor, waits for what does not come."""
 
+_UNLOADED = re.compile(r"^\w*Error while loading (conftest '.*')", re.MULTILINE)
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -85,7 +86,7 @@ def run_tests(
             end_group(process)
         out.seek(0)
         output = out.read()
-    if not ended_for and process.returncode in (4, 5):
+    if not ended_for and process.returncode in (4, 5) and not _UNLOADED.search(output):
         raise UsageError(output)
     noticed = ended_for or reading(process.returncode, output)
     return Outcome(noticed, time.monotonic() - began, work_of_children() - worked, output)
@@ -167,6 +168,6 @@ def reading(status: int, output: str) -> str:
         return "hang"
     if status < 0:
         return f"crash ({signal.Signals(-status).name})"
-    if failed := _FAILED.search(output):
+    if failed := _UNLOADED.search(output) or _FAILED.search(output):
         return failed[1]
     return f"exit status {status}"

@@ -476,6 +476,13 @@ def test_a_test_that_does_not_end_is_not_given_the_time_of_all(
     assert outcome.work < 60
 
 
+def test_what_keeps_all_tests_from_being_loaded_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("assert False\n")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    outcome = run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, work_limit=60, limit=60)
+    assert outcome.noticed == f"conftest '{tmp_path / 'conftest.py'}'"
+
+
 def test_a_selection_without_tests_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("")
     with pytest.raises(UsageError):
