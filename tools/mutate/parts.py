@@ -17,8 +17,8 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
          "syn_sent_model timeouts port_reuse events"),
         ("doubts", "before_synack port_reuse jumps reset"),
         ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
-         "held_budget conflicts evasion urgent"),
-        ("pieces holdings pool slabs", "reassembly* retention* memory held_budget rewriting* edits* in_line_order "
+         "*_budget conflicts evasion urgent"),
+        ("pieces holdings pool slabs", "reassembly* retention* memory *_budget rewriting* edits* in_line_order "
          "sharing"),
         ("edits rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
         ("sessions translation", "sessions* in_line_sessions nat_* flow_table"),

@@ -121,6 +121,13 @@ def test_a_half_begins_with_small_blocks_and_goes_on_with_large_ones(
     assert half.ranges() == ([] if memory == [0] else [(half.kept_from, at)])
 
 
+def test_without_memory_for_a_block_nothing_is_kept() -> None:
+    half = probe.Reassembly(kept=511)
+    half.send(0, b"ab")
+    half.drop_batch()
+    assert (half.kept_from, half.kept_memory, half.ranges()) == (2, 0, [])
+
+
 def test_of_a_batch_beyond_the_budget_only_the_end_is_copied() -> None:
     half = probe.Reassembly(kept_half=8192)
     for at in range(0, 100_000, 1000):
