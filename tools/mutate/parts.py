@@ -36,7 +36,10 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/ude": (
         ("", "ude/ predicates_model operators_table machine_model events_model filters_model event_state sharing"),
     ),
-    "aiomos/apps": (("", "flowlog rexmit abacus account top dump"),),
+    "aiomos/apps": (
+        ("_tables", "firewall_* nat_*"),
+        ("", "flowlog rexmit abacus account top dump"),
+    ),
     "aiomos/apps/assets": (("", "assets"),),
     "aiomos/apps/firewall": (("", "firewall_*"),),
     "aiomos/apps/nat": (("", "nat_* in_line_sessions"),),
@@ -74,7 +77,7 @@ def part_of(name: str, root: Path) -> list[str]:
     stem = path.parent.name if path.stem == "__init__" else path.stem.strip("_")
     lines = PARTS.get(str(path.parent), ())
     words = [stem, f"{stem}_*", f"*_{stem}"]
-    words += next((tests.split() for stems, tests in lines if not stems or stem in stems.split()), ())
+    words += next((tests.split() for stems, tests in lines if not stems or path.stem in stems.split()), ())
     found: list[Path] = []
     for word in words:
         found += files_of(word, root)
