@@ -218,6 +218,25 @@ def test_a_slice_from_the_start_is_not_cut_out_to_be_compared(predicate: Any, *,
     assert (" starts " in made) == starts
 
 
+@pytest.mark.parametrize(
+    ("predicate", "tests"),
+    [
+        (lambda pkt: (pkt.payload_len > 9 or pkt.syn) or pkt.rst, 1),
+        (lambda pkt: pkt.payload_len > 9 or (pkt.syn or pkt.rst), 1),
+        (lambda pkt: (pkt.payload_len > 9 and pkt.syn) and not pkt.rst, 1),
+        (lambda pkt: (pkt.syn and not pkt.rst) and pkt.payload_len > 9, 1),
+        (lambda pkt: pkt.syn and (not pkt.rst and pkt.payload_len > 9), 1),
+        (lambda pkt: (pkt.syn or pkt.rst) or pkt.payload_len > 9, 1),
+        (lambda pkt: pkt.syn or (pkt.rst or pkt.payload_len > 9), 1),
+        (lambda pkt: pkt.syn or (not pkt.rst or pkt.payload_len > 9), 1),
+        (lambda pkt: pkt.syn or pkt.payload_len > 9 or pkt.rst, 2),
+        (lambda pkt: pkt.syn and pkt.payload_len > 9 and pkt.rst, 2),
+    ],
+)
+def test_flags_that_stand_side_by_side_are_one_test(predicate: Any, tests: int) -> None:
+    assert str(compiled(predicate)).count("jump flags") == tests
+
+
 def test_str_is_a_listing() -> None:
     made = str(compiled(lambda pkt: pkt.payload.startswith(b"GET ")))
     assert re.search(r"jump bytes not +r0 starts b'GET '", made)
