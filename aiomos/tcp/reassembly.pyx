@@ -374,7 +374,7 @@ cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* p
     if start < <int64_t> t.edge:
         differs = half.flags & TAKEN and differs_from_delivered(s, t, packet)
         if t.missed:
-            late = recover_missed(s, t, <uint64_t> (start if start > 0 else 0), <uint64_t> (end if end > 0 else 0))
+            late = recover_missed(s, t, <uint64_t> max(start, 0), <uint64_t> max(end, 0))
         if end <= <int64_t> t.edge:
             if differs:
                 count_conflict(s, t)

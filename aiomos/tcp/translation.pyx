@@ -269,8 +269,6 @@ cdef class Translation(Outlet):
             raise SessionError("the packet is a reply, or an error, of a session")
         if self.matched:
             session = self.handles[session_at(&self.sessions, self.match.index).hold]
-            if session is None:
-                raise SessionError("the packet's session has ended")
             if not addresses and not turn_back:
                 session.idle = min(idle, session.idle)
             else:

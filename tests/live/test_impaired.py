@@ -1,5 +1,6 @@
 """Links of a simulation on real wires: frames leave late, or not at all."""
 
+import os
 import select
 import socket
 import time
@@ -77,3 +78,13 @@ def test_each_interface_needs_a_link(in_line: Line) -> None:
         bridge = Bridge("eth0", "eth1")
     with bridge, pytest.raises(ValueError, match="2 interfaces"):
         Impaired(bridge, Link())
+
+
+def test_it_may_be_closed_again(in_line: Line) -> None:
+    """And closes no descriptor but its own."""
+    with in_line.middle.inside():
+        impaired = Impaired(Bridge("eth0", "eth1"), Link(), Link())
+    before = os.fstat(1)
+    for _ in range(2):
+        impaired.close()
+    assert os.fstat(1) == before

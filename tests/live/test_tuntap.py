@@ -6,11 +6,12 @@ import re
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from aiomos.errors import TransportError
-from aiomos.testing.packets import checksum, ethernet, ipv4
+from aiomos.testing.packets import checksum, ethernet, ipv4, tcp_frame
 from aiomos.transport.bridge import Bridge, open_port
 from aiomos.transport.packet_port import PacketPort
 from aiomos.transport.tuntap import Tap, TapPort, Tun, TunPort
@@ -176,6 +177,47 @@ def test_two_tuns_joined(network: Network, offload: bool) -> None:
     data = noise(5_000_000)
     assert exchange(client.connect(THERE, 7), data) == data
     assert wire.stop()["unsent_refused"] == 0
+
+
+TCPV4, UDP, GSO_UNKNOWN = 1, 5, 3
+LONGEST = 65535 + 18
+
+
+@pytest.mark.parametrize(
+    ("length", "options", "unsent"),
+    [
+        (1000, {"gso_type": TCPV4, "gso_size": 400, "csum": (34, 16)}, None),
+        (1000, {"gso_type": GSO_UNKNOWN, "gso_size": 400, "csum": (34, 16)}, "refused"),
+        (1000, {"gso_type": TCPV4, "gso_size": 400}, "refused"),
+        (LONGEST + 400, {"gso_type": TCPV4, "gso_size": 400, "csum": (34, 16)}, None),
+        (LONGEST + 400, {"gso_type": TCPV4, "gso_size": LONGEST - 54, "csum": (34, 16)}, None),
+        (LONGEST + 400, {"gso_type": TCPV4, "gso_size": 65535, "csum": (34, 16)}, "refused"),
+        (1000, {"gso_type": 0, "csum": (34, 16)}, None),
+        (1000, {"gso_type": 0, "csum": (34, 965)}, "refused"),
+        (LONGEST, {"gso_type": 0, "csum": (34, 16)}, None),
+        (LONGEST + 1, {"gso_type": 0, "csum": (34, 16)}, "too_long"),
+        (1000, {"gso_type": 0}, None),
+    ],
+)
+def test_work_that_is_left_to_a_card_is_done_or_the_frame_is_counted(
+    host: Host, length: int, options: dict[str, Any], unsent: str | None
+) -> None:
+    """No kernel hands over most of these; nothing of one that makes no sense is sent."""
+    ports: Any = pytest.importorskip("tests.native._probe_ports", reason="needs the native test probes")
+    frame = tcp_frame() + bytes(length - 54)
+    with host.inside():
+        port = TapPort("tap0", offload=False)
+        host.add_address("tap0", f"{HERE}/24")
+        ports.send(port, frame, **options)
+        counters = port.statistics()
+        received = host.counters("tap0")["rx_packets"]
+        port.close()
+    sent = -(-(length - 54) // options["gso_size"]) if options["gso_type"] else 1
+    causes = {name.removeprefix("unsent_"): n for name, n in counters.items() if name.startswith("unsent_")}
+    assert {name: n for name, n in causes.items() if n} == ({unsent: 1} if unsent else {})
+    assert received == (0 if unsent else sent)
+    assert (counters["sent"], counters["sent_bytes"]) == ((0, 0) if unsent else (1, length))
+    assert counters["segmented"] == (not unsent and options["gso_type"] != 0)
 
 
 def test_ports_have_names(host: Host) -> None:

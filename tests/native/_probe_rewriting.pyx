@@ -44,6 +44,7 @@ cdef class Writable:
         frame: Its bytes.
         linktype: LINKTYPE_ number.
         partial: Whether the checksum at this place, ``(csum_start, csum_offset)``, is left to the network card.
+        flags: Of the Offload that says so.
     """
 
     cdef bytearray data
@@ -53,7 +54,7 @@ cdef class Writable:
     cdef Rewrite rewrite
     cdef readonly int kind
 
-    def __init__(self, bytes frame not None, int linktype=1, *, partial=None):
+    def __init__(self, bytes frame not None, int linktype=1, *, partial=None, flags=OFFLOAD_NEEDS_CSUM):
         cdef DecodeOptions options
         self.data = bytearray(frame)
         memset(&self.native, 0, sizeof(Frame))
@@ -62,7 +63,7 @@ cdef class Writable:
         self.native.linktype = linktype
         if partial is not None:
             memset(&self.offload, 0, sizeof(Offload))
-            self.offload.flags = OFFLOAD_NEEDS_CSUM
+            self.offload.flags = flags
             self.offload.csum_start, self.offload.csum_offset = partial
             self.native.offload = &self.offload
         options.verify_checksums = options.decapsulate = False

@@ -943,6 +943,39 @@ def test_the_last_callback_of_a_connection_takes_its_level_along(app: App[None],
     assert held(report) == {}
 
 
+@pytest.mark.parametrize("how", ["callbacks", "events"])
+def test_what_is_cancelled_after_its_flow_changes_no_other(app: App[None], how: str) -> None:
+    """What that flow took of the engine is another's by then."""
+    ends: list[Callable[[], object]] = []
+    told: list[bytes] = []
+
+    @app.monitor(level=Level.STATE, start=CONN_START)
+    async def handle(conn: MonitorConnection) -> None:
+        if conn.flow.client.port == 1:
+            if how == "callbacks":
+                ends.append(conn.on(CONN_NEW_DATA, lambda: None).cancel)
+            else:
+                ends.append(conn.events(CONN_NEW_DATA).close)
+        await conn.closed()
+
+    other: App[None] = App("other")
+
+    @other.on(CONN_NEW_DATA, filter="client port 2")
+    def cancel_and_look(half: Half) -> None:
+        if ends:
+            ends.pop()()
+        told.append(half.peek(0, 9))
+
+    first, second = opened(1), opened(2, START + 1)
+    first.client("R")
+    for payload in (b"one", b"two"):
+        second.client("PA", payload).server("A")
+    settings = Settings(on_error="raise", timeouts=Timeouts(reset=0))
+    report = play(first.frames + second.close().frames, app, other, settings=settings)
+    assert (ends, told) == ([], [b"one", b"onetwo"])
+    assert held(report) == {}
+
+
 def test_what_cannot_be_listened_to_on_a_connection(app: App[None]) -> None:
     done: list[bool] = []
 

@@ -339,7 +339,9 @@ def test_single_bytes_captured_behind_their_acknowledgements_are_no_keep_alives(
     assert seen.statistics["anomaly.keep_alive"] == 3, "what they look like, at every level"
 
 
-@pytest.mark.parametrize(("seconds", "read"), [(0.049, True), (0.050, False)])
+@pytest.mark.parametrize(
+    ("seconds", "read"), [(-0.002, False), (-0.001, True), (0.049, True), (0.050, False)]
+)
 def test_a_single_byte_may_be_captured_50_ms_behind_its_acknowledgement(
     *, seconds: float, read: bool
 ) -> None:

@@ -34,6 +34,7 @@ from aiomos import (
 )
 from aiomos.testing.packets import mss, timestamps
 from aiomos.testing.scenario import START, Conversation, Frame, merge
+from aiomos.ude.instructions import Limit
 from tests.events import PLACES, Moment, everything, flags_of, look, play, sets_timers
 
 Ends = tuple[str, str]
@@ -300,6 +301,25 @@ def test_a_conflict_has_both_versions() -> None:
         level=Level.STREAM,
     )
     assert told == [("conflict", 2, 2, b"ll", b"XX", 0)]
+
+
+@pytest.mark.parametrize("together", [Limit.SCRATCH - 1, Limit.SCRATCH, Limit.SCRATCH + 1, 5000])
+def test_a_native_event_finds_what_lies_in_pieces_however_much_that_is(together: int) -> None:
+    """More than the machine has room for is for the predicate itself to look at."""
+    app: App[None] = App("finds")
+    found: list[tuple[int, int]] = []
+    native = app.ude(CONN_NEW_DATA, native=True)(
+        lambda half: half.peek(0, 6000)[-6:] == b"needle" and half.peek(0, 6000)[:4] == b"HEAD"
+    )
+    twice = app.ude(CONN_NEW_DATA, native=True)(
+        lambda half: half.peek(1, 600)[:3] == b"EAD" and half.peek(2, 600)[:2] == b"AD"
+    )
+    app.on(native)(lambda half: found.append((1, half.stream_offset)))
+    app.on(twice)(lambda half: found.append((2, half.stream_offset)))
+    c = opened().client("PA", b"HEAD" + bytes(500))
+    c.client("PA", bytes(together - 504 - 6) + b"needle").client("PA", b"more")
+    play(c.close().frames, app)
+    assert found == [(2, 504), (1, together), (2, together), (2, together + 4)]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, None])

@@ -265,12 +265,17 @@ def test_what_is_no_ip_passes(judge: Judge) -> None:
     assert crossing.back == [arp]
 
 
-def test_neighbours_are_discovered(judge: Judge) -> None:
-    def solicitation(hop_limit: int) -> bytes:
-        message = struct.pack("!BBHI", 135, 0, 0, 0) + bytes(16)
-        return ethernet(ipv6(message, src=CLIENT6, dst=SERVER6, proto=58, hop_limit=hop_limit))
+@pytest.mark.parametrize("hop_limit", [1, 2, 64, 254, 255])
+def test_what_ipv6_needs_on_a_link_passes(judge: Judge, hop_limit: int) -> None:
+    """RFC 4890 section 4.4.1: neighbours and routers are discovered, groups joined; it crosses no router."""
 
-    assert judge("", solicitation(255), solicitation(64)).there == [solicitation(255)]
+    def message(kind: int) -> bytes:
+        body = struct.pack("!BBHI", kind, 0, 0, 0) + bytes(16)
+        return ethernet(ipv6(body, src=CLIENT6, dst=SERVER6, proto=58, hop_limit=hop_limit))
+
+    passed = judge("", *map(message, range(128, 256))).there
+    needed = [130, 131, 132, 133, 134, 135, 136, 141, 142, 143, 148, 149]
+    assert passed == [message(kind) for kind in needed if hop_limit in (1, 255)]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,7 @@ from aiomos.testing.packets import (
     ipv4,
     tcp,
     tcp_frame,
+    timestamps,
     udp,
     udp_frame,
 )
@@ -252,6 +254,66 @@ def test_dropped_after_it_was_replaced_it_is_replaced_when_it_comes_again() -> N
     assert talked.closed_cleanly
     assert talked.server.received.replace(b"!", b"") == b"ABC" * 1000
     assert len(drops) == 5
+
+
+@pytest.mark.parametrize("stamped", [False, True])
+@pytest.mark.parametrize(
+    "ends", [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2")], ids=["IPv4", "IPv6"]
+)
+def test_deleted_data_is_acknowledged_in_its_receivers_name(ends: tuple[str, str], *, stamped: bool) -> None:
+    app: App[None] = App("deletes")
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def delete(pkt: Packet) -> None:
+        if pkt.payload:
+            assert pkt.replace(b"")
+
+    def stamps(val: int, ecr: int) -> bytes:
+        return timestamps(val, ecr) if stamped else b""
+
+    client, server = ends
+    question = tcp_frame(
+        client, server, seq=101, ack=501, flags="PA", payload=b"question", options=stamps(3, 70)
+    )
+    opening: Line = [
+        tcp_frame(client, server, seq=100, options=stamps(1, 0)),
+        Back(tcp_frame(server, client, 80, 1234, 500, 101, "SA", options=stamps(70, 1))),
+        tcp_frame(client, server, seq=101, ack=501, flags="A", options=stamps(2, 70)),
+    ]
+    crossing = cross([*opening, question], app)
+    assert question not in crossing.there
+    packet = read_packet(crossing.back[1])
+    assert packet is not None
+    segment = read_segment(packet)
+    assert segment is not None
+    assert (segment.seq, segment.ack, segment.flags, segment.payload) == (501, 109, "A", b"")
+    assert packet.payload[20:] == (b"\1\1\x08\x0a" + struct.pack("!II", 70, 3) if stamped else b"")
+
+
+@pytest.mark.parametrize("anew", [5000, 2**32 - 5000])
+def test_a_client_that_begins_anew_is_edited_from_its_new_beginning(anew: int) -> None:
+    """A segment that means nothing has come before; then it tries again with another number."""
+    app: App[None] = App("edits")
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def edit(pkt: Packet) -> None:
+        if pkt.payload:
+            assert pkt.replace(pkt.payload + b"!!")
+
+    frames: Line = [
+        tcp_frame(seq=100),
+        tcp_frame(seq=101, flags="P"),
+        tcp_frame(seq=anew),
+        Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, anew + 1, "SA")),
+        tcp_frame(seq=anew + 1, ack=501, flags="A"),
+        tcp_frame(seq=anew + 1, ack=501, flags="PA", payload=b"question"),
+        tcp_frame(seq=anew + 9, ack=501, flags="PA", payload=b"more"),
+    ]
+    edited = [read_segment(read_packet(frame)) for frame in cross(frames, app).there[4:6]]  # type: ignore[arg-type]
+    assert [(segment.seq - anew, segment.payload) for segment in edited if segment] == [
+        (1, b"question!!"),
+        (11, b"more!!"),
+    ]
 
 
 @pytest.mark.parametrize("payload", [b"", b"longer than it was " * 20, b"x"])

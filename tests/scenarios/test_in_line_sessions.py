@@ -489,6 +489,23 @@ def test_a_reply_begins_no_session() -> None:
     assert [Packet.decode(frame).dst for frame in crossing.back] == [INSIDE]
 
 
+def test_a_packet_whose_session_is_closed_may_begin_another() -> None:
+    app: App[None] = App("ends")
+    sessions: list[Session] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def begin(pkt: Packet) -> None:
+        if pkt.payload == b"end":
+            sessions[-1].close()
+        if pkt.payload == b"end" or not pkt.known:
+            sessions.append(pkt.session(idle=9, src=f"192.0.2.{len(sessions) + 1}"))
+
+    frames = [udp_frame(INSIDE, OUTSIDE, 1, 2, payload=payload) for payload in (b"a", b"end", b"b")]
+    crossing = cross(frames, app)
+    assert [Packet.decode(frame).src for frame in crossing.there] == ["192.0.2.1", "192.0.2.2", "192.0.2.2"]
+    assert [session.packets for session in sessions] == [(1, 0), (2, 0)]
+
+
 def test_a_translation_is_laid_over_a_session_that_only_passes() -> None:
     app: App[None] = App("two")
     ended: list[str] = []

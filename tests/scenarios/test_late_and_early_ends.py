@@ -1,5 +1,6 @@
 """Handlers that begin late, apps that stop in the middle of something, errors that end a run."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -235,22 +236,33 @@ def test_watch_sets_are_given_back() -> None:
 
 
 def test_watch_sets_for_which_there_is_no_room_are_counted() -> None:
-    """Which of 13 watch a flow, the bits of its port say."""
+    """Which of 13 watch a flow, the bits of its port say. Where there is no room for that, all do, and are counted."""
     engine = Engine(Settings(), bytes(16), lambda *_: None)
+    accounts = [engine.add_account(str(bit)) for bit in range(13)]
+    called: Counter[int] = Counter()
 
     def stopper(bit: int) -> Callable[[Flow], None]:
         return lambda flow: None if flow.client.port >> bit & 1 else flow.stop()
 
-    for bit in range(13):
-        rule = engine.add_rule(Filter("").program, Level.STATE)
+    def caller(bit: int) -> Callable[[], None]:
+        return lambda: called.update([bit])
+
+    for bit, account in enumerate(accounts):
+        rule = engine.add_rule(Filter("").program, Level.STATE, account=account)
         engine.add_call(rule, CONN_START, Hook.RECEIVER, stopper(bit), ("flow",))
+        engine.add_call(rule, PKT_IN, Hook.RECEIVER, caller(bit), ())
     full: list[int] = []
-    for ports in (range(1, 1000), range(1000, 4200)):
+    for ports in (range(1, 1000), range(1, 4200)):
         traffic = Traffic()
         for port in ports:
             traffic.connection(port, opened=False).segment("client", at=-1, flags="S")
         engine.feed_frames(traffic.frames)
         full.append(engine.statistics()["watch_sets_full"])
+        called.clear()
+        engine.feed_frames(traffic.frames)
+        assert engine.count_flows(accounts) == [called[bit] for bit in range(13)]
+        watched = sum(called.values())
+        assert (watched == sum(port.bit_count() for port in ports)) == (full[-1] == 0)
     assert full[0] == 0
     assert full[1] > 0
 

@@ -640,6 +640,37 @@ def test_an_app_can_be_detached_by_its_own_handler() -> None:
     assert held(report.counters) == {}
 
 
+def test_events_of_an_app_that_has_gone_make_room_for_those_of_another() -> None:
+    """64 can build upon one built-in event: here one of the app that stays, and upon it nine chains of seven."""
+    called: list[str] = []
+    stays: App[None] = App("stays")
+    base = stays.ude(PKT_IN)(lambda: True)
+    stays.on(base)(lambda: called.append("base"))
+
+    def chains(name: str) -> App[None]:
+        app: App[None] = App(name)
+        for _ in range(9):
+            event = base
+            for _ in range(7):
+                event = app.ude(event)(lambda: True)
+            app.on(event)(_note(called, name))
+        return app
+
+    first, second = chains("first"), chains("second")
+
+    async def both(runtime: Runtime) -> None:
+        await runtime.attach(first)
+        with pytest.raises(RegistrationError, match="at most 64"):
+            await runtime.attach(second)
+
+    async def exchange(runtime: Runtime) -> None:
+        await runtime.detach(first)
+        await runtime.attach(second)
+
+    drive(opened(1).frames + opened(2, START + 1).frames, stays, at={0: both, 3: exchange})
+    assert called == (["base"] + ["first"] * 9) * 3 + (["base"] + ["second"] * 9) * 3
+
+
 def test_flows_can_be_listed_at_any_time() -> None:
     seen: list[list[int]] = []
 

@@ -14,11 +14,12 @@ import aiomos
 from aiomos import App, Level, MonitorConnection, Settings
 from aiomos.engine import Engine
 from aiomos.metrics import place
+from aiomos.tcp.protocols import Layer
 from aiomos.testing.packets import ethernet, ipv4, tcp
 from aiomos.testing.scenario import START, Conversation, Frame
 from aiomos.transport.sharding import shard_of_ends
 from aiomos.transport.writer import CaptureWriter
-from tests.wrappings import LINKS, amsdu, llc, macsec, of, wlan
+from tests.wrappings import LINKS, amsdu, cooked, llc, macsec, of, wlan
 
 ARP = ethernet(bytes(28), ethertype=0x0806)
 BEACON = b"\x80\0" + bytes(60)
@@ -86,6 +87,11 @@ def test_frames_are_counted_by_the_name_of_what_is_not_read() -> None:
     counters = engine.statistics()
     assert (counters["non_ip"], counters["unknown_link"], counters["ip_other"]) == (5, 1, 2)
     assert counters["unread_other"] == 0
+
+
+@pytest.mark.parametrize("number", [0x0060, 0x05FF, 0x0600])
+def test_a_number_where_none_is_a_length(number: int) -> None:
+    assert engine_of(frames_of((cooked(number, bytes(40)), 113))).unread() == [(Layer.ETHERTYPE, number, 1)]
 
 
 def test_each_that_may_hide_connections_is_logged_once(tmp_path: Path) -> None:

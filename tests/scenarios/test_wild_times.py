@@ -176,6 +176,17 @@ def test_merging_puts_nothing_behind_a_wild_frame(tmp_path: Path, which: int) ->
     assert all(abs(place - n) <= 1 for n, place in enumerate(places))
 
 
+@pytest.mark.parametrize(("apart", "place"), [(3600 * SECOND, 2), (3600 * SECOND + 1000, 1)])
+def test_merging_holds_a_frame_back_for_an_hour(tmp_path: Path, apart: int, place: int) -> None:
+    """One later than that is wild, since the next of its file is not."""
+    first, second, third, other = connections()[:4]
+    began = first[0]
+    late = (began + apart, *second[1:])
+    one = write(tmp_path / "one.pcap", [first, late, (began + SECOND, *third[1:])])
+    two = write(tmp_path / "two.pcap", [(began + 1800 * SECOND, *other[1:])])
+    assert [frame[1] for frame in merged(one, two)].index(second[1]) == place
+
+
 @pytest.mark.parametrize(
     ("fraction", "expected"), [(999_999, 0.999999), (1_000_000, 1.0), (10_000_000, 0.5), (2**32 - 1, 0.5)]
 )

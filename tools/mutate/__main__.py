@@ -21,8 +21,9 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-from tools.mutate.accepted import change, change_of, read_accepted
+from tools.mutate.accepted import Accepted, Change, change, change_of, is_accepted, read_accepted
 from tools.mutate.faults import Fault, diff, faults
 from tools.mutate.parts import WIDER, WIDER_OPTIONS, part_of
 from tools.mutate.runs import Outcome, UsageError, run_tests
@@ -47,8 +48,8 @@ MOST_UNSTEADY = 3
 """So many tests that fail but once are left out, for one fault."""
 
 BASELINE_SECONDS = 900
-TRUSTED_SECONDS = 40
-MOST_SECONDS = 1800
+TRUSTED_SECONDS = 450
+MOST_SECONDS = 7200
 """Of processor time: a run without a fault at most, one that nobody has measured; and at most of any, by the clock."""
 
 _HUNK = re.compile(r"^@@ -\S+ \+(?P<first>\d+)(?:,(?P<count>\d+))? @@")
@@ -70,6 +71,13 @@ class Result:
     noticed: str
     seconds: float
     diff: str
+    is_wide: bool = False
+    """Has every test been run that is to be?"""
+
+    @property
+    def change(self) -> Change:
+        """The lines it changes, wherever they stand."""
+        return change(self.file, [line for line in self.diff.splitlines()[2:] if line[:1] in "+-"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,8 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(diff(name, source, fault.plant(source)))
         return 0
     campaign = Campaign(Tree(ROOT, ROOT / options.folder), options)
+    if options.resume:
+        campaign.resume(json.loads(Path(options.json).read_text()))
     try:
-        campaign.run(planned, options.count)
+        campaign.run(candidates, planned, options.count)
     except BuildError as error:
         print(f"{error}\nThe working tree does not compile.", file=sys.stderr)
         return 2
@@ -126,14 +136,22 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--again", metavar="PATH", help="plant what survived by a JSON report, in place of new ones"
     )
-    parser.add_argument("--json", metavar="PATH", help="write the report as JSON, too")
+    parser.add_argument("--json", metavar="PATH", help="write the report as JSON, too, after every fault")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the run ended, or was cut off, that wrote this report",
+    )
     parser.add_argument(
         "--folder", default="build/mutate", help="where the copy is kept (default build/mutate)"
     )
     parser.add_argument(
         "--list", action="store_true", help="print the faults that would be planted, and stop"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.resume and not (options.json and Path(options.json).exists()):
+        parser.error("--resume needs --json, with a report that there is")
+    return options
 
 
 # --- which faults ---------------------------------------------------------------------------------
@@ -203,17 +221,20 @@ def tickets_of(possible: list[Fault]) -> int:
 
 def again(report: str, candidates: dict[str, list[Fault]]) -> Iterator[tuple[str, Fault]]:
     """Go through the faults that survived by a report, where they still can be planted."""
-    for result in json.loads(Path(report).read_text())["results"]:
-        name = result["file"]
-        if result["stage"] != "survived" or name not in candidates:
-            continue
-        source = (ROOT / name).read_text()
-        wanted = change(name, [line for line in result["diff"].splitlines()[2:] if line[:1] in "+-"])
-        found = (
-            fault for fault in candidates[name] if change_of(name, source, fault.plant(source)) == wanted
-        )
-        if fault := next(found, None):
-            yield name, fault
+    for known in json.loads(Path(report).read_text())["results"]:
+        result = Result(**known)
+        if result.stage == "survived" and (fault := fault_of(result, candidates)):
+            yield result.file, fault
+
+
+def fault_of(result: Result, candidates: dict[str, list[Fault]]) -> Fault | None:
+    """Return the fault that a report is about, the one nearest to its line, if it still can be planted."""
+    if result.file not in candidates:
+        return None
+    source = (ROOT / result.file).read_text()
+    near = sorted(candidates[result.file], key=lambda fault: abs(fault.line - result.line))
+    found = (f for f in near if change_of(result.file, source, f.plant(source)) == result.change)
+    return next(found, None)
 
 
 # --- planting them --------------------------------------------------------------------------------
@@ -224,17 +245,30 @@ class Campaign:
 
     def __init__(self, tree: Tree, options: argparse.Namespace) -> None:
         self.results: list[Result] = []
-        self.not_counted: Counter[str] = Counter()
+        self.not_counted: list[Result] = []
         self.unsteady: Counter[str] = Counter()
         self._tree = tree
         self._options = options
         self._wider_options = ("-n", options.processes, *WIDER_OPTIONS)
         accepted = tree.project / ACCEPTED
-        self._accepted = read_accepted(accepted.read_text()) if accepted.exists() else set()
+        self._accepted: Accepted = read_accepted(accepted.read_text()) if accepted.exists() else set()
         self._work: dict[tuple[str, ...], float] = {}
 
-    def run(self, planned: Iterator[tuple[str, Fault]], count: int) -> None:
+    def resume(self, report: dict[str, Any]) -> None:
+        """Take over what a report tells: none of its faults is drawn again."""
+        self.results = [Result(**known) for known in report["results"]]
+        self.not_counted = [Result(**known) for known in report["not_counted"]]
+        self.unsteady.update(report["unsteady"])
+
+    def run(
+        self, candidates: dict[str, list[Fault]], planned: Iterator[tuple[str, Fault]], count: int
+    ) -> None:
         """Plant faults until *count* have been tested: each with the tests of its part, then those left with others.
+
+        Args:
+            candidates: Every fault that may be planted, by file.
+            planned: Those to be planted, in order.
+            count: How many are enough, those of a report that is resumed among them.
 
         Raises:
             BuildError: The working tree does not compile.
@@ -243,34 +277,41 @@ class Campaign:
         print("Copying and building ...", flush=True)
         self._tree.prepare()
         print(f"{'':>9}{'seconds':>9}  {'stage':<9} noticed by, or what it was", flush=True)
-        left: list[tuple[int, Fault]] = []
+        known = {result.change for result in (*self.results, *self.not_counted)}
         for name, fault in planned:
             if len(self.results) >= count:
                 break
+            source = (self._tree.root / name).read_text()
+            if known and change_of(name, source, fault.plant(source)) in known:
+                continue
             part = tuple(part_of(name, self._tree.root)) or WIDER
             self._baseline(part)
             result = self._try(name, fault, "part", part)
-            if result is None:
-                continue
-            if result.stage == "survived":
-                left.append((len(self.results), fault))
-            self.results.append(result)
-            self._show(f"{len(self.results)}/{count}", result)
+            if result is not None:
+                self.results.append(result)
+                self._show(f"{len(self.results)}/{count}", result)
             self._report()
-        if left and not self._options.narrow:
-            self._go_wider(left)
+        if not self._options.narrow:
+            self._go_wider(candidates)
         if self._options.trust:
             self._check_witnesses()
 
-    def _go_wider(self, left: list[tuple[int, Fault]]) -> None:
+    def _go_wider(self, candidates: dict[str, list[Fault]]) -> None:
         """Try again, with wider tests, what the tests of its part have not noticed."""
-        self._baseline(WIDER, *self._wider_options)
+        left = [
+            (at, fault)
+            for at, result in enumerate(self.results)
+            if result.stage == "survived" and not result.is_wide
+            if (fault := fault_of(result, candidates))
+        ]
+        if left:
+            self._baseline(WIDER, *self._wider_options)
         for done, (at, fault) in enumerate(left, 1):
             name = self.results[at].file
             part = (f"--ignore={path}" for path in part_of(name, self._tree.root))
             result = self._try(name, fault, "wider", WIDER, *self._wider_options, *part)
             if result is not None:
-                self.results[at] = result
+                self.results[at] = replace(result, is_wide=True)
                 self._show(f"{done}/{len(left)}", result)
                 self._report()
 
@@ -289,13 +330,13 @@ class Campaign:
         try:
             with self._tree.planted(name, text) as differs:
                 if not differs:
-                    self.not_counted["the same when compiled"] += 1
+                    self.not_counted.append(replace(result, stage="the same when compiled"))
                     return None
-                if change_of(name, source, text) in self._accepted:
+                if is_accepted(self._accepted, name, source, text):
                     return replace(result, stage="accepted")
                 noticed = self._notice(selection, options)
         except BuildError:
-            self.not_counted["not compiled"] += 1
+            self.not_counted.append(replace(result, stage="not compiled"))
             return None
         return replace(
             result, stage=stage if noticed else "survived", noticed=noticed, seconds=time.monotonic() - began
@@ -374,7 +415,7 @@ class Campaign:
             f"\n{len(self.results)} faults: {noticed} noticed, {stages['part']} of them by the tests of the part; "
             f"{stages['accepted']} without effect as listed in {ACCEPTED}; {stages['survived']} survived."
         )
-        for why, times in sorted(self.not_counted.items()):
+        for why, times in sorted(Counter(result.stage for result in self.not_counted).items()):
             print(f"Not counted: {times} {why}.")
         for test, times in sorted(self.unsteady.items()):
             print(f"Failed among others, but not alone: {test}, {times} times.")
@@ -386,10 +427,14 @@ class Campaign:
             known = {
                 "seed": self._options.seed,
                 "stages": dict(Counter(result.stage for result in self.results)),
-                "not_counted": dict(self.not_counted),
+                "unsteady": dict(self.unsteady),
                 "results": [asdict(result) for result in self.results],
+                "not_counted": [asdict(result) for result in self.not_counted],
             }
-            Path(self._options.json).write_text(json.dumps(known, indent=2) + "\n")
+            path = Path(self._options.json)
+            written = path.with_name(f"{path.name}.new")
+            written.write_text(json.dumps(known, indent=2) + "\n")
+            written.replace(path)
 
 
 if __name__ == "__main__":

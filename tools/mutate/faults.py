@@ -43,6 +43,9 @@ OPENING, CLOSING = frozenset("([{"), frozenset(")]}")
 BETWEEN_TERMS = frozenset(
     {"and", "or", "if", "elif", "while", "else", "return", "assert", "for", "in", "lambda"}
 ) | frozenset({",", ":", "=", "yield"})
+SYMMETRIC = frozenset({"min", "max"})
+"""Functions whose arguments may stand in any order."""
+
 LAYOUT = frozenset({tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENCODING, tokenize.ENDMARKER})
 
 
@@ -340,6 +343,7 @@ def swapped_arguments(source: str, tokens: list[Token]) -> Iterator[Fault]:
             or not i
             or not tokens[i - 1].is_operand
             or tokens[i - 1].type == tokenize.STRING
+            or tokens[i - 1].text in SYMMETRIC
         ):
             continue
         arguments: list[list[Token]] = [[]]

@@ -1,4 +1,7 @@
-"""Which tests belong to which file: those of its name, then those of its part; the wider ones use no network either."""
+"""Which tests belong to which file: those of its name, then those of its part.
+
+The wider ones use no network. Neither does a part, but where a module does nothing else: its live tests are named.
+"""
 
 from pathlib import Path
 
@@ -7,34 +10,51 @@ WIDER_OPTIONS = ("-k", "not memory_is_bounded")
 """Left out: a test that measures memory, for minutes."""
 
 # Folder, then modules and the tests of their part; the line without modules is for all others of the folder. Tests are
-# named without their folder and "test_"; a name with a slash is a folder of tests/unit.
+# named without their folder and "test_"; with a slash at the end, a folder of tests/unit; behind "live/", a live one.
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),
         ("doubts", "before_synack port_reuse jumps reset"),
         ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
-         "held_budget conflicts evasion urgent"),
-        ("pieces holdings pool", "reassembly* retention* memory held_budget rewriting* edits* in_line_order sharing"),
+         "*_budget conflicts evasion urgent"),
+        ("pieces holdings pool slabs", "reassembly* retention* memory *_budget rewriting* edits* in_line_order "
+         "sharing"),
         ("edits rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
-        ("sessions slabs translation", "sessions* in_line_sessions nat_* flow_table"),
+        ("sessions translation", "sessions* in_line_sessions nat_* flow_table"),
         ("flows", "flow_table timer_wheel eviction floods timeouts port_reuse memory"),
-        ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions"),
+        ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions "
+         "in_line_edits in_line_cuts in_line_memory"),
+        ("protocols", "links tags tunnels unread"),
+        ("occurrences", "callbacks events"),
+        ("copies", "copies capture_quirks accounting"),
         ("paths", "in_line defrag frames in_line_sessions"),
         ("fragmenting", "fragmenting* building in_line"),
         ("streams chunks views", "streams connections gaps views memory unread urgent"),
-        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting*"),
+        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
     ),
     "aiomos/ude": (
         ("", "ude/ predicates_model operators_table machine_model events_model filters_model event_state sharing"),
     ),
-    "aiomos/apps": (("", "flowlog rexmit abacus account top dump"),),
+    "aiomos/apps": (
+        ("_tables", "firewall_* nat_*"),
+        ("", "flowlog rexmit abacus account top dump"),
+    ),
     "aiomos/apps/assets": (("", "assets"),),
     "aiomos/apps/firewall": (("", "firewall_*"),),
     "aiomos/apps/nat": (("", "nat_* in_line_sessions"),),
     "aiomos/workers": (("", "workers/ workers in_line_workers"),),
     "aiomos/transport": (
         ("sim", "sim sim_runtime hosts"),
+        ("tuntap", "live/tuntap live/bridge"),
+        ("packet packet_sockets", "rights live/packet live/kernel_stamps live/fanout live/faults"),
+        ("packet_port linux_packet", "rights live/bridge live/packet live/tuntap live/kernel_stamps"),
+        ("ports bridge transport interfaces", "rights wires live/bridge live/tuntap live/packet live_pump"),
+        ("impaired", "sim live/impaired"),
+        ("times", "wild_times pcap captures live_clock"),
+        ("clock", "live_clock live/kernel_stamps live/packet"),
+        ("fanout sharding", "sharding workers/ prefilter live/fanout"),
+        ("bpf prefilter", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
         ("", "transport/ prefilter_model segmentation_model capture_quirks"),
     ),
     "aiomos/testing": (("", "testing/ packets sim"),),
@@ -57,12 +77,18 @@ def part_of(name: str, root: Path) -> list[str]:
     stem = path.parent.name if path.stem == "__init__" else path.stem.strip("_")
     lines = PARTS.get(str(path.parent), ())
     words = [stem, f"{stem}_*", f"*_{stem}"]
-    words += next((tests.split() for stems, tests in lines if not stems or stem in stems.split()), ())
+    words += next((tests.split() for stems, tests in lines if not stems or path.stem in stems.split()), ())
     found: list[Path] = []
     for word in words:
-        if word.endswith("/"):
-            found += sorted((root / "tests" / "unit" / word).rglob("test_*.py"))
-        else:
-            found += sorted(path for folder in WIDER for path in (root / folder).rglob(f"test_{word}.py"))
+        found += files_of(word, root)
     names = dict.fromkeys(str(path.relative_to(root)) for path in found)
     return sorted(names, key=lambda name: name.startswith("tests/property/"))
+
+
+def files_of(word: str, root: Path) -> list[Path]:
+    """Return the files of tests that a word of the table stands for."""
+    if word.endswith("/"):
+        return sorted((root / "tests" / "unit" / word).rglob("test_*.py"))
+    folder, _, name = word.rpartition("/")
+    folders = (f"tests/{folder}",) if folder else WIDER
+    return sorted(path for place in folders for path in (root / place).rglob(f"test_{name}.py"))

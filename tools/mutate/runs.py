@@ -16,6 +16,13 @@ from pathlib import Path
 
 MOST_MEMORY = 4 << 30
 MOST_OUTPUT = 1 << 30
+TEST_SECONDS = 30
+"""Of processor time: no test takes as long."""
+
+IDLE_SECONDS, IDLE_SHARE = 60, 0.1
+"""A test that takes so long by the clock, and uses no more of the processor, waits for what does not come."""
+
+_UNLOADED = re.compile(r"^\w*Error while loading (conftest '.*')", re.MULTILINE)
 _FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)", re.MULTILINE)
 
 
@@ -74,12 +81,12 @@ def run_tests(
             resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (MOST_OUTPUT, MOST_OUTPUT))
             most = max(math.ceil(work_limit), 1)
             resource.prlimit(process.pid, resource.RLIMIT_CPU, (most, most))
-            ended_for = wait(process, began + limit)
+            ended_for = wait(process, began + limit, Progress(process.pid, out.fileno()))
         finally:
             end_group(process)
         out.seek(0)
         output = out.read()
-    if not ended_for and process.returncode in (4, 5):
+    if not ended_for and process.returncode in (4, 5) and not _UNLOADED.search(output):
         raise UsageError(output)
     noticed = ended_for or reading(process.returncode, output)
     return Outcome(noticed, time.monotonic() - began, work_of_children() - worked, output)
@@ -91,14 +98,46 @@ def work_of_children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def wait(process: subprocess.Popen[bytes], deadline: float) -> str:
+class Progress:
+    """Sees whether tests end, by what pytest prints at the end of each.
+
+    Args:
+        pid: The process that runs them.
+        out: The descriptor of the file it prints to.
+    """
+
+    def __init__(self, pid: int, out: int) -> None:
+        self._stat = Path(f"/proc/{pid}/stat")
+        self._out = out
+        self._printed = -1
+        self._began = self._worked = 0.0
+
+    def hangs(self, now: float) -> bool:
+        """Does the test that runs now take too long?"""
+        printed, worked = os.fstat(self._out).st_size, self._work()
+        if printed != self._printed:
+            self._printed, self._began, self._worked = printed, now, worked
+        elapsed, used = now - self._began, worked - self._worked
+        return used > TEST_SECONDS or (elapsed > IDLE_SECONDS and used < IDLE_SHARE * elapsed)
+
+    def _work(self) -> float:
+        """Return the seconds of processor time of the process, and of its children that have ended."""
+        try:
+            fields = self._stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            return self._worked
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait(process: subprocess.Popen[bytes], deadline: float, progress: Progress) -> str:
     """Wait for a process to end by itself; returns why it is to be ended otherwise."""
     statm = Path(f"/proc/{process.pid}/statm")
     while True:
         try:
-            process.wait(0.2)
+            process.wait(0.1)
         except subprocess.TimeoutExpired:
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            if now > deadline or progress.hangs(now):
                 return "hang"
             if resident(statm) > MOST_MEMORY:
                 return "memory without end"
@@ -129,6 +168,6 @@ def reading(status: int, output: str) -> str:
         return "hang"
     if status < 0:
         return f"crash ({signal.Signals(-status).name})"
-    if failed := _FAILED.search(output):
+    if failed := _UNLOADED.search(output) or _FAILED.search(output):
         return failed[1]
     return f"exit status {status}"

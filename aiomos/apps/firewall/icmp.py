@@ -23,8 +23,6 @@ NAMES: dict[str, frozenset[tuple[int, int]]] = {
 """Protocol and type of each name, as IANA registers them; a name means the same in both versions of IP."""
 
 ECHO_REQUESTS = NAMES["echo-request"]
-ECHOES = ECHO_REQUESTS | NAMES["echo-reply"]
-"""Types with an identifier that both ways have in common."""
 
 ERRORS = frozenset({(ICMP, 3), (ICMP, 11), (ICMP, 12), (ICMP6, 1), (ICMP6, 2), (ICMP6, 3), (ICMP6, 4)})
 """Types that quote the packet they are about: RFC 792, RFC 4443 section 3."""

@@ -14,9 +14,11 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 import aiomos
-from aiomos import OptionError, Settings
+from aiomos import App, Level, MonitorConnection, OptionError, Runtime, Settings, serve
 from aiomos.apps import account
-from tests.traffic import START_NS, Traffic
+from aiomos.testing.scenario import Conversation
+from tests.events import source_of
+from tests.traffic import START_NS, Traffic, in_loop
 
 DATA = Path(__file__).parents[2] / "data"
 START = START_NS // 1_000_000_000
@@ -179,6 +181,26 @@ def test_record_is_written_when_its_interval_is_over(tmp_path: Path) -> None:
     configure(path)
     aiomos.run(account.app, app, pcap=[traffic.write(tmp_path / "trace.pcapng")])
     assert written[0] == 1
+
+
+def test_a_connection_that_says_nothing_since_the_app_was_attached_is_on_no_account(tmp_path: Path) -> None:
+    runtimes: list[Runtime] = []
+    first: App[None] = App("first")
+
+    @first.monitor("client port 1", level=Level.STATE)
+    async def attach(_: MonitorConnection) -> None:
+        await runtimes[0].attach(account.app)
+
+    silent, busy = Conversation("10.0.0.1:1").handshake(), Conversation("10.0.0.3:2", start=START).handshake()
+    for _ in range(100):
+        busy.client("PA", b"question").server("A")
+    configure(tmp_path / "usage")
+    source = source_of(silent.frames + busy.frames, batch=1)
+    in_loop(
+        serve(first, source=source, settings=Settings(on_error="raise"), started=runtimes.append), "asyncio"
+    )
+    (record,) = map(json.loads, (tmp_path / "usage").read_text().splitlines())
+    assert record["subscriber"] == "10.0.0.3"
 
 
 def test_csv_has_the_same_values(write: Callable[..., str], run: Run) -> None:

@@ -11,12 +11,14 @@ import pytest
 import structlog
 
 import aiomos
-from aiomos import OptionError, Packet
+from aiomos import PKT_OUT, App, Flow, Level, OptionError, Packet
 from aiomos.apps import assets
 from aiomos.apps.assets.banners import LOOK, Banners, server_name, text
 from aiomos.apps.assets.fingerprints import Signature, fingerprint, guesser, read_signatures
 from aiomos.apps.assets.inventory import VARIANTS
 from aiomos.testing.packets import ethernet, ipv4, tcp, tcp_frame
+from aiomos.testing.scenario import Conversation
+from tests.events import play
 from tests.traffic import Connection, Side, Traffic
 
 DATA = Path(__file__).parents[2] / "data"
@@ -375,6 +377,36 @@ def test_the_end_tells_first_and_last_sight(detect: Detect) -> None:
 def test_long_talk_of_an_unknown_protocol_is_given_up(detect: Detect) -> None:
     traffic = talk(*[("server", bytes(1000)) for _ in range(4 * LOOK // 1000 + 2)])
     assert says(detect(traffic), "service") == [("10.0.0.2", 80, "unknown", None, None, None)]
+
+
+@pytest.mark.parametrize(
+    ("words", "followed"),
+    [
+        ([("client", SSH), ("server", SSH)], 0),
+        ([("client", SSH)], 6),
+        ([("client", bytes(LOOK)), ("server", SSH)], 0),
+        ([("client", bytes(LOOK - 1)), ("server", SSH)], 1),
+        ([("client", bytes(4 * LOOK))], 1),
+        ([("client", bytes(4 * LOOK + 1))], 0),
+    ],
+)
+def test_a_connection_is_followed_until_both_ends_are_known(
+    tmp_path: Path, words: list[tuple[Side, bytes]], followed: int
+) -> None:
+    """Or have said enough; what comes then costs no more than an app that looks at no bytes."""
+    assets.app.configure([f"path={tmp_path / 'assets.jsonl'}"])
+    other: App[None] = App("other")
+    levels: list[Level] = []
+
+    @other.on(PKT_OUT)
+    def note(flow: Flow) -> None:
+        levels.append(flow.client.level)
+
+    conversation = Conversation().handshake()
+    for side, data in [*words, *[("client", b"x")] * 6]:
+        conversation.send(side, "PA", data)
+    play(conversation.frames, assets.app, other)
+    assert levels.count(Level.STREAM) == 3 + len(words) + followed
 
 
 def test_both_halves_are_looked_at_though_one_has_said_enough_in_the_same_batch(detect: Detect) -> None:

@@ -92,6 +92,42 @@ def test_a_half_alone_makes_room_for_itself_at_the_budget_of_all() -> None:
     assert half.ranges() == [(992, 1200)]
 
 
+@pytest.mark.parametrize(
+    ("lengths", "budget", "memory"),
+    [
+        ([2048], 65536, [2048 + 4096]),  # four small blocks, and the fifth is large
+        ([2049], 65536, [4096]),
+        ([1984], 65536, [2048]),
+        ([1984, 1, 4080, 1], 65536, [2048, 2048 + 4096, 2048 + 8192, 2048 + 8192]),
+        ([1488, 1, 495, 1], 65536, [1536, 2048, 2048, 2048 + 4096]),
+        ([2049], 4096, [4096]),
+        ([2049], 4095, [5 * 512]),
+        ([1984, 1], 4095, [2048, 5 * 512]),
+        ([496, 1], 512, [512, 512]),
+        ([1], 511, [0]),
+    ],
+)
+def test_a_half_begins_with_small_blocks_and_goes_on_with_large_ones(
+    lengths: list[int], budget: int, memory: list[int]
+) -> None:
+    half = probe.Reassembly(kept_half=budget)
+    at, found = 0, []
+    for length in lengths:
+        half.send(at, bytes(length))
+        at += length
+        half.drop_batch()
+        found.append(half.kept_memory)
+    assert found == memory
+    assert half.ranges() == ([] if memory == [0] else [(half.kept_from, at)])
+
+
+def test_without_memory_for_a_block_nothing_is_kept() -> None:
+    half = probe.Reassembly(kept=511)
+    half.send(0, b"ab")
+    half.drop_batch()
+    assert (half.kept_from, half.kept_memory, half.ranges()) == (2, 0, [])
+
+
 def test_of_a_batch_beyond_the_budget_only_the_end_is_copied() -> None:
     half = probe.Reassembly(kept_half=8192)
     for at in range(0, 100_000, 1000):

@@ -90,6 +90,14 @@ def test_a_checksum_of_somebody_else_s_is_not_partial() -> None:
     assert packet.frame == tcp_frame(sport=7)
 
 
+@pytest.mark.parametrize("flags", [0, 2])
+def test_a_checksum_that_was_looked_at_is_not_partial(flags: int) -> None:
+    """VIRTIO_NET_HDR_F_DATA_VALID, or nothing: what stands in the other fields means nothing then."""
+    packet = probe.Writable(tcp_frame(), partial=(34, 16), flags=flags)
+    assert packet.set("sport", 7)
+    assert packet.frame == tcp_frame(sport=7)
+
+
 def test_a_udp_sum_of_zero_is_written_as_ones() -> None:
     """RFC 768; found by search, since one port in 65536 makes it."""
     sums = {}

@@ -852,11 +852,11 @@ def test_a_stream_says_what_it_is(traffic: Traffic, conn: Connection) -> None:
 # --- what nobody reads -----------------------------------------------------------------------------------
 
 
-def unread_items(traffic: Traffic, limit: int) -> list[Chunk | Gap]:
+def unread_items(traffic: Traffic, limit: int, total_limit: int = 1 << 30) -> list[Chunk | Gap]:
     """What there is to read in the end, where the engine waits for nobody and nobody has read."""
     budgets = Budgets(flows=16)
     engine = Engine(Settings(budgets=budgets), bytes(16), fail)
-    pressure = Pressure(limit, 1 << 30, waits=False)
+    pressure = Pressure(limit, total_limit, waits=False)
     opened: list[MonitorConnection] = []
 
     def opener(flow: Flow) -> MonitorConnection:
@@ -876,11 +876,14 @@ def unread_items(traffic: Traffic, limit: int) -> list[Chunk | Gap]:
     return items
 
 
-def test_small_chunks_weigh_more_than_their_bytes(traffic: Traffic, conn: Connection) -> None:
+@pytest.mark.parametrize("limits", [(100_000, 1 << 30), (1 << 30, 100_000)], ids=["one", "all"])
+def test_small_chunks_weigh_more_than_their_bytes(
+    traffic: Traffic, conn: Connection, limits: tuple[int, int]
+) -> None:
     for _ in range(20_000):
         traffic.cut()
         conn.client(b"!")
-    items = unread_items(traffic, 100_000)
+    items = unread_items(traffic, *limits)
     assert isinstance(items[-1], Gap)
     assert 19_000 < items[-1].length < 19_500
     assert len(items) == 2  # a read joins what is there

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tools.mutate import __main__ as command
-from tools.mutate.accepted import change_of, read_accepted
+from tools.mutate import runs
+from tools.mutate.accepted import is_accepted, read_accepted
 from tools.mutate.faults import diff, faults
-from tools.mutate.parts import PARTS, WIDER, part_of
+from tools.mutate.parts import PARTS, WIDER, files_of, part_of
 from tools.mutate.runs import UsageError, run_tests
 from tools.mutate.tree import BuildError, Tree, same_bytecode, same_c
 
@@ -62,6 +63,7 @@ def body(*lines: str) -> str:
         ("x.y = 0.5", "constant", ["x.y = -0.5", "x.y = 1.5"]),
         ("return True", "constant", ["return False"]),
         ("return f(a, b, key=1)", "swapped arguments", ["return f(b, a, key=1)"]),
+        ("return max(a, f(b, c), min(d, e))", "swapped arguments", ["return max(a, f(c, b), min(d, e))"]),
         ("return f(&a, b, &c, &d)", "swapped arguments", ["return f(&a, b, &d, &c)"]),
         ("return f(g(a, b), c)", "swapped arguments", ["return f(c, g(a, b))", "return f(g(b, a), c)"]),
     ],
@@ -203,16 +205,13 @@ def test_every_line_of_the_table_names_modules_and_tests_that_there_are() -> Non
     for folder, lines in PARTS.items():
         for _, tests in lines:
             for word in tests.split():
-                found = (
-                    list((ROOT / "tests/unit" / word).glob("test_*.py"))
-                    if word.endswith("/")
-                    else [path for place in WIDER for path in (ROOT / place).rglob(f"test_{word}.py")]
-                )
-                assert found, (folder, word)
+                assert files_of(word, ROOT), (folder, word)
     monitor = part_of("aiomos/tcp/monitor.pxd", ROOT)
     assert "tests/scenarios/test_windows.py" in monitor
     assert len(monitor) == len(set(monitor))
     assert part_of("aiomos/apps/top.py", ROOT)[0] == "tests/unit/apps/test_top.py"
+    assert "tests/live/test_tuntap.py" in part_of("aiomos/transport/tuntap.pyx", ROOT)
+    assert not any("live/" in name for name in part_of("aiomos/workers/worker.py", ROOT))
     assert part_of("aiomos/ude/machine.pyx", ROOT)[0] == "tests/unit/ude/test_machine.py"
 
 
@@ -235,23 +234,31 @@ def test_the_list_is_read_by_file_and_text() -> None:
     before = "a\nif x < y:\n    pass\n"
     after = "a\nif x <= y:\n    pass\n"
     text = "# List\n\n## `aiomos/a.py`\n\n```diff\n-     if x < y:\n+     if x <= y:\n```\n\nNever equal.\n"
-    assert change_of("aiomos/a.py", before, after) in read_accepted(text)
-    assert change_of("aiomos/b.py", before, after) not in read_accepted(text)
-    assert change_of("aiomos/a.py", after, before) not in read_accepted(text)
+    assert is_accepted(read_accepted(text), "aiomos/a.py", before, after)
+    assert not is_accepted(read_accepted(text), "aiomos/b.py", before, after)
+    assert not is_accepted(read_accepted(text), "aiomos/a.py", after, before)
     with pytest.raises(ValueError, match="no file is named"):
         read_accepted("```diff\n- a\n+ b\n```\n")
 
 
-def test_every_fault_of_the_list_can_still_be_planted() -> None:
+def test_the_list_tells_lines_that_are_alike_by_the_one_before() -> None:
+    before = "if a:\n    return\nif b:\n    return\n"
+    accepted = read_accepted("## `aiomos/a.py`\n\n```diff\n  if b:\n-     return\n+     pass\n```\n")
+    first, second = "if a:\n    pass\nif b:\n    return\n", "if a:\n    return\nif b:\n    pass\n"
+    assert not is_accepted(accepted, "aiomos/a.py", before, first)
+    assert is_accepted(accepted, "aiomos/a.py", before, second)
+    assert not is_accepted(accepted, "aiomos/a.py", "return\n", "pass\n")
+
+
+def test_every_fault_of_the_list_can_still_be_planted_in_one_place() -> None:
     accepted = read_accepted((ROOT / command.ACCEPTED).read_text())
     assert accepted
-    for name in {name for name, _, _ in accepted}:
+    for one in accepted:
+        (name, _, _), _ = one
         source = (ROOT / name).read_text()
-        possible = {
-            change_of(name, source, fault.plant(source))
-            for fault in faults(source, cython=not name.endswith(".py"))
-        }
-        assert {change for change in accepted if change[0] == name} <= possible
+        texts = {fault.plant(source) for fault in faults(source, cython=not name.endswith(".py"))}
+        places = [text for text in texts if is_accepted({one}, name, source, text)]
+        assert len(places) == 1, one
 
 
 # --- a small project ------------------------------------------------------------------------------
@@ -316,6 +323,46 @@ def test_faults_are_noticed_or_survive(
     )
     assert plant_all(project, "--again", str(project / "report.json"), monkeypatch=monkeypatch) == 0
     assert json.loads((project / "report.json").read_text())["stages"] == {"accepted": 1}
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_ended(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = project / "aiomos/workers/small.py"
+    source.write_text(source.read_text() + "\n\nNOTHING = 0 * 0\n")
+    report = project / "report.json"
+    tried: list[str] = []
+    plant = Tree.planted
+    monkeypatch.setattr(
+        Tree, "planted", lambda tree, name, text: tried.append(text) or plant(tree, name, text)
+    )
+    with pytest.raises(SystemExit) as ended:
+        plant_all(project, "--resume", monkeypatch=monkeypatch)
+    assert ended.value.code == 2
+    whole = ("--seed", "3", "--narrow", "--trust")
+    assert plant_all(project, *whole, monkeypatch=monkeypatch) == 1
+    at_once = json.loads(report.read_text())
+    assert at_once["stages"] == {"part": 2, "survived": 1}
+    assert len(at_once["not_counted"]) == 3, "0 * 0 is 0 + 0, 1 * 0 and 0 * 1"
+    assert len(tried) == 6
+
+    report.unlink()
+    tried.clear()
+    plant_all(project, *whole, "--count", "2", monkeypatch=monkeypatch)
+    begun = json.loads(report.read_text())
+    assert len(begun["results"]) == 2
+    assert plant_all(project, *whole, "--resume", monkeypatch=monkeypatch) == 1
+    assert len(tried) == 6
+    gone_on = json.loads(report.read_text())
+    assert gone_on["results"][:2] == begun["results"]
+    for found in ("results", "not_counted"):
+        assert [fault["diff"] for fault in gone_on[found]] == [fault["diff"] for fault in at_once[found]]
+    assert "3 faults: 2 noticed" in capsys.readouterr().out
+
+    for expected in (1, 0):
+        tried.clear()
+        assert plant_all(project, "--resume", monkeypatch=monkeypatch) == 1
+        assert len(tried) == expected, "only the one that wider tests have not been run for"
 
 
 def test_a_test_that_fails_but_once_has_not_noticed(
@@ -415,6 +462,25 @@ def test_crashes_and_hangs_are_noticed(tmp_path: Path, test: str, noticed: str) 
     )
     assert outcome.noticed == noticed
     assert outcome.work > 0
+
+
+@pytest.mark.parametrize("test", ["while True: pass", "import threading; threading.Event().wait()"])
+def test_a_test_that_does_not_end_is_not_given_the_time_of_all(
+    tmp_path: Path, test: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "TEST_SECONDS", 1)
+    monkeypatch.setattr(runs, "IDLE_SECONDS", 5)
+    (tmp_path / "test_it.py").write_text(f"def test_one():\n    pass\n\n\ndef test_it():\n    {test}\n")
+    outcome = run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, work_limit=600, limit=600)
+    assert outcome.noticed == "hang"
+    assert outcome.work < 60
+
+
+def test_what_keeps_all_tests_from_being_loaded_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("assert False\n")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    pass\n")
+    outcome = run_tests(tmp_path, ["test_it.py"], {"PATH": "/usr/bin:/bin"}, work_limit=60, limit=60)
+    assert outcome.noticed == f"conftest '{tmp_path / 'conftest.py'}'"
 
 
 def test_a_selection_without_tests_is_an_error(tmp_path: Path) -> None:

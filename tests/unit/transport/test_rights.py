@@ -51,3 +51,12 @@ def test_nothing_else_gives_such_advice() -> None:
 
 def test_this_interpreter_is_meant() -> None:
     assert os.path.realpath(sys.executable) in how_to_get("CAP_NET_RAW")
+
+
+def test_its_environment_is_where_it_runs_if_that_is_another_than_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "base_prefix", "/usr")
+    for prefix, environment in (("/home/a/.venv", "/home/a/.venv"), ("/usr", None)):
+        monkeypatch.setattr(sys, "prefix", prefix)
+        assert Interpreter.current() == Interpreter(os.path.realpath(sys.executable), environment)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiomos.ude.instructions import Op, Relation
+from aiomos.ude.instructions import AddressField, Op, Relation
 from aiomos.ude.listing import listing
 from aiomos.ude.verifier import Step
 
@@ -23,3 +23,25 @@ def test_names(step: Step, name: str) -> None:
     words = listing([step]).removeprefix("   0  ")
     assert words.startswith(name)
     assert words.removeprefix(name).split()[:1] not in (["not"], ["big"], ["little"])
+
+
+HALF = AddressField.HALF_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("step", "line"),
+    [
+        (Step(Op.PEEK, 0, 1, 0, 2, otherwise=5), "peek r0 r1 r2 client else 5"),
+        (Step(Op.PEEK, 0, 1, 3, 2, otherwise=5), "peek r0 r1 r2 peer else 5"),
+        (
+            Step(Op.JUMP_ADDRESS_SAME, 0, HALF, 1, HALF, target=3, otherwise=5),
+            "jump address same server.address client.address -> 3 else 5",
+        ),
+        (
+            Step(Op.JUMP_ADDRESS_IN, 0, HALF, 1, 4, low=0xFFFF0A000000, high=0xFFFF0AFFFFFF, target=3),
+            "jump address in server.address 10.0.0.0 10.255.255.255 -> 3 else 0",
+        ),
+    ],
+)
+def test_whose_fields_and_bytes(step: Step, line: str) -> None:
+    assert " ".join(listing([step]).split()) == f"0 {line}"

@@ -200,6 +200,43 @@ def test_two_lambdas_in_a_line_are_told_apart() -> None:
     assert [native(function, REQUEST) for function in both] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("predicate", "starts"),
+    [
+        (lambda pkt: pkt.payload[:4] == b"GET ", True),
+        (lambda pkt: pkt.payload[0:4] == b"GET ", True),
+        (lambda pkt: pkt.payload[:3] in (b"GET", b"PUT"), True),
+        (lambda pkt: pkt.payload[:3] in (b"GET", b"POST"), False),
+        (lambda pkt: pkt.payload[:5] == b"GET ", False),
+        (lambda pkt: pkt.payload[1:4] == b"ET ", False),
+        (lambda pkt: pkt.payload[-4:] == b"GET ", False),
+    ],
+)
+def test_a_slice_from_the_start_is_not_cut_out_to_be_compared(predicate: Any, *, starts: bool) -> None:
+    made = str(compiled(predicate))
+    assert ("slice" not in made) == starts
+    assert (" starts " in made) == starts
+
+
+@pytest.mark.parametrize(
+    ("predicate", "tests"),
+    [
+        (lambda pkt: (pkt.payload_len > 9 or pkt.syn) or pkt.rst, 1),
+        (lambda pkt: pkt.payload_len > 9 or (pkt.syn or pkt.rst), 1),
+        (lambda pkt: (pkt.payload_len > 9 and pkt.syn) and not pkt.rst, 1),
+        (lambda pkt: (pkt.syn and not pkt.rst) and pkt.payload_len > 9, 1),
+        (lambda pkt: pkt.syn and (not pkt.rst and pkt.payload_len > 9), 1),
+        (lambda pkt: (pkt.syn or pkt.rst) or pkt.payload_len > 9, 1),
+        (lambda pkt: pkt.syn or (pkt.rst or pkt.payload_len > 9), 1),
+        (lambda pkt: pkt.syn or (not pkt.rst or pkt.payload_len > 9), 1),
+        (lambda pkt: pkt.syn or pkt.payload_len > 9 or pkt.rst, 2),
+        (lambda pkt: pkt.syn and pkt.payload_len > 9 and pkt.rst, 2),
+    ],
+)
+def test_flags_that_stand_side_by_side_are_one_test(predicate: Any, tests: int) -> None:
+    assert str(compiled(predicate)).count("jump flags") == tests
+
+
 def test_str_is_a_listing() -> None:
     made = str(compiled(lambda pkt: pkt.payload.startswith(b"GET ")))
     assert re.search(r"jump bytes not +r0 starts b'GET '", made)
