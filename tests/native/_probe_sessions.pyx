@@ -84,7 +84,7 @@ cdef class Table:
 
     @property
     def oldest(self):
-        """That which has been half open for longest, and by share how many sessions there are, and which of them has."""
+        """That half open for longest, and by share how many sessions there are, and which of them has been so."""
         return sessions_oldest(&self.sessions), {
             share: (self.sessions.shares[share].count, self.sessions.shares[share].oldest)
             for share in range(MOST_SHARES) if self.sessions.shares[share].count}

@@ -37,7 +37,7 @@ GIVE_WAY = {
     "fragments": "defrag.evicted",
     "slow": "read",
     "unread": "gap.unread",
-    "sessions": "sessions_refused",
+    "sessions": "in_line.sessions_evicted",
     "edited": "edits_refused",
 }
 
