@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from aiomos.transport.captures import open_captures
 from aiomos.transport.source import FrameSource
 
+GIVE_UP_SECONDS = 1.0
+"""How long a thread that is to end is waited for."""
+
 
 async def opened(paths: Sequence[str | os.PathLike[str]], *, block_size: int) -> FrameSource:
     """Open captures as `open_captures` does, in a thread.
 
-    Cancelled, it has ended: nothing is read of a pipe any more. Only of a disk that does not answer a call remains, in
-    a thread that nothing waits for.
+    Cancelled, it has ended: nothing is read of a pipe any more, and it is closed. Only of a disk that does not answer a
+    call remains, in a thread that nothing waits for longer than a second.
 
     Raises:
         CaptureError: a file is no capture.
@@ -23,9 +26,9 @@ async def opened(paths: Sequence[str | os.PathLike[str]], *, block_size: int) ->
     """
     opening = _Opening(paths, block_size)
     try:
-        return await opening.future
+        return await asyncio.shield(opening.future)
     except asyncio.CancelledError:
-        opening.drop()
+        await opening.give_up()
         raise
     finally:
         opening.end()
@@ -44,17 +47,21 @@ class _Opening:
         self._loop = asyncio.get_running_loop()
         self.future: asyncio.Future[FrameSource] = self._loop.create_future()
         self._is_opening = True
+        self._write_end: int | None
         self._read_end, self._write_end = os.pipe()
         threading.Thread(target=self._open, name="aiomos opening", daemon=True).start()
 
     def end(self) -> None:
-        """Give it up, if it has not come to its end."""
-        os.close(self._write_end)
+        """Let go of what would wake the thread."""
+        if self._write_end is not None:
+            os.close(self._write_end)
+            self._write_end = None
 
-    def drop(self) -> None:
-        """Close what was opened before it was known that it is not wanted."""
-        if self.future.done() and not self.future.cancelled() and self.future.exception() is None:
-            self.future.result().close()
+    async def give_up(self) -> None:
+        """End the opening, and close what was opened before it was known that it is not wanted."""
+        self.end()
+        self.future.add_done_callback(_close)
+        await asyncio.wait([self.future], timeout=GIVE_UP_SECONDS)
 
     def _open(self) -> None:
         source: FrameSource | None = None
@@ -82,10 +89,12 @@ class _Opening:
             raise _GivenUp
 
     def _conclude(self, source: FrameSource | None, error: Exception | None) -> None:
-        if self.future.done():  # cancelled
-            if source is not None:
-                source.close()
-        elif source is not None:
+        if source is not None:
             self.future.set_result(source)
         elif error is not None:
             self.future.set_exception(error)
+
+
+def _close(opening: asyncio.Future[FrameSource]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
