@@ -682,7 +682,7 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
                 return -1                          # nothing lies behind a FIN
             if confirm_early(rcv, snd, ack):
                 pass
-            elif seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
+            elif seq_diff(ack, rcv.nxt) <= acknowledgeable(snd, rcv):
                 anomalies[A_ACK_UNSEEN] += 1
                 if rcv.flags & DOUBTED_ACK:        # its sender says this now
                     rcv.flags &= ~<uint16_t> JUMP
@@ -714,6 +714,13 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         snd.max_wnd = snd.wnd
     snd.flags |= WINDOW_KNOWN
     return outcome
+
+
+cdef inline int64_t acknowledgeable(const Half* snd, const Half* rcv) noexcept nogil:
+    """How far beyond what was captured of its peer an end is believed to have had bytes of that, without a doubt."""
+    if snd.flags & WINDOW_KNOWN:
+        return allowance(snd)
+    return UNMEASURED if rcv.flags & ISS_KNOWN else MOST_WINDOW
 
 
 cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexcept nogil:
