@@ -635,7 +635,7 @@ cdef class Engine(Admission):
             self.outlet.doubt()
         if packet.time_ns > flow.last_ns:
             flow.last_ns = packet.time_ns
-        if outcome & (JOINED | RESTARTED):
+        if outcome & (JOINED | RESTARTED | REBASED):
             before_nxt = packet.seq
             if outcome & JOINED:
                 flow.flags &= ~<uint16_t> MIDSTREAM

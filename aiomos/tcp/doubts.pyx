@@ -147,17 +147,15 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bi
     """Hold what a client says before its SYN is answered; False if it is believed, since nobody has said otherwise.
 
     After a second without an answer, after MOST_DOUBTED segments, or without room, the server's side is taken not to be
-    captured. Not for one segment alone, however often it comes: *goes_on* tells that another was captured before.
+    captured. With room, not for one segment alone, however often it comes: *goes_on* tells that another was captured
+    before.
     """
     if not t.flags & HELD_EARLY:
         begin_early(s, t, packet)
         t.early_said = goes_on
     t.early_said += says_more(s, t, packet)
-    if t.early_said < SAID:
-        hold_early(s, t, half, packet)
-        return True
-    if (packet.time_ns - t.early_ns < EARLY_NS and t.doubted.count < MOST_DOUBTED
-            and hold_doubted(s, t, half, packet)):
+    if (t.early_said < SAID or (packet.time_ns - t.early_ns < EARLY_NS and t.doubted.count < MOST_DOUBTED)) and (
+            hold_doubted(s, t, half, packet)):
         return True
     believe_early(s, t, half, packet.time_ns)
     return False

@@ -286,7 +286,7 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         if not snd.flags & SEQ_KNOWN:
             refuse(flow, snd, packet)
         return 0
-    if was_acked_with_more(snd, rcv, packet):
+    if answers_data(snd, rcv):
         snd.iss = packet.seq
     if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
         anomalies[A_BAD_SYNACK] += 1
@@ -317,13 +317,13 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     return outcome
 
 
-cdef inline bint was_acked_with_more(const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
-    """Is a SYN-ACK that answers data in a SYN captured late, so that what the client acknowledged first was more?
+cdef inline bint answers_data(const Half* snd, const Half* rcv) noexcept nogil:
+    """Is a SYN-ACK the answer to data in a SYN, captured behind what its client, or a stranger, has acknowledged first?
 
-    RFC 7413: a server that takes the SYN's data speaks before the client acknowledges its SYN-ACK.
+    RFC 7413: a server that takes the SYN's data speaks before the client acknowledges its SYN-ACK, so that may
+    acknowledge more.
     """
-    return snd.flags & (SEQ_KNOWN | WINDOW_KNOWN) == SEQ_KNOWN and is_unheard(snd, rcv) and (
-        snd.wnd != rcv.iss + 1 and 0 < seq_diff(snd.una, packet.seq + 1) <= LATE_SYN_WINDOW)
+    return snd.flags & (SEQ_KNOWN | WINDOW_KNOWN) == SEQ_KNOWN and is_unheard(snd, rcv) and snd.wnd != rcv.iss + 1
 
 
 cdef inline bint is_unheard(const Half* half, const Half* peer) noexcept nogil:
@@ -350,23 +350,24 @@ cdef void doubt_early(Half* client, Half* server) noexcept nogil:
     forget_early(client, server)
     server.una = server.nxt = server.iss + 1
     if seq_lt(server.nxt, acked):
-        server.fin = acked
-        server.flags |= DOUBTED | DOUBTED_ACK
+        doubt_ack(server, acked)
     if seq_lt(client.nxt, end):
         client.fin = end
         client.flags |= DOUBTED | (DOUBTED_FIN if fin else 0)
 
 
 cdef bint confirm_early(Half* half, Half* peer, uint32_t ack) noexcept nogil:
-    """Is an acknowledgement one of what was captured before the SYN-ACK? A jump lies farther ahead.
+    """Is an acknowledgement one of what was captured before the SYN-ACK, or before that was acknowledged?
 
-    If it is one of all that, what *half* acknowledged then is true as well.
+    A jump lies farther ahead. If it is one of all that, what *half* acknowledged then is true as well.
     """
-    if half.flags & (DOUBTED | DOUBTED_ACK) != DOUBTED or seq_lt(half.fin, ack) or (
-            seq_diff(half.fin, half.una) > allowance(peer)):
+    cdef uint32_t end = half.fin
+    if half.flags & (DOUBTED | DOUBTED_ACK) != DOUBTED or seq_diff(end, half.una) > allowance(peer) or (
+            seq_diff(ack, half.nxt) > allowance(peer)):
         return False
-    if ack == half.fin:
-        if half.flags & DOUBTED_FIN:
+    peer.facts |= SYN_ACKED                        # what comes behind a handshake is true, so the handshake is
+    if seq_leq(end, ack):
+        if half.flags & DOUBTED_FIN and end == ack:
             half.fin = ack - 1
             half.flags |= FIN_SEEN
         half.flags &= ~<uint16_t> JUMP
@@ -374,7 +375,14 @@ cdef bint confirm_early(Half* half, Half* peer, uint32_t ack) noexcept nogil:
             peer.flags = peer.flags & ~<uint16_t> JUMP | ACK_SEEN
             peer.una = peer.fin
             peer.nxt = seq_max(peer.nxt, peer.una)
-    return True
+    return seq_leq(ack, end)
+
+
+cdef void doubt_ack(Half* half, uint32_t ack) noexcept nogil:
+    """Note what of an end is said to be acknowledged, until what it says ends there, or what its peer says is true."""
+    if not half.flags & DOUBTED or half.flags & DOUBTED_ACK and seq_lt(half.fin, ack):
+        half.fin = ack
+        half.flags |= DOUBTED | DOUBTED_ACK
 
 
 cdef void forget_early(Half* client, Half* server) noexcept nogil:
@@ -460,7 +468,8 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
             if not snd.flags & (DOUBTED | FIN_SEEN):
                 snd.fin = end                      # the same
             elif snd.flags & DOUBTED_FIN and end == snd.fin:
-                return outcome                     # behind a FIN that its peer is to confirm
+                snd.nxt = end - 1                  # behind a FIN that its peer is to confirm
+                return outcome
     if packet.flags & URG and length:
         anomalies[A_URGENT] += 1
     if snd.flags & FIN_SEEN and seq_lt(snd.fin, seq + length):
@@ -490,7 +499,7 @@ cdef inline bint is_before_its_start(const Flow* flow, const Half* snd, const Ha
         seq_leq(end, snd.iss + 1))
 
 
-cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* packet, uint32_t end,
+cdef int comes_too_early(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint32_t end,
                          uint64_t* anomalies) noexcept nogil:
     """Refuse a segment of a synchronised state to an end that cannot be in one, as far as the capture shows.
 
@@ -506,6 +515,7 @@ cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* p
             refuse(flow, snd, packet)
             if not 0 < seq_diff(packet.ack, rcv.nxt) <= LATE_SYN_WINDOW:
                 return 0
+            doubt_ack(rcv, packet.ack)
         if packet.flags & FIN and not snd.flags & DOUBTED:
             snd.fin = end
             snd.flags |= DOUBTED | DOUBTED_FIN
@@ -521,6 +531,7 @@ cdef int comes_too_early(Flow* flow, Half* snd, const Half* rcv, const Packet* p
         if 0 < seq_diff(packet.ack, rcv.nxt) <= allowance(snd) and 0 <= seq_diff(end, snd.una) <= allowance(rcv):
             anomalies[A_ACK_UNSEEN] += 1
             doubt_segment(snd, packet, end)
+            doubt_ack(rcv, packet.ack)
             return EARLY                           # the capture lacks the handshake's last segment, or a stranger's
         anomalies[A_BAD_ACK] += 1
         return 0
@@ -572,8 +583,16 @@ cdef bint in_window(const Half* snd, const Half* rcv, uint32_t end) noexcept nog
     """
     cdef int64_t ahead = seq_diff(end, snd.una)
     if not (rcv.flags & WINDOW_KNOWN and snd.flags & ACK_SEEN):
+        if is_first_flight(snd, rcv):
+            return ahead >= -allowance(rcv) and seq_diff(end, snd.nxt) <= allowance(rcv)
         return -MOST_WINDOW <= seq_diff(end, snd.nxt) <= UNMEASURED
     return -allowance(rcv) <= ahead <= allowance(rcv)
+
+
+cdef inline bint is_first_flight(const Half* snd, const Half* rcv) noexcept nogil:
+    """Has an end said no more behind its SYN, which nothing has acknowledged, than the window of its peer's SYN?"""
+    return rcv.flags & snd.flags & ISS_KNOWN and rcv.flags & WINDOW_KNOWN and snd.una == snd.iss and (
+        seq_diff(snd.nxt, snd.una) <= allowance(rcv))
 
 
 cdef int64_t reach(const Half* rcv) noexcept nogil:
@@ -662,8 +681,8 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
             if rcv.flags & FIN_SEEN:
                 return -1                          # nothing lies behind a FIN
             if confirm_early(rcv, snd, ack):
-                snd.facts |= SYN_ACKED             # so was that it goes on behind the handshake
-            elif seq_diff(ack, rcv.nxt) <= (allowance(snd) if snd.flags & WINDOW_KNOWN else MOST_WINDOW):
+                pass
+            elif seq_diff(ack, rcv.nxt) <= acknowledgeable(snd, rcv):
                 anomalies[A_ACK_UNSEEN] += 1
                 if rcv.flags & DOUBTED_ACK:        # its sender says this now
                     rcv.flags &= ~<uint16_t> JUMP
@@ -695,6 +714,13 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
         snd.max_wnd = snd.wnd
     snd.flags |= WINDOW_KNOWN
     return outcome
+
+
+cdef inline int64_t acknowledgeable(const Half* snd, const Half* rcv) noexcept nogil:
+    """How far beyond what was captured of its peer an end is believed to have had bytes of that, without a doubt."""
+    if snd.flags & WINDOW_KNOWN:
+        return allowance(snd)
+    return UNMEASURED if rcv.flags & ISS_KNOWN else MOST_WINDOW
 
 
 cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexcept nogil:

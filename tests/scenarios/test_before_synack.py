@@ -683,6 +683,20 @@ def test_fast_open_while_the_server_is_captured_late(
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("flags", ["A", "PA", "FA"])
+def test_a_stranger_in_the_servers_name_whose_window_is_not_known(
+    flags: str, numbers: dict[str, Any]
+) -> None:
+    """The client is known by its SYN: an acknowledgement 900 MB ahead of it is doubted."""
+    c = Conversation(**numbers).client("S").server("SA", captured=False).client("A")
+    payload = b"EVIL" if "P" in flags else b""
+    c.server(flags, payload, seq=5000, ack=900_000_000, forged=True)
+    seen = watch(talk(c).frames, level=Level.STREAM)
+    assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"answer", ())]
+    assert (seen.record["reason"], seen.record["client_lost"], seen.record["server_lost"]) == ("fin", 0, 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
 @pytest.mark.parametrize("count", [1, 40])
 @pytest.mark.parametrize("ack", [2, 500])
 @pytest.mark.parametrize("seq", [1, 3, 6, 1000])
