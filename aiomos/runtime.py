@@ -51,6 +51,7 @@ from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.sleepers import Sleepers
+from aiomos.starting import starting
 from aiomos.steps import ENDS_PROGRAM, Steps
 from aiomos.tcp.levels import Level
 from aiomos.tcp.protocols import Layer, number_name
@@ -233,13 +234,15 @@ class Runtime:
             account=self.engine.add_account(app.name), pressure=pressure
         )
         try:
-            token, told = _pressure.set(pressure), failure_told.set(self.output_failed)
-            try:
-                for function in app.startup_functions:
-                    await self._call(function)
-            finally:
-                _pressure.reset(token)
-                failure_told.reset(told)
+            with starting() as undo:
+                undo.callback(_put_back, app, list(app.monitors), list(app.callbacks), list(app.tracks))
+                token, told = _pressure.set(pressure), failure_told.set(self.output_failed)
+                try:
+                    for function in app.startup_functions:
+                        await self._call(function)
+                finally:
+                    _pressure.reset(token)
+                    failure_told.reset(told)
             attachment.started = True
             for monitor in app.monitors:
                 self.add_handler(monitor)
@@ -714,10 +717,11 @@ class Runtime:
         """Process frames as they come; slow handlers are not waited for, what does not fit is a gap."""
         self._live = LivePump(self.engine, transport, self._sleepers, self._next_turn)
         self._set_prefilter()
-        if not self._stopped:
-            names = [interface.name for interface in transport.interfaces]
-            get_logger("aiomos").info("ready", interfaces=names, apps=[app.name for app in self.apps])
-            await self._live.run()
+        if self._stopped:  # while apps started; what has arrived is still taken
+            self._live.stop()
+        names = [interface.name for interface in transport.interfaces]
+        get_logger("aiomos").info("ready", interfaces=names, apps=[app.name for app in self.apps])
+        await self._live.run()
 
     async def _read_virtual(self, transport: Transport) -> None:
         """Process frames at the pace of a simulation: its time stands still while handlers run."""
@@ -884,6 +888,16 @@ class Runtime:
             with steps:
                 raise self._fatal
         steps.conclude(exc)
+
+
+def _put_back(
+    app: App,
+    monitors: list[MonitorRegistration],
+    callbacks: list[CallbackRegistration],
+    tracks: list[TrackRegistration],
+) -> None:
+    """Have an app be registered for what it was before it started."""
+    app.monitors[:], app.callbacks[:], app.tracks[:] = monitors, callbacks, tracks
 
 
 def _warn_of_unread(layer: int, number: int) -> None:
