@@ -182,14 +182,14 @@ class Runtime:
     ) -> None:
         if [pcap, source, transport].count(None) != 2:
             raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
-        self.settings = settings or Settings()
+        self.settings: Settings = settings or Settings()
         self.transport = transport
         self.signals = signals
         self.source: FrameSource
         if (given := transport or source) is not None:
             self.source = given
         self._captures = pcap
-        self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
+        self.engine: Engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
         self.engine.on_unread = _warn_of_unread
         if transport is not None:
