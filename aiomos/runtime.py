@@ -213,6 +213,7 @@ class Runtime:
         self._exit: BaseException | None = None
         self._lost: list[OSError] = []
         self._cut = False
+        self._picks_up = False
         self._starving: asyncio.Event | None = None
         self._last_sleeps: Counter[asyncio.Task[Any] | None] = Counter()
 
@@ -378,7 +379,7 @@ class Runtime:
         if start is not None:
             self.engine.start_at(rule, start, opener)
         if registration.midstream:
-            self.engine.pick_up([rule])
+            self._pick_up(rule)
 
     def add_callback(self, registration: CallbackRegistration) -> None:
         """Call a callback from now on."""
@@ -444,9 +445,22 @@ class Runtime:
                 unbound=unbound,
             )
             if midstream and not unbound:
-                self.engine.pick_up([rule])
+                self._pick_up(rule)
         attachment.users[rule] += 1
         return rule
+
+    def _pick_up(self, rule: int) -> None:
+        """Show running flows to a rule; of many, some in each turn of the loop, so that frames have theirs."""
+        if self.engine.pick_up([rule]) and not self._picks_up:
+            self._picks_up = True
+            asyncio.get_running_loop().call_soon(self._pick_on)
+
+    def _pick_on(self) -> None:
+        self._picks_up = not self._finished and self.engine.pick_on()
+        if self._picks_up:
+            asyncio.get_running_loop().call_soon(self._pick_on)
+        elif self._live is not None:
+            self._live.attend_soon()
 
     @located()
     def monitor(
@@ -675,6 +689,8 @@ class Runtime:
                 await self._read_all()
             except (CaptureError, TransportError) as error:
                 broken = error
+            while self.engine.pick_on():
+                await self._turn()
             while self.engine.finish():
                 await self._turn()
             self._flush()
