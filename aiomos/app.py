@@ -175,7 +175,7 @@ class App(Generic[OptionsT]):
         if options is not None and not attrs.has(options):
             raise RegistrationError(f"options must be an attrs class, not {options!r}")
         self.module: str = sys._getframe(1).f_globals.get("__name__", "app")
-        self.name = name or self.module.rpartition(".")[2]
+        self.name: str = name or self.module.rpartition(".")[2]
         self.options_type = options
         self.one_worker = one_worker
         self.monitors: list[MonitorRegistration] = []

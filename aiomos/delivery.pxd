@@ -21,6 +21,8 @@ cdef class Delivery(Callbacks):
     cdef dict own_calls                # by (Account, event, slot): Call that stands for those of single connections
     cdef object history                # deque of Past: what streams were given last, oldest first
     cdef uint64_t history_bytes
+    cdef uint64_t picking              # rules that running flows are being shown to
+    cdef uint32_t picked_to            # index of the last flow that was
     cdef uint64_t on_event             # rules whose handlers are started by an event: nothing else is asked
 
     cdef void open_tracks(self, FlowRecord* flow) noexcept nogil

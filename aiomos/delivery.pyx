@@ -81,6 +81,7 @@ cdef enum:
     HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
     HISTORY_CHUNKS = 65536
     MOST_RANGES = 64           # stretches of kept bytes that a late reader is given
+    PICK_FLOWS = 8192          # looked at in one turn for a rule that is new: a millisecond
 
 
 cdef class Past:
@@ -239,21 +240,37 @@ cdef class Delivery:
 
         Args:
             rules: Their numbers.
+
+        Returns:
+            Whether there are so many flows that pick_on() is to be called for the rest.
         """
-        cdef uint64_t added = 0, matching
         cdef uint32_t index
-        cdef FlowRecord* flow
+        cdef uint64_t added = 0
         for index in rules:
             self.owner(index)
             added |= <uint64_t> 1 << index
-        for index in range(1, self.flows.pool.high_water + 1):
+        self.picking |= added
+        self.picked_to = 0
+        return self.pick_on()
+
+    def pick_on(self):
+        """Go on with what pick_up() began, between batches; whether there are more flows."""
+        cdef uint64_t matching
+        cdef uint32_t index
+        cdef FlowRecord* flow
+        cdef uint32_t last = min(self.picked_to + PICK_FLOWS, <uint32_t> self.flows.pool.high_water)
+        for index in range(self.picked_to + 1, last + 1 if self.picking else 0):
             flow = flow_at(&self.flows, index)
             if flow.flags & ENDED or flow.watchers == ANY_SET:
                 continue
-            matching = added & rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, True)
-            if matching:
+            matching = self.picking & rules_match(&self.rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, True)
+            if matching & ~self.rules.sets[flow.watchers]:         # else it began with the rule there
                 self.watch(flow, self.rules.sets[flow.watchers] | matching)
                 self.relevel(flow)
+        self.picked_to = last
+        if last == self.flows.pool.high_water:
+            self.picking = 0
+        return self.picking != 0
 
     def stop(self, Flow view not None):
         """Have an app watch a flow no more."""
@@ -366,6 +383,7 @@ cdef class Delivery:
         cdef uint32_t index
         cdef FlowRecord* flow
         cdef Flow view
+        self.picking &= ~retired
         rules_forget(&self.rules)
         memcpy(sets, self.rules.sets, sizeof(sets))
         self.rules.set_count = 1                   # those that flows still have are made anew

@@ -55,7 +55,7 @@ class AiomosError(Exception):
     summary: ClassVar[str] = ""
 
     def __init__(self, message: str = "", *, flow: object = None) -> None:
-        self.flow = None if flow is None else str(flow)
+        self.flow: str | None = None if flow is None else str(flow)
         message = message or self.summary
         super().__init__(message if self.flow is None else f"{self.flow}: {message}")
 
@@ -261,7 +261,7 @@ class CaptureError(AiomosError, ValueError):
     """
 
     def __init__(self, message: str, *, path: str | PathLike[str], offset: int, frames: int) -> None:
-        self.path = fspath(path)
+        self.path: str = fspath(path)
         self.offset = offset
         self.frames = frames
         super().__init__(f"{self.path}: {message} (at byte {offset}, after {frames} frames)")
@@ -293,7 +293,7 @@ class OutputError(AiomosError, OSError):
 
     def __init__(self, message: str, *, path: str | PathLike[str], number: int | None) -> None:
         super().__init__(message)
-        self.path = fspath(path)
+        self.path: str = fspath(path)
         self.errno = number
 
     def __reduce__(self) -> tuple[Callable[..., AiomosError], tuple[Any, ...]]:

@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, NoReturn, Protocol, TypeVar, cast
 from weakref import WeakSet
 
 from aiomos.errors import OutputError
+from aiomos.starting import undone_on_failure
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -49,7 +50,13 @@ running: list[Callable[[OutputError], object]] = []
 
 
 class Outputs(Protocol):
-    """What opens outputs for a process."""
+    """What opens outputs for a process.
+
+    Attributes:
+        continues: Whether the process has taken the place of another, which may have written files in this run.
+    """
+
+    continues: bool
 
     def open(self, path: Path | None) -> IO[bytes]:
         """Open an output."""
@@ -63,6 +70,8 @@ class Outputs(Protocol):
 
 class OwnOutputs:
     """Of a process that is alone."""
+
+    continues = False
 
     def open(self, path: Path | None) -> IO[bytes]:
         """Open a file, or standard output."""
@@ -353,7 +362,9 @@ def open_output(path: Path | None) -> IO[bytes]:
     Raises:
         OSError: the file cannot be opened.
     """
-    return outputs.open(path)
+    file = outputs.open(path)
+    undone_on_failure(file.close)
+    return file
 
 
 def write_heading(file: IO[bytes], heading: bytes) -> None:

@@ -51,6 +51,7 @@ from aiomos.outputs import MACHINE_ERRORS, STANDARD_OUTPUT, failure_told, reader
 from aiomos.registry import Account, Call
 from aiomos.settings import Settings
 from aiomos.sleepers import Sleepers
+from aiomos.starting import starting
 from aiomos.steps import ENDS_PROGRAM, Steps
 from aiomos.tcp.levels import Level
 from aiomos.tcp.protocols import Layer, number_name
@@ -181,14 +182,14 @@ class Runtime:
     ) -> None:
         if [pcap, source, transport].count(None) != 2:
             raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
-        self.settings = settings or Settings()
+        self.settings: Settings = settings or Settings()
         self.transport = transport
         self.signals = signals
         self.source: FrameSource
         if (given := transport or source) is not None:
             self.source = given
         self._captures = pcap
-        self.engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
+        self.engine: Engine = Engine(self.settings, os.urandom(16), self._callback_failed, shard)
         self.engine.face = self
         self.engine.on_unread = _warn_of_unread
         if transport is not None:
@@ -212,6 +213,7 @@ class Runtime:
         self._exit: BaseException | None = None
         self._lost: list[OSError] = []
         self._cut = False
+        self._picks_up = False
         self._starving: asyncio.Event | None = None
         self._last_sleeps: Counter[asyncio.Task[Any] | None] = Counter()
 
@@ -233,13 +235,15 @@ class Runtime:
             account=self.engine.add_account(app.name), pressure=pressure
         )
         try:
-            token, told = _pressure.set(pressure), failure_told.set(self.output_failed)
-            try:
-                for function in app.startup_functions:
-                    await self._call(function)
-            finally:
-                _pressure.reset(token)
-                failure_told.reset(told)
+            with starting() as undo:
+                undo.callback(_put_back, app, list(app.monitors), list(app.callbacks), list(app.tracks))
+                token, told = _pressure.set(pressure), failure_told.set(self.output_failed)
+                try:
+                    for function in app.startup_functions:
+                        await self._call(function)
+                finally:
+                    _pressure.reset(token)
+                    failure_told.reset(told)
             attachment.started = True
             for monitor in app.monitors:
                 self.add_handler(monitor)
@@ -375,7 +379,7 @@ class Runtime:
         if start is not None:
             self.engine.start_at(rule, start, opener)
         if registration.midstream:
-            self.engine.pick_up([rule])
+            self._pick_up(rule)
 
     def add_callback(self, registration: CallbackRegistration) -> None:
         """Call a callback from now on."""
@@ -441,9 +445,22 @@ class Runtime:
                 unbound=unbound,
             )
             if midstream and not unbound:
-                self.engine.pick_up([rule])
+                self._pick_up(rule)
         attachment.users[rule] += 1
         return rule
+
+    def _pick_up(self, rule: int) -> None:
+        """Show running flows to a rule; of many, some in each turn of the loop, so that frames have theirs."""
+        if self.engine.pick_up([rule]) and not self._picks_up:
+            self._picks_up = True
+            asyncio.get_running_loop().call_soon(self._pick_on)
+
+    def _pick_on(self) -> None:
+        self._picks_up = not self._finished and self.engine.pick_on()
+        if self._picks_up:
+            asyncio.get_running_loop().call_soon(self._pick_on)
+        elif self._live is not None:
+            self._live.attend_soon()
 
     @located()
     def monitor(
@@ -672,6 +689,8 @@ class Runtime:
                 await self._read_all()
             except (CaptureError, TransportError) as error:
                 broken = error
+            while self.engine.pick_on():
+                await self._turn()
             while self.engine.finish():
                 await self._turn()
             self._flush()
@@ -714,10 +733,11 @@ class Runtime:
         """Process frames as they come; slow handlers are not waited for, what does not fit is a gap."""
         self._live = LivePump(self.engine, transport, self._sleepers, self._next_turn)
         self._set_prefilter()
-        if not self._stopped:
-            names = [interface.name for interface in transport.interfaces]
-            get_logger("aiomos").info("ready", interfaces=names, apps=[app.name for app in self.apps])
-            await self._live.run()
+        if self._stopped:  # while apps started; what has arrived is still taken
+            self._live.stop()
+        names = [interface.name for interface in transport.interfaces]
+        get_logger("aiomos").info("ready", interfaces=names, apps=[app.name for app in self.apps])
+        await self._live.run()
 
     async def _read_virtual(self, transport: Transport) -> None:
         """Process frames at the pace of a simulation: its time stands still while handlers run."""
@@ -884,6 +904,16 @@ class Runtime:
             with steps:
                 raise self._fatal
         steps.conclude(exc)
+
+
+def _put_back(
+    app: App,
+    monitors: list[MonitorRegistration],
+    callbacks: list[CallbackRegistration],
+    tracks: list[TrackRegistration],
+) -> None:
+    """Have an app be registered for what it was before it started."""
+    app.monitors[:], app.callbacks[:], app.tracks[:] = monitors, callbacks, tracks
 
 
 def _warn_of_unread(layer: int, number: int) -> None:

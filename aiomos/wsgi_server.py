@@ -48,7 +48,7 @@ class WsgiServer:
     """
 
     def __init__(self, listener: socket.socket, app: "WSGIApplication") -> None:
-        self.hung_up = 0
+        self.hung_up: int = 0
         self._app = app
         self._listener = listener
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="aiomos-answer")

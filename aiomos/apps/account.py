@@ -28,6 +28,7 @@ from aiomos.apps.flowlog import Csv, JsonLines, Writer
 from aiomos.errors import OptionError, OutputError
 from aiomos.logging import get_logger
 from aiomos.options import must
+from aiomos.starting import undone_on_failure
 
 if TYPE_CHECKING:
     from aiomos import Flow, Half
@@ -336,6 +337,7 @@ class Metrics:
             "aiomos_account_packets", "TCP segments, up from the subscriber or down.", ways
         )
         self._bytes = Counter("aiomos_account_bytes", "Payload bytes, up from the subscriber or down.", ways)
+        undone_on_failure(self.close)
 
     def enter(self, start: float | None, parties: Parties, account: Account) -> None:  # noqa: ARG002
         """Add an account to the counters."""

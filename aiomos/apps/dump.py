@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from aiomos import App, Gap, MonitorConnection, OutputError
+from aiomos import App, Gap, MonitorConnection, OutputError, outputs
 from aiomos.descriptors import Descriptors
 from aiomos.logging import get_logger
 
@@ -61,11 +61,16 @@ class Names:
     Args:
         directory: Where the files are.
         remembered: How many names to remember.
+        continues: Whether a process before this one, of the same run, may have given some; what is there already may be
+            its, then, and stays.
     """
 
-    def __init__(self, directory: Path, remembered: int = REMEMBERED_NAMES) -> None:
+    def __init__(
+        self, directory: Path, remembered: int = REMEMBERED_NAMES, *, continues: bool = False
+    ) -> None:
         self._directory = directory
         self._remembered = remembered
+        self._continues = continues
         self._given: OrderedDict[str, int] = OrderedDict()
         self._since_ns = self._now_ns()
 
@@ -79,8 +84,10 @@ class Names:
         if flow.midstream:
             name += "-midstream"
         number = self._given.pop(name, 0) + 1
-        if number == 1 and len(self._given) >= self._remembered:
+        forgets = len(self._given) >= self._remembered
+        if number == 1 and (forgets or self._continues):
             number = next(n for n in count(1) if not self._is_of_this_run(_numbered(name, n)))
+        if forgets:
             self._given.popitem(last=False)
         self._given[name] = number
         return _numbered(name, number)
@@ -88,7 +95,8 @@ class Names:
     def _is_of_this_run(self, name: str) -> bool:
         """Whether a connection has these files already; what an earlier run left is written over."""
         try:
-            return (self._directory / f"{name}.client").stat().st_mtime_ns >= self._since_ns
+            made_ns = (self._directory / f"{name}.client").stat().st_mtime_ns
+            return self._continues or made_ns >= self._since_ns
         except FileNotFoundError:
             return False
 
@@ -207,9 +215,10 @@ def prepare() -> None:
     """Make the directory, and register for the connections the options choose."""
     options = app.options
     options.directory.mkdir(parents=True, exist_ok=True)
-    _runs.append(Run(Names(options.directory), Descriptors()))
+    run = Run(Names(options.directory, continues=outputs.outputs.continues), Descriptors())
     app.monitors.clear()
     app.monitor(options.filter, midstream=options.midstream)(dump)
+    _runs.append(run)
 
 
 @app.shutdown

@@ -29,7 +29,7 @@ class Occurrences:
     """
 
     def __init__(self, connection: "MonitorConnection", events: "tuple[Event | UserEvent, ...]") -> None:
-        self.missed = 0
+        self.missed: int = 0
         self._connection = connection
         self._queue: deque[Occurrence] = deque()
         self._future: asyncio.Future[None] | None = None

@@ -98,8 +98,8 @@ class IpHost(Node):
     """
 
     def __init__(self, address: str) -> None:
-        self.address = str(ip_address(address))
-        self.ignored = 0
+        self.address: str = str(ip_address(address))
+        self.ignored: int = 0
 
     def receive(self, frame: bytes, now_ns: int) -> None:
         """Read a frame, and take the packet in it if it is whole and for this host."""
@@ -211,9 +211,11 @@ class TcpHost(IpHost):
         self.mss = mss
         self.window = window
         self.state = State.LISTEN if peer is None else State.CLOSED
-        self.received = bytearray()
-        self.received_all = self.reset = self.failed = False
-        self.retransmissions = 0
+        self.received: bytearray = bytearray()
+        self.received_all: bool = False
+        self.reset: bool = False
+        self.failed: bool = False
+        self.retransmissions: int = 0
         # Places in sequence space count from 0, the SYN: data follow from 1 on, the FIN comes last.
         self._iss = iss
         self._una = self._nxt = self._highest = 0

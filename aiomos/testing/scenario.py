@@ -280,7 +280,7 @@ class Watcher:
         overlap: Overlap = "first",
         urgent: Urgent = "inline",
     ) -> None:
-        self.engine = Engine(settings or Settings(), key, self._failed)
+        self.engine: Engine = Engine(settings or Settings(), key, self._failed)
         self.records: list[dict[str, Any]] = []
         self.flow: Flow | None = None
         self._level = level

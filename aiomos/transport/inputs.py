@@ -101,9 +101,9 @@ class RawInput:
     """
 
     def __init__(self, path: str, descriptors: Descriptors | None = None, wait: Wait | None = None) -> None:
-        self.path = path
+        self.path: str = path
         self._wait = wait
-        self.position = 0
+        self.position: int = 0
         self._descriptors = Descriptors(1) if descriptors is None else descriptors
         self._file: io.FileIO | None = None
         if path == STANDARD_INPUT:
@@ -116,10 +116,12 @@ class RawInput:
             if not stat.S_ISREG(status.st_mode):  # there is no going back to where it was
                 self._file = self._kept_open(descriptor)
         self._identity = status.st_dev, status.st_ino
-        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
-        self.pipe = None if self._file is None or stat.S_ISREG(status.st_mode) else self._file.fileno()
+        self.size: int | None = status.st_size if stat.S_ISREG(status.st_mode) else None
+        self.pipe: int | None = (
+            None if self._file is None or stat.S_ISREG(status.st_mode) else self._file.fileno()
+        )
         try:
-            self.head = self._read_head()
+            self.head: bytes = self._read_head()
         except BaseException:
             self.close()
             raise
@@ -201,9 +203,9 @@ class DecompressedInput:
     """
 
     def __init__(self, raw: RawInput, compression: _Compression, block_size: int = BLOCK_SIZE) -> None:
-        self.path = raw.path
-        self.size = raw.size
-        self.pipe = raw.pipe
+        self.path: str = raw.path
+        self.size: int | None = raw.size
+        self.pipe: int | None = raw.pipe
         self._raw = raw
         self._compression = compression
         self._codec: _Codec | None = None

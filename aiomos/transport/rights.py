@@ -36,14 +36,18 @@ class Interpreter:
     def how_to_get(self, *capabilities: str) -> str:
         """Say what to do to have capabilities, such as ``CAP_NET_RAW``: one line, with commands for a shell.
 
-        In a virtual environment the copy lies beside the interpreter, where it finds what is installed there.
+        In a virtual environment the copy lies beside the interpreter, where it finds what is installed there. A copy
+        that runs this already is given what it lacks.
         """
         place = Path(self.environment, "bin", COPY) if self.environment else Path.home() / COPY
         original, copy = shlex.quote(self.executable), shlex.quote(str(place))
-        wanted = ",".join(capabilities).lower()
+        give = f"sudo setcap {','.join(capabilities).lower()}+ep {copy}"
+        run = f"{copy} -m aiomos run ..."
+        if self.executable == os.path.realpath(place):
+            return f"run with sudo, or give this copy of the interpreter the right: {give}, then {run}"
         return (
             "run with sudo, or by a copy of the interpreter that has the right and that only you may run: "
-            f"install -m 700 {original} {copy} && sudo setcap {wanted}+ep {copy}, then {copy} -m aiomos run ..."
+            f"install -m 700 {original} {copy} && {give}, then {run}"
         )
 
 

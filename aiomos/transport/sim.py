@@ -75,7 +75,9 @@ class Wire:
 
     def __init__(self, link: Link, seed: int | str) -> None:
         self.link = link
-        self.counts = dict.fromkeys(("sent", "lost", "overflowed", "reordered", "duplicated"), 0)
+        self.counts: dict[str, int] = dict.fromkeys(
+            ("sent", "lost", "overflowed", "reordered", "duplicated"), 0
+        )
         self._random = Random(seed)
         self._idle_ns = 0  # when all that was sent has left
         self._last_ns = 0  # when what was sent last arrives
@@ -198,7 +200,7 @@ class Network:
     """
 
     def __init__(self, *, seed: int = 0) -> None:
-        self.now_ns = EPOCH_NS
+        self.now_ns: int = EPOCH_NS
         self.wires: list[Wire] = []
         self._seed = seed
         self._ticket = itertools.count()

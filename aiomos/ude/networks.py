@@ -21,7 +21,9 @@ class Network:
     __slots__ = ("_ranges", "networks")
 
     def __init__(self, *networks: str | Address | IPv4Network | IPv6Network) -> None:
-        self.networks = tuple(ip_network(network) for network in networks)
+        self.networks: tuple[IPv4Network | IPv6Network, ...] = tuple(
+            ip_network(network) for network in networks
+        )
         self._ranges = tuple(
             (net.version, int(net.network_address), int(net.broadcast_address)) for net in self.networks
         )

@@ -61,12 +61,12 @@ class UserEvent:
         self.base = base
         self.root: Event | None = base.root if isinstance(base, UserEvent) else base
         self.predicate = predicate
-        self.parameters = predicate_parameters(predicate)
+        self.parameters: tuple[str, ...] = predicate_parameters(predicate)
         self.filter = chosen
         self.once = once
         self.compiled: Compiled | None = None
         self.why_not: str | None = None
-        self.active = True
+        self.active: bool = True
         self.engines: WeakSet[Registry] = WeakSet()
         self._check_depth()
         check_filter(self.root, chosen)

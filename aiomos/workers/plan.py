@@ -65,6 +65,7 @@ class Task:
         control: Path of its own control socket.
         sockets: Descriptors of its sockets.
         clock_base_ns: That of the `LiveClock` of the run, by which all workers tell one time.
+        restarts: How many processes there were of it before.
     """
 
     plan: Plan
@@ -73,3 +74,4 @@ class Task:
     control: Path
     sockets: tuple[int, ...] = ()
     clock_base_ns: int = 0
+    restarts: int = 0

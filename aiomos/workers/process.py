@@ -7,8 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -61,7 +61,8 @@ class WorkerProcess:
         """
         ours, theirs = socket.socketpair()
         numbers = [sock.fileno() for sock in self.sockets]
-        with theirs:
+        # It is told to end, and cannot yet: the signal waits until it can (worker._main).
+        with theirs, _blocked(signal.SIGTERM):
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "aiomos.workers.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno(), *numbers],
@@ -130,6 +131,16 @@ class WorkerProcess:
             self.process.wait()
         for sock in self.sockets:
             sock.close()
+
+
+@contextmanager
+def _blocked(number: signal.Signals) -> Iterator[None]:
+    """Block a signal, in a ``with`` block: processes that are started there begin so."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def ended(process: subprocess.Popen[bytes]) -> None:

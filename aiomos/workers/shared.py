@@ -26,6 +26,7 @@ class SharedOutputs:
 
     Args:
         link: The way to the supervisor. Sending waits for it: who writes faster than is taken is held back.
+        continues: Whether the worker has taken the place of one that died; over captures, it writes the same anew.
 
     Attributes:
         clock: Tells the engine's time in nanoseconds.
@@ -33,7 +34,8 @@ class SharedOutputs:
         stdout: Standard output as text.
     """
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, *, continues: bool = False) -> None:
+        self.continues = continues
         self.clock: Callable[[], int] = int
         self.wake: Callable[[], object] = bool
         self._link = link

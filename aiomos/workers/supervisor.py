@@ -236,6 +236,7 @@ class Supervisor:
                 cpu=worker.cpu,
                 control=worker.control,
                 clock_base_ns=self._clock.base_ns,
+                restarts=worker.restarts,
             )
         )
         worker.heard = asyncio.get_running_loop().time()

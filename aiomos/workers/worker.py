@@ -81,10 +81,11 @@ class Worker:
         self._link = link
         self._task = task
         self._plan = task.plan
-        self._outputs = SharedOutputs(link)
+        self._outputs = SharedOutputs(link, continues=task.restarts > 0 and not self._plan.captures)
         self._runtime: Runtime | None = None
         self._calls: dict[str, tuple[int, int]] = {}
         self._is_asked = False
+        self._is_to_end = False
 
     def run(self) -> None:
         """Run to the end, and tell the supervisor how it was."""
@@ -120,6 +121,7 @@ class Worker:
         main = asyncio.current_task()
         assert main is not None
         loop.add_signal_handler(signal.SIGTERM, self._end, main)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # which the supervisor has blocked
         beat = CAPTURE_BEAT_SECONDS if self._plan.captures else LIVE_BEAT_SECONDS
         apps = [_loaded(app.place, app.options) for app in self._plan.apps]
         with (
@@ -140,11 +142,21 @@ class Worker:
 
     def _end(self, main: "asyncio.Task[None]") -> None:
         """End early: live, frames that have arrived are still taken, as they are by a process that is alone."""
-        if self._runtime is None or self._plan.captures:
+        if self._plan.captures:
             self._cancel(main)
-            return
-        self._runtime.stop()
-        asyncio.get_running_loop().call_later(self._plan.grace, self._runtime.cut_short)
+        elif self._runtime is None:  # apps start; frames may have been arriving since the worker before died
+            self._is_to_end = True
+            asyncio.get_running_loop().call_later(self._plan.grace, self._cancel_start, main)
+        else:
+            self._stop(self._runtime)
+
+    def _stop(self, runtime: Runtime) -> None:
+        runtime.stop()
+        asyncio.get_running_loop().call_later(self._plan.grace, runtime.cut_short)
+
+    def _cancel_start(self, main: "asyncio.Task[None]") -> None:
+        if self._runtime is None:
+            self._cancel(main)
 
     def _cancel(self, main: "asyncio.Task[None]") -> None:
         self._is_asked = True
@@ -165,6 +177,8 @@ class Worker:
         self._runtime = runtime
         self._outputs.clock = lambda: round(runtime.engine.now * 1e9)
         self._outputs.put(What.RUNNING)
+        if self._is_to_end:
+            self._stop(runtime)
 
     @contextmanager
     def _sending(self) -> Iterator[None]:

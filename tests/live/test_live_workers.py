@@ -12,7 +12,7 @@ import pytest
 
 from tests.live.conftest import Line
 from tests.live.network import Host
-from tests.live.programs import Aiomos, echo, exchange, serve, until
+from tests.live.programs import COMMAND_SECONDS, Aiomos, echo, exchange, serve, until
 
 CONNECTIONS = 24
 DATA = bytes(range(256)) * 40
@@ -89,3 +89,42 @@ def test_what_comes_while_a_worker_is_dead_waits_for_the_next(watched: Line, tmp
     ended = aiomos.stop()
     assert ended.status == 0
     assert sum(record["event"] == "worker_died" for record in ended.log) == 2
+
+
+SLOW = """
+import asyncio
+from pathlib import Path
+from aiomos import App
+from aiomos.logging import get_logger
+
+app = App("slow")
+
+@app.startup
+async def begin() -> None:
+    get_logger("slow").info("starting")
+    while not Path("{go}").exists():
+        await asyncio.sleep(0.01)
+"""
+
+
+def test_what_came_before_a_worker_had_started_is_taken_though_it_is_to_end(
+    watched: Line, tmp_path: Path
+) -> None:
+    """Its ring has filled since the one before it died; the signal comes while its apps start."""
+    go, slow = tmp_path / "go", tmp_path / "slow.py"
+    slow.write_text(SLOW.format(go=go))
+    go.touch()
+    serve(watched.server, 7, echo)
+    aiomos = start(watched, tmp_path / "run", str(slow), "--iface", "eth0")
+    go.unlink()
+    for victim in children(aiomos.process.pid):
+        os.kill(victim, signal.SIGKILL)
+    until("both start again", lambda: sum(record["event"] == "starting" for record in aiomos.log) == 4)
+    ports = talk(watched.client, watched.server)
+    aiomos.process.send_signal(signal.SIGTERM)
+    aiomos.wait_for("ending")
+    go.touch()
+    aiomos.process.wait(COMMAND_SECONDS)
+    ended = aiomos.stop()
+    assert ended.status == 0
+    assert whole(ended.records, ports) == ports

@@ -1,5 +1,6 @@
 """Handlers that begin late, apps that stop in the middle of something, errors that end a run."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 
@@ -9,9 +10,11 @@ import aiomos
 from aiomos import (
     CONN_SETUP,
     CONN_START,
+    CONN_TEARDOWN,
     ERROR,
     PKT_IN,
     App,
+    Budgets,
     Flow,
     Gap,
     Hook,
@@ -19,14 +22,16 @@ from aiomos import (
     MonitorConnection,
     Occurrence,
     Packet,
+    Runtime,
     Settings,
 )
 from aiomos.engine import Engine
 from aiomos.tcp.streams import Pressure
+from aiomos.testing.packets import tcp_frame
 from aiomos.testing.scenario import Frame
 from aiomos.ude.filters import Filter
 from tests.events import play
-from tests.traffic import Traffic
+from tests.traffic import START_NS, Traffic, fail
 
 
 def batches(*payloads: bytes) -> list[Frame]:
@@ -363,3 +368,76 @@ def test_a_handler_that_is_too_slow_is_told() -> None:
         settings=Settings(budgets=budgets, on_error="raise"),
     )
     assert ("gap.unread", 1000) in told
+
+
+# --- many flows -------------------------------------------------------------------------------------------
+
+MANY = 20_000
+
+
+def many_flows() -> list[tuple[int, bytes, int, int]]:
+    frames = [
+        tcp_frame(f"10.1.{number >> 8}.{number & 255}", "10.2.0.2", 4000, 80, seq=100, flags="S")
+        for number in range(MANY)
+    ]
+    return [(START_NS + number, frame, 1, len(frame)) for number, frame in enumerate(frames)]
+
+
+def test_running_flows_are_shown_to_a_late_rule_some_at_a_time() -> None:
+    engine = Engine(Settings(budgets=Budgets(flows=MANY, half_open=MANY)), bytes(16), fail)
+    engine.add_rule(Filter("").program, Level.STATE)
+    engine.feed_frames(many_flows())
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        told += 1
+
+    late = engine.add_rule(Filter("").program, Level.STATE, midstream=True)
+    engine.add_call(late, CONN_TEARDOWN, Hook.RECEIVER, tell, ())
+    turns = 1
+    more = engine.pick_up([late])
+    while more:
+        turns += 1
+        more = engine.pick_on()
+    assert turns == 3
+    assert not engine.pick_on()
+    while engine.finish():
+        pass
+    assert told == MANY
+
+
+def test_a_rule_that_goes_meanwhile_is_shown_no_more() -> None:
+    engine = Engine(Settings(budgets=Budgets(flows=MANY, half_open=MANY)), bytes(16), fail)
+    engine.add_rule(Filter("").program, Level.STATE)
+    engine.feed_frames(many_flows())
+    account = engine.add_account("late")
+    assert engine.pick_up([engine.add_rule(Filter("").program, Level.STATE, account=account, midstream=True)])
+    engine.remove_account(account)
+    assert not engine.pick_on()
+
+
+def test_an_app_that_is_attached_late_sees_them_all() -> None:
+    first: App[None] = App("first")
+    late: App[None] = App("late")
+    seen: list[Flow] = []
+
+    @first.on(CONN_START, filter="host 10.1.0.0")
+    def attach(engine: Runtime) -> None:
+        tasks.append(asyncio.get_running_loop().create_task(engine.attach(late)))
+
+    @first.on(CONN_TEARDOWN)
+    def watch_all() -> None:
+        """Have all flows followed."""
+
+    @late.on(CONN_TEARDOWN, midstream=True)
+    def count(flow: Flow) -> None:
+        seen.append(flow)
+
+    tasks: list[asyncio.Task[None]] = []
+    traffic = Traffic()
+    traffic.batches = [many_flows()]
+    budgets = Budgets(flows=MANY, half_open=MANY)
+    aiomos.run(first, source=traffic.source(), settings=Settings(budgets=budgets, on_error="raise"))
+    assert len(tasks) == 1
+    assert len({flow.client.address for flow in seen}) == MANY

@@ -47,7 +47,8 @@ ALLOWED = {
         *("admission", "callbacks", "delivery", "hooks", "lifetimes", "registry"),
         *("transport.source", "transport.transport", "transport.sharding"),
     },
-    "outputs": {"errors"},
+    "outputs": {"errors", "starting"},
+    "starting": set[str](),
     "opening": {"errors", "transport"},
     "sleepers": set[str](),
     "steps": {"logging"},
@@ -56,7 +57,7 @@ ALLOWED = {
     "runtime": {
         *KERNEL,
         *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners", "interrupts", "opening", "outputs", "steps"),
+        *("live", "sleepers", "listeners", "interrupts", "opening", "outputs", "starting", "steps"),
     },
     "listeners": {*KERNEL, "registry"},
     "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},

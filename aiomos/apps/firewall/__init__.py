@@ -449,11 +449,12 @@ async def begin(engine: "Runtime") -> None:
     if engine.transport is None or not engine.transport.forwards:
         raise NotInLineError("a firewall stands in line: aiomos run firewall --bridge eth0 eth1")
     firewall = Firewall(app.options, policy)
-    watcher = asyncio.get_running_loop().create_task(firewall.watch())
+    registrations = firewall.register()
     signals = ExitStack()
     if engine.signals:
         signals.enter_context(handled({signal.SIGHUP: firewall.ask_reload}))
-    _running.append(Run(firewall, firewall.register(), watcher, signals))
+    watcher = asyncio.get_running_loop().create_task(firewall.watch())
+    _running.append(Run(firewall, registrations, watcher, signals))
 
 
 @app.shutdown

@@ -4,6 +4,8 @@ from typing import Any
 
 import attrs
 
+from aiomos.starting import undone_on_failure
+
 
 @attrs.define
 class Tally:
@@ -33,6 +35,7 @@ class Counters:
             Counter("aiomos_firewall_bytes", "Bytes that a rule let pass.", ["rule"]),
             Counter("aiomos_firewall_connections", "Connections that a rule accepted.", ["rule"]),
         ]
+        undone_on_failure(self.close)
 
     def count(self, rule: str, *, packets: int = 0, octets: int = 0, connections: int = 0) -> None:
         """Add to the tally of a rule; *octets* are bytes of what has ended."""

@@ -25,6 +25,7 @@ from aiomos.apps.nat.neighbours import ETHERTYPE_ARP, Neighbours, mac_of
 from aiomos.apps.nat.settings import ICMP, TCP, UDP, Config, read_config
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
+from aiomos.starting import undone_on_failure
 
 if TYPE_CHECKING:
     from aiomos import Packet, Runtime
@@ -334,6 +335,7 @@ class Metrics:
         self.refused = Counter("aiomos_nat_refused", "Packets refused, by reason.", ["reason"])
         self._mappings = Gauge("aiomos_nat_mappings", "External endpoints in use.")
         self._mappings.set_function(mappings)
+        undone_on_failure(self.close)
 
     def close(self) -> None:
         """Take them back."""
@@ -384,8 +386,9 @@ def begin(engine: "Runtime") -> None:
         names = ", ".join(engine.interfaces) or "none"
         raise OptionError(f"{app.options.config}: outside = {config.file.outside!r}: interfaces are {names}")
     nat = Nat(config, engine, SystemRandom())
-    _running.append((nat, nat.register()))
+    registrations = nat.register()
     nat.begin()
+    _running.append((nat, registrations))
 
 
 @app.shutdown

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 import aiomos
-from aiomos import OptionError, OutputError
+from aiomos import OptionError, OutputError, outputs
 from aiomos.apps import dump
 from aiomos.descriptors import Descriptors
 from tests.traffic import Traffic
@@ -308,8 +308,8 @@ def test_names_are_given_once_though_few_are_remembered(
         os.utime(tmp_path / "streams" / name, (1, 1))
     remembered: list[dump.Names] = []
 
-    def few(directory: Path) -> dump.Names:
-        remembered.append(names := kept(directory, remembered=4))
+    def few(directory: Path, **options: bool) -> dump.Names:
+        remembered.append(names := kept(directory, remembered=4, **options))
         return names
 
     kept = dump.Names
@@ -318,3 +318,28 @@ def test_names_are_given_once_though_few_are_remembered(
     aiomos.run(dump.app, pcap=[capture])
     assert {path.name: path.read_text() for path in (tmp_path / "streams").glob("*.client")} == everything
     assert len(remembered[0]) == 4
+
+
+def test_a_worker_that_takes_the_place_of_another_overwrites_none_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there may be of the one before, which has told nobody what it had named."""
+    for name in ("10.0.0.1.1000-10.0.0.2.80", "10.0.0.1.1000-10.0.0.2.80-2"):
+        for side in ("client", "server"):
+            (tmp_path / f"{name}.{side}").write_text("of the one before")
+    monkeypatch.setattr(outputs.outputs, "continues", True, raising=False)
+    dump.app.options = dump.Options(directory=tmp_path)
+    traffic = Traffic()
+    for _ in range(2):
+        conn = traffic.connection()
+        conn.client(b"new")
+        conn.close()
+        traffic.wait(1000)
+    aiomos.run(dump.app, source=traffic.source())
+    written = {path.name: path.read_text() for path in tmp_path.iterdir() if path.suffix == ".client"}
+    assert written == {
+        "10.0.0.1.1000-10.0.0.2.80.client": "of the one before",
+        "10.0.0.1.1000-10.0.0.2.80-2.client": "of the one before",
+        "10.0.0.1.1000-10.0.0.2.80-3.client": "new",
+        "10.0.0.1.1000-10.0.0.2.80-4.client": "new",
+    }

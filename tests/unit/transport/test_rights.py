@@ -60,3 +60,12 @@ def test_its_environment_is_where_it_runs_if_that_is_another_than_where_it_is_in
     for prefix, environment in (("/home/a/.venv", "/home/a/.venv"), ("/usr", None)):
         monkeypatch.setattr(sys, "prefix", prefix)
         assert Interpreter.current() == Interpreter(os.path.realpath(sys.executable), environment)
+
+
+def test_a_copy_that_runs_this_is_not_copied_onto_itself(tmp_path: Path) -> None:
+    copy = tmp_path / "bin" / "python-live"
+    advice = Interpreter(str(copy), str(tmp_path)).how_to_get("CAP_NET_RAW", "CAP_NET_ADMIN")
+    assert advice == (
+        "run with sudo, or give this copy of the interpreter the right: "
+        f"sudo setcap cap_net_raw,cap_net_admin+ep {copy}, then {copy} -m aiomos run ..."
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from aiomos.transport.transport import Transport
 from aiomos.workers.plan import Plan, Task
 from aiomos.workers.process import WorkerProcess
+from aiomos.workers.records import Record
 from aiomos.workers.supervisor import Supervisor
 from aiomos.workers.worker import Worker
 from tests.traffic import in_loop
@@ -63,3 +66,28 @@ def test_all_workers_tell_one_time_and_know_their_share(
             frames = Worker(one, task)._frames()
         assert frames["transport"].clock.base_ns == task.clock_base_ns != 0
         assert frames["shard"] == (task.number, WORKERS)
+
+
+def test_a_worker_that_is_told_to_end_as_it_starts_ends_in_good_order(tmp_path: Path) -> None:
+    """Its process does not know of the signal yet: that waits, and is not its death."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    worker = WorkerProcess(number=0, cpu=min(os.sched_getaffinity(0)), control=tmp_path / "control")
+
+    async def main() -> int:
+        link = worker.start(
+            Task(
+                plan=Plan(workers=1, captures=(str(pipe),)), number=0, cpu=worker.cpu, control=worker.control
+            )
+        )
+        worker.signal(signal.SIGTERM)
+        return await worker.follow(link, nothing)
+
+    async def nothing(_records: Sequence[Record]) -> None:
+        """Take them."""
+
+    status = in_loop(main(), "asyncio")
+    worker.close()
+    assert status == 0
+    assert worker.ending is not None
+    assert worker.ending.error is None
