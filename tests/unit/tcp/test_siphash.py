@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from aiomos.settings import Settings
+from aiomos.tcp.verdicts import Verdicts
+
 probe = pytest.importorskip("tests.native._probe_wire", reason="needs the native test probes")
 
 MASK = (1 << 64) - 1
@@ -63,3 +66,9 @@ def test_hash_equals_the_interpreters() -> None:
     for count, theirs in enumerate(json.loads(run.stdout), start=1):
         words = [int.from_bytes(bytes(range(8 * i, 8 * i + 8)), "little") for i in range(count)]
         assert probe.siphash(0, 0, words) == theirs & MASK
+
+
+@pytest.mark.parametrize("length", [0, 15, 17])
+def test_keys_are_16_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match=f"the key is 16 bytes, not {length}"):
+        Verdicts(Settings(), bytes(length))
