@@ -29,6 +29,7 @@ from aiomos import (
     Runtime,
     Settings,
 )
+from aiomos.callbacks import Timer
 from aiomos.testing.scenario import START, Conversation, Frame, merge
 from tests.events import flags_of, play, source_of
 from tests.traffic import in_loop
@@ -530,6 +531,7 @@ def test_who_goes_takes_levels_and_buffers_along() -> None:
 def test_who_goes_is_called_no_more() -> None:
     """Callbacks, timers, handlers that wait for their event: nothing of it runs once detach() has returned."""
     log: list[str] = []
+    timers: list[Timer] = []
     app: App[None] = App("goes")
     app.on(PKT_IN)(lambda pkt: log.append(flags_of(pkt)))
     app.on(CONN_TEARDOWN)(lambda: log.append("end"))
@@ -537,8 +539,8 @@ def test_who_goes_is_called_no_more() -> None:
 
     @app.on(CONN_SETUP)
     def set_timers(flow: Flow) -> None:
-        flow.timer(1)
-        flow.timer(1, lambda _: log.append("timer"))
+        timers.extend((flow.timer(1), flow.timer(1, lambda _: log.append("timer"))))
+        assert all(timer.active for timer in timers)
 
     @app.monitor(start=app.ude(PKT_IN)(lambda pkt: pkt.payload_len > 0))
     async def handle(_: MonitorConnection) -> None:
@@ -547,7 +549,12 @@ def test_who_goes_is_called_no_more() -> None:
     stays: App[None] = App("stays")
     stays.track()
     c = opened().client("A").wait(5).client("PA", b"a").close()
-    report = drive(c.frames, app, stays, at={4: lambda runtime: runtime.detach(app)})
+
+    async def detach(runtime: Runtime) -> None:
+        await runtime.detach(app)
+        assert [timer.active for timer in timers] == [False, False]
+
+    report = drive(c.frames, app, stays, at={4: detach})
     assert log == ["S", "SA", "A", "A"]
     assert held(report.counters) == {}
 
