@@ -678,6 +678,21 @@ def test_events_of_an_app_that_has_gone_make_room_for_those_of_another() -> None
     assert called == (["base"] + ["first"] * 9) * 3 + (["base"] + ["second"] * 9) * 3
 
 
+@pytest.mark.parametrize("followed", [False, True])
+def test_bytes_before_a_syn_that_comes_late_are_kept_for_who_is_told_of_it_then(*, followed: bool) -> None:
+    """Whether or not an app that takes pick-ups follows the connection meanwhile."""
+    got: dict[str, bytes] = {}
+    tracker: App[None] = App("tracker")
+    tracker.track(level=Level.STATE, midstream=True)
+    c = Conversation().handshake().client("PA", b"request").server("PA", b"an answer").client("A")
+    c.client("PA", b" and more").close()
+    syn, *rest = c.frames
+    frames = [*rest[:4], (rest[3][0], *syn[1:]), *rest[4:]]
+    report = drive(frames, reading("reader", got), *([tracker] if followed else []))
+    assert got == {"reader client": b"request and more", "reader server": b"an answer"}
+    assert report.counters["flows"] == 1
+
+
 def test_flows_can_be_listed_at_any_time() -> None:
     seen: list[list[int]] = []
 

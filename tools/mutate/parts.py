@@ -60,7 +60,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "aiomos/testing": (("", "testing/ packets sim"),),
     "aiomos": (
-        ("admission", "floods flow_table port_reuse eviction opening pickup firewall_states"),
+        ("admission", "sharing floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
         ("delivery", "streams connections gaps sharing accounting copies unread callbacks"),
         ("hooks", "events event_state callbacks exits"),
