@@ -51,6 +51,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("packet_port linux_packet", "rights live/bridge live/packet live/tuntap live/kernel_stamps"),
         ("ports bridge transport interfaces", "rights wires live/bridge live/tuntap live/packet live_pump"),
         ("impaired", "sim live/impaired"),
+        ("wires", "live/live_in_line_workers"),
         ("frame", "rewriting segmentation* in_line_offload pcap"),
         ("times", "wild_times pcap captures live_clock"),
         ("clock", "live_clock live/kernel_stamps live/packet"),

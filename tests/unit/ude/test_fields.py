@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from aiomos.testing.packets import (
 )
 from aiomos.testing.scenario import Conversation
 from aiomos.ude import attributes
+from aiomos.ude.machine import Predicates
 from aiomos.ude.nodes import Number
 from aiomos.ude.predicates import Compiled, combine, compile_predicate
 from tests.events import play
@@ -73,13 +75,19 @@ def comparisons(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str
     return found
 
 
+@cache
+def made(compare: Compare, thing: str, value: object, _kind: str) -> Predicates:
+    """The predicate; equal values of different types are compared each."""
+    compiled = compile_predicate(compare(value), (thing,))
+    assert isinstance(compiled, Compiled), compiled
+    return combine([(0, None, compiled, None)])
+
+
 def holds(
     compare: Compare, thing: str, value: object, pkt: Packet | None, flow: Flow | None = None, side: int = 0
 ) -> bool:
     """Whether the machine finds an attribute to be that value."""
-    made = compile_predicate(compare(value), (thing,))
-    assert isinstance(made, Compiled), made
-    fired, unsure = combine([(0, None, made, None)]).fire(pkt, flow, side)
+    fired, unsure = made(compare, thing, value, type(value).__name__).fire(pkt, flow, side)
     assert not unsure
     return bool(fired)
 
