@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
     ),
     "aiomos/ude": (
+        ("rules", "sharing late_and_early_ends event_state events filters*"),
         ("", "ude/ predicates_model operators_table machine_model events_model filters_model event_state sharing"),
     ),
     "aiomos/apps": (
