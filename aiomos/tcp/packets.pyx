@@ -650,7 +650,6 @@ cdef Packet copy_packet(const WirePacket* p, int kind, bytes held):
     packet.own_bytes = held
     packet.kind = kind
     own[0] = p[0]
-    own.transient = False
     own.link = own.network = own.transport = own.payload = own.fragment = own.fragment_link = NULL
     if held is None:
         return packet

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.reassembly cimport Streams, Track, data_seq
 from aiomos.tcp.seq cimport seq_lt
-from aiomos.tcp.wire cimport FIN, SYN, Packet
+from aiomos.tcp.wire cimport Packet
 
 cdef enum RexmitKind:
     REXMIT_NONE = 0
@@ -22,7 +22,7 @@ cdef bint overtaken(const Streams* s, const Track* t, const Half* half, const Pa
                     uint64_t fresh) noexcept nogil
 
 cdef inline bint comes_late(const Half* half, const Packet* packet, uint32_t before_nxt) noexcept nogil:
-    """Is a segment behind the highest one seen, *before_nxt* being half.nxt as it was before?"""
+    """Is a segment with bytes, SYN or FIN behind the highest one seen? *before_nxt* is half.nxt as it was before."""
     if packet.payload_len:
         return seq_lt(data_seq(packet), before_nxt)
-    return packet.flags & (SYN | FIN) and not seq_lt(before_nxt, half.nxt)
+    return not seq_lt(before_nxt, half.nxt)

@@ -5,6 +5,7 @@ import random
 import socket
 import struct
 from contextlib import closing
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,9 @@ from aiomos.transport.bridge import Bridge, open_port
 from aiomos.transport.packet_port import PacketPort, open_port_socket
 from aiomos.transport.transport import Transport
 from aiomos.transport.tuntap import TunPort
-from tests.live.conftest import Line
+from tests.live.conftest import Ends, Line
 from tests.live.network import Host
-from tests.live.programs import echo, exchange, ping, serve, swallow, until, wait_for_frame
+from tests.live.programs import echo, exchange, ping, program, serve, swallow, until, wait_for_frame
 from tests.live.wires import Wire
 from tests.models.segmentation import SuperSegment
 
@@ -265,3 +266,23 @@ def test_data_that_nobody_answers_does_not_stay(in_line: Line, wire: Wire) -> No
     with in_line.client.connect(in_line.server.address, 9) as sock:
         sock.sendall(noise(5_000_000))
     assert wire.stop()["dropped"] == 0
+
+
+def test_a_full_queue_is_waited_for(pair: Ends) -> None:
+    """For 5 ms at most: here the wire takes a frame each 1.5 ms, and the socket's memory two of them."""
+    ports: Any = pytest.importorskip("tests.native._probe_ports", reason="needs the native test probes")
+    client, _ = pair
+    client.run(
+        program("tc"),
+        *["qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8mbit", "burst", "2k", "latency", "1s"],
+    )
+    with client.inside():
+        sock = open_port_socket("eth0", slots=64)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2304)
+    port = PacketPort("eth0", socket=sock, slots=64)
+    for _ in range(40):
+        ports.send(port, numbered(0, 1486))
+    counters = port.statistics()
+    port.close()
+    sock.close()
+    assert (counters["sent"], counters["unsent"]) == (40, 0)

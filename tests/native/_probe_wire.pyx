@@ -1,9 +1,10 @@
 """Shows the wire reader, the keyed hash and the defragmenter to pytest."""
 
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
+from aiomos.tcp.flows cimport FlowKey, Flows, key_hash, make_key
 from aiomos.tcp.siphash cimport siphash13
 from aiomos.tcp.tunnels cimport add_tunnel_port
 from aiomos.tcp.wire cimport (
@@ -155,6 +156,24 @@ def siphash(uint64_t k0, uint64_t k1, words):
     for i, word in enumerate(words):
         native[i] = word
     return siphash13(k0, k1, native, len(words))
+
+
+def flow_hash(uint64_t k0, uint64_t k1, bytes frame not None, uint64_t tunnel=0, *, uint16_t vlan_mask=0xFFFF):
+    """The hash of the flow that an Ethernet frame belongs to, in a tunnel of that number."""
+    cdef Flows flows
+    cdef FlowKey key
+    cdef DecodeOptions options
+    cdef Packet packet
+    cdef Frame native
+    memset(&flows, 0, sizeof(flows))
+    memset(&options, 0, sizeof(options))
+    memset(&native, 0, sizeof(native))
+    flows.key0, flows.key1, flows.vlan_mask = k0, k1, vlan_mask
+    native.data, native.linktype = <const uint8_t*> <const char*> frame, 1
+    native.caplen = native.wirelen = <uint32_t> len(frame)
+    assert decode_frame(&native, &options, &packet) == WIRE_TCP
+    make_key(&packet, &key)
+    return key_hash(&flows, &key, tunnel)
 
 
 cdef class Reassembler:

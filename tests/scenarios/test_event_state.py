@@ -303,6 +303,22 @@ def test_a_conflict_has_both_versions() -> None:
     assert told == [("conflict", 2, 2, b"ll", b"XX", 0)]
 
 
+def test_where_the_bytes_are_is_not_known_at_level_state() -> None:
+    """Whatever the numbers are that the flow is at."""
+    app: App[None] = App("looks")
+    seen: set[tuple[int, int, int]] = set()
+
+    @app.on(PKT_OUT)
+    def look(flow: Flow) -> None:
+        seen.update(
+            (half.acked, half.stream_offset, half.stream_bytes) for half in (flow.client, flow.server)
+        )
+
+    c = Conversation(client_isn=0x10, server_isn=0x20000000).handshake().client("PA", b"question").server("A")
+    play(c.server("PA", b"an answer").client("A").frames, app)
+    assert seen == {(0, 0, 0)}
+
+
 @pytest.mark.parametrize("together", [Limit.SCRATCH - 1, Limit.SCRATCH, Limit.SCRATCH + 1, 5000])
 def test_a_native_event_finds_what_lies_in_pieces_however_much_that_is(together: int) -> None:
     """More than the machine has room for is for the predicate itself to look at."""

@@ -126,9 +126,8 @@ def test_colliding_hashes() -> None:
     tuples = []
     for client in range(int(IPv4Address("10.0.0.0")), int(IPv4Address("10.0.2.0"))):
         for port in range(1024, 1324):
-            # The key of the hash is zero and the client's the lower address (flows.pyx, key_hash).
-            words = [client << 32 | SERVER, port << 48 | 443 << 32 | 4]
-            if probe.siphash(0, 0, words) % slots in wanted:
+            frame = segment(client, port, SERVER, 443, seq=ISS, ack=0, flags=SYN)
+            if probe.flow_hash(0, 0, frame) % slots in wanted:  # the watcher's key is zero
                 tuples.append(Tuple(client, port))
     assert len(tuples) > 60
     play(tuples, 50_000, 4)

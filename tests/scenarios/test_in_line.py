@@ -674,6 +674,23 @@ def test_whoever_goes_on_after_a_reset_is_told_again(app: App[None]) -> None:
     assert (last.flags, last.seq) == ("R", 101)
 
 
+@pytest.mark.parametrize(
+    ("flags", "payload", "acknowledged"),
+    [("P", b"what?", 5), ("F", b"what?", 6), ("F", b"", 1), ("", b"", 0)],
+)
+def test_what_acknowledges_nothing_is_acknowledged_by_the_reset(
+    app: App[None], flags: str, payload: bytes, acknowledged: int
+) -> None:
+    """RFC 9293 section 3.10.7.1: SEG.SEQ + SEG.LEN, with which its sender believes the RST."""
+    app.on(CONN_SETUP)(lambda flow: flow.reset())
+    bare = tcp_frame(seq=101, flags=flags, payload=payload)
+    crossing = cross([*OPENING, data(0, b"hello"), bare], app)
+    assert bare not in crossing.there
+    last = read_segment(read_packet(crossing.back[-1]))  # type: ignore[arg-type]
+    assert last is not None
+    assert (last.flags, last.seq, last.ack) == ("RA", 0, 101 + acknowledged)
+
+
 def test_a_new_connection_after_a_reset_is_a_new_flow(app: App[None]) -> None:
     starts: list[int] = []
 

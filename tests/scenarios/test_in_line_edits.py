@@ -290,6 +290,33 @@ def test_deleted_data_is_acknowledged_in_its_receivers_name(ends: tuple[str, str
     assert packet.payload[20:] == (b"\1\1\x08\x0a" + struct.pack("!II", 70, 3) if stamped else b"")
 
 
+def test_the_sender_is_told_of_a_window_that_leaves_room_for_what_is_added() -> None:
+    """While it has not been acknowledged; the sums are right."""
+    app: App[None] = App("adds")
+
+    @app.on(PKT_IN, hook=Hook.SENDER)
+    def add(pkt: Packet) -> None:
+        if pkt.payload:
+            assert pkt.replace(pkt.payload + bytes(100))
+
+    def told(ack: int, window: int) -> Back:
+        return Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 501, ack, "A", window=window))
+
+    frames: Line = [
+        tcp_frame(seq=100),
+        Back(tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA")),
+        tcp_frame(seq=101, ack=501, flags="A"),
+        tcp_frame(seq=101, ack=501, flags="PA", payload=b"question"),
+        *(told(ack, window) for ack, window in ((101, 1000), (101, 99), (209, 1000))),
+    ]
+    segments = [read_segment(read_packet(frame)) for frame in cross(frames, app).back[1:4]]  # type: ignore[arg-type]
+    assert [(segment.ack, segment.window) for segment in segments if segment] == [
+        (101, 900),
+        (101, 0),
+        (109, 1000),
+    ]
+
+
 @pytest.mark.parametrize("anew", [5000, 2**32 - 5000])
 def test_a_client_that_begins_anew_is_edited_from_its_new_beginning(anew: int) -> None:
     """A segment that means nothing has come before; then it tries again with another number."""

@@ -266,8 +266,8 @@ def test_watch_sets_for_which_there_is_no_room_are_counted() -> None:
         called.clear()
         engine.feed_frames(traffic.frames)
         assert engine.count_flows(accounts) == [called[bit] for bit in range(13)]
-        watched = sum(called.values())
-        assert (watched == sum(port.bit_count() for port in ports)) == (full[-1] == 0)
+        more = sum(called.values()) - sum(port.bit_count() for port in ports)
+        assert more == 0 if not full[-1] else more > 0
     assert full[0] == 0
     assert full[1] > 0
 

@@ -29,6 +29,7 @@ from aiomos import (
     Runtime,
     Settings,
 )
+from aiomos.callbacks import Timer
 from aiomos.testing.scenario import START, Conversation, Frame, merge
 from tests.events import flags_of, play, source_of
 from tests.traffic import in_loop
@@ -530,6 +531,7 @@ def test_who_goes_takes_levels_and_buffers_along() -> None:
 def test_who_goes_is_called_no_more() -> None:
     """Callbacks, timers, handlers that wait for their event: nothing of it runs once detach() has returned."""
     log: list[str] = []
+    timers: list[Timer] = []
     app: App[None] = App("goes")
     app.on(PKT_IN)(lambda pkt: log.append(flags_of(pkt)))
     app.on(CONN_TEARDOWN)(lambda: log.append("end"))
@@ -537,8 +539,8 @@ def test_who_goes_is_called_no_more() -> None:
 
     @app.on(CONN_SETUP)
     def set_timers(flow: Flow) -> None:
-        flow.timer(1)
-        flow.timer(1, lambda _: log.append("timer"))
+        timers.extend((flow.timer(1), flow.timer(1, lambda _: log.append("timer"))))
+        assert all(timer.active for timer in timers)
 
     @app.monitor(start=app.ude(PKT_IN)(lambda pkt: pkt.payload_len > 0))
     async def handle(_: MonitorConnection) -> None:
@@ -547,7 +549,12 @@ def test_who_goes_is_called_no_more() -> None:
     stays: App[None] = App("stays")
     stays.track()
     c = opened().client("A").wait(5).client("PA", b"a").close()
-    report = drive(c.frames, app, stays, at={4: lambda runtime: runtime.detach(app)})
+
+    async def detach(runtime: Runtime) -> None:
+        await runtime.detach(app)
+        assert [timer.active for timer in timers] == [False, False]
+
+    report = drive(c.frames, app, stays, at={4: detach})
     assert log == ["S", "SA", "A", "A"]
     assert held(report.counters) == {}
 
@@ -669,6 +676,21 @@ def test_events_of_an_app_that_has_gone_make_room_for_those_of_another() -> None
 
     drive(opened(1).frames + opened(2, START + 1).frames, stays, at={0: both, 3: exchange})
     assert called == (["base"] + ["first"] * 9) * 3 + (["base"] + ["second"] * 9) * 3
+
+
+@pytest.mark.parametrize("followed", [False, True])
+def test_bytes_before_a_syn_that_comes_late_are_kept_for_who_is_told_of_it_then(*, followed: bool) -> None:
+    """Whether or not an app that takes pick-ups follows the connection meanwhile."""
+    got: dict[str, bytes] = {}
+    tracker: App[None] = App("tracker")
+    tracker.track(level=Level.STATE, midstream=True)
+    c = Conversation().handshake().client("PA", b"request").server("PA", b"an answer").client("A")
+    c.client("PA", b" and more").close()
+    syn, *rest = c.frames
+    frames = [*rest[:4], (rest[3][0], *syn[1:]), *rest[4:]]
+    report = drive(frames, reading("reader", got), *([tracker] if followed else []))
+    assert got == {"reader client": b"request and more", "reader server": b"an answer"}
+    assert report.counters["flows"] == 1
 
 
 def test_flows_can_be_listed_at_any_time() -> None:

@@ -28,12 +28,13 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("protocols", "links tags tunnels unread"),
         ("occurrences", "callbacks events"),
         ("copies", "copies capture_quirks accounting"),
-        ("paths", "in_line defrag frames in_line_sessions"),
+        ("paths", "in_line defrag frames in_line_sessions in_line_edits"),
         ("fragmenting", "fragmenting* building in_line"),
         ("streams chunks views", "streams connections gaps views memory unread urgent"),
         ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
     ),
     "aiomos/ude": (
+        ("rules", "sharing late_and_early_ends event_state events filters*"),
         ("", "ude/ predicates_model operators_table machine_model events_model filters_model event_state sharing"),
     ),
     "aiomos/apps": (
@@ -51,6 +52,8 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("packet_port linux_packet", "rights live/bridge live/packet live/tuntap live/kernel_stamps"),
         ("ports bridge transport interfaces", "rights wires live/bridge live/tuntap live/packet live_pump"),
         ("impaired", "sim live/impaired"),
+        ("wires", "live/live_in_line_workers"),
+        ("frame", "rewriting segmentation* in_line_offload pcap"),
         ("times", "wild_times pcap captures live_clock"),
         ("clock", "live_clock live/kernel_stamps live/packet"),
         ("fanout sharding", "sharding workers/ prefilter live/fanout"),
@@ -59,7 +62,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "aiomos/testing": (("", "testing/ packets sim"),),
     "aiomos": (
-        ("admission", "floods flow_table port_reuse eviction opening pickup firewall_states"),
+        ("admission", "sharing floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
         ("delivery", "streams connections gaps sharing accounting copies unread callbacks"),
         ("hooks", "events event_state callbacks exits"),

@@ -72,6 +72,7 @@ def test_without_rules_all_is_dropped(read: Read) -> None:
         ('[[rule]]\naction = "drop"\nfrom = "inside"', ["rule 1", "from = 'inside'", "zone"]),
         (ZONES + '[[rule]]\naction = "drop"\nto = "insid"', ["rule 1", "to = 'insid'", "'inside'"]),
         (ZONES + '[[default]]\naction = "drop"\nto = "insid"', ["default 1", "to = 'insid'", "'inside'"]),
+        ('[[rule]]\naction = "drop"\nname = ""', ["rule 1", "name = ''"]),
         ('[[default]]\naction = "log"', ["default 1", "action = 'log'"]),
         ('[[default]]\naction = "drop"\nport = 80', ["default 1", "'port'"]),
         ("[zone.inside]", ["zone inside", "interface"]),

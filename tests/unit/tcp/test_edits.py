@@ -169,6 +169,7 @@ def test_segments_beyond_a_hole_are_asked_for_again() -> None:
     half.send(0, b"here")
     half.native.acknowledge(at(4), 77)
     assert half.native.replace(at(8), b"far", b"x") == "beyond_hole"
+    assert half.native.replace(at(5), b"ear", b"x") == "beyond_hole"
     plan = half.plan(8, b"far")
     assert plan["drop"]
     assert plan["own_ack"] == (at(4), 77)

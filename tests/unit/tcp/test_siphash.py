@@ -4,8 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from ipaddress import ip_address
 
 import pytest
+
+from aiomos.settings import Settings
+from aiomos.tcp.verdicts import Verdicts
+from aiomos.testing.packets import tcp_frame
 
 probe = pytest.importorskip("tests.native._probe_wire", reason="needs the native test probes")
 
@@ -63,3 +68,42 @@ def test_hash_equals_the_interpreters() -> None:
     for count, theirs in enumerate(json.loads(run.stdout), start=1):
         words = [int.from_bytes(bytes(range(8 * i, 8 * i + 8)), "little") for i in range(count)]
         assert probe.siphash(0, 0, words) == theirs & MASK
+
+
+@pytest.mark.parametrize("tunnel", [0, 1, 0x0123456789ABCDEF])
+@pytest.mark.parametrize(
+    "ends", [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:1::2")], ids=["IPv4", "IPv6"]
+)
+@pytest.mark.parametrize("vlan", [None, 5])
+def test_flows_are_hashed_by_both_ends_their_vlan_and_their_tunnel(
+    ends: tuple[str, str], tunnel: int, vlan: int | None
+) -> None:
+    """The same for both directions."""
+    key = bytes(range(16))
+    k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
+    low, high = (ip_address(end) for end in ends)
+    if low.version == 4:
+        words = [int(low) << 32 | int(high)]
+    else:
+        words = [int(end) >> bits & MASK for end in (low, high) for bits in (64, 0)]
+    words += [tunnel] * (tunnel != 0)
+    tag = 0xFFFF if vlan is None else vlan
+    last = (1234 << 40 | 80 << 24 | tag << 8 | low.version).to_bytes(7, "little")
+    expected = siphash(b"".join(word.to_bytes(8, "little") for word in words) + last, key, 1, 3) & 0xFFFFFFFF
+    there = tcp_frame(*ends, 1234, 80, vlan=vlan)
+    back = tcp_frame(*reversed(ends), 80, 1234, vlan=vlan)
+    assert probe.flow_hash(k0, k1, there, tunnel) == probe.flow_hash(k0, k1, back, tunnel) == expected
+    untagged = siphash(
+        b"".join(word.to_bytes(8, "little") for word in words)
+        + (1234 << 40 | 80 << 24 | low.version).to_bytes(7, "little"),
+        key,
+        1,
+        3,
+    )
+    assert probe.flow_hash(k0, k1, there, tunnel, vlan_mask=0) == untagged & 0xFFFFFFFF
+
+
+@pytest.mark.parametrize("length", [0, 15, 17])
+def test_keys_are_16_bytes(length: int) -> None:
+    with pytest.raises(ValueError, match=f"the key is 16 bytes, not {length}"):
+        Verdicts(Settings(), bytes(length))

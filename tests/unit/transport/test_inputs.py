@@ -3,6 +3,7 @@
 import gzip
 import os
 import random
+import select
 import threading
 import tracemalloc
 import zlib
@@ -157,6 +158,26 @@ def test_pipe_has_no_size(tmp_path: Path, compress: Compress) -> None:
     assert list(capture) == rows(samples(3000))
     writer.join()
     assert (capture.position(), capture.total()) == (len(data), None)
+
+
+def test_a_pipe_tells_what_to_wait_for_while_a_record_is_incomplete() -> None:
+    """Else what comes next is read at once; at its end there is nothing to wait for."""
+    reading, writing = os.pipe()
+    data = pcap(samples(3))
+    os.write(writing, data[:-10])
+    capture = CaptureReader(open_input(f"/dev/fd/{reading}"), [])
+    os.close(reading)
+    assert capture.starved is None
+    assert capture.read_batch()
+    assert len(capture.batch()) == 2
+    assert capture.starved is not None
+    os.write(writing, data[-10:])
+    assert select.select([capture.starved], [], [], 0)[0]
+    assert capture.read_batch()
+    assert len(capture.batch()) == 1
+    os.close(writing)
+    assert not capture.read_batch()
+    assert capture.starved is None
 
 
 @COMPRESSED
