@@ -170,9 +170,12 @@ def test_a_pipe_tells_what_to_wait_for_while_a_record_is_incomplete() -> None:
     assert capture.starved is None
     assert capture.read_batch()
     assert len(capture.batch()) == 2
-    assert capture.starved is not None
+    waited_for = capture.starved
+    assert waited_for is not None
+    assert not select.select([waited_for], [], [], 0)[0]
     os.write(writing, data[-10:])
-    assert select.select([capture.starved], [], [], 0)[0]
+    assert select.select([waited_for], [], [], 0)[0]
+    assert capture.starved is None
     assert capture.read_batch()
     assert len(capture.batch()) == 1
     os.close(writing)
