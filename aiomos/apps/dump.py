@@ -223,5 +223,6 @@ def prepare() -> None:
 
 @app.shutdown
 def finish() -> None:
-    """Close what is open."""
+    """Close what is open; the next run chooses anew."""
+    app.monitors.clear()
     _runs.pop().descriptors.close_all()
