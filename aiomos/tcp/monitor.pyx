@@ -793,6 +793,7 @@ cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
     if not snd.flags & FIN_SEEN:
         if snd.flags & DOUBTED_ACK and snd.fin == packet.seq + packet.payload_len + 1:
             snd.una = snd.fin                      # its peer had acknowledged it before the SYN-ACK was captured
+            snd.flags |= ACK_SEEN
         snd.fin = packet.seq + packet.payload_len
         snd.flags = snd.flags & ~<uint16_t> JUMP | FIN_SEEN
         snd.facts |= FIN_SENT

@@ -299,11 +299,12 @@ def test_the_syn_ack_is_captured_late(first: str, behind: int, numbers: dict[str
     assert (seen.record["client_retransmits"], seen.record["server_retransmits"]) == (0, 0)
 
 
-def skew(frames: list[Frame], late: int, host: int = 2) -> list[Frame]:
-    """Have the capture show what one end sent *late* frames later: a mirror whose two sides are out of step."""
+def skew(frames: list[Frame], late: int, missing: tuple[int, ...] = ()) -> list[Frame]:
+    """Have the capture show the server's side *late* frames later: a mirror whose two sides are out of step."""
     places = [
-        (at + (late + 0.5 if frame[1][26:30] == bytes([10, 0, 0, host]) else 0), frame)
+        (at + (late + 0.5 if frame[1][26:30] == bytes([10, 0, 0, 2]) else 0), frame)
         for at, frame in enumerate(frames)
+        if at not in missing
     ]
     places.sort(key=lambda place: place[0])
     return [(frames[at][0], *frame[1:]) for at, (_, frame) in enumerate(places)]
@@ -628,6 +629,20 @@ def test_nor_is_the_server_captured_in_time(late: int, numbers: dict[str, Any]) 
     seen = watch(skew(c.close("server").frames, late), level=Level.STREAM)
     assert [(half.data, half.gaps) for half in seen.streams[0]] == [(b"hello", ()), (b"banneranswer", ())]
     assert (seen.record["reason"], seen.record["server_retransmits"]) == ("fin", 0)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("late", [1, 2])
+def test_what_was_acknowledged_with_a_fin_that_is_captured_late(late: int, numbers: dict[str, Any]) -> None:
+    """Nothing but segments that were doubted acknowledges it: what is missing before the FIN is lost all the same."""
+    c = Conversation(**numbers).handshake().server("PA", b"banner").client("A").client("PA", b"hello")
+    c.server("PA", b"answer").client("A").close("server")
+    seen = watch(skew(c.frames, late, missing=(2, 6)), level=Level.STREAM)
+    assert [(half.data, half.gaps, half.error) for half in seen.streams[0]] == [
+        (b"hello", (), None),
+        (b"banner", ((6, 6, "lost"),), None),
+    ]
+    assert (seen.record["reason"], seen.record["server_lost"]) == ("fin", 6)
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
