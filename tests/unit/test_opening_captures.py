@@ -179,4 +179,6 @@ def test_an_interrupt_ends_it_at_once(arguments: list[str], begun: bytes, fifo: 
         writer.write(begun)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert (process.returncode, errors) == (130, "")
+    # A worker whose interpreter still starts on a busy machine may be told of meanwhile.
+    assert process.returncode == 130
+    assert all("waits_for='workers" in line for line in errors.splitlines()), errors
