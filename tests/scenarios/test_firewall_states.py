@@ -323,6 +323,29 @@ def test_counters_for_prometheus(configure: Set) -> None:
     assert seen == [2, 4]
 
 
+def test_what_is_only_noted_is_counted_and_goes_on_to_the_next_rule(configure: Set) -> None:
+    configure(
+        '[[rule]]\nname = "seen"\naction = "log"\nproto = "udp"\n'
+        '[[rule]]\nname = "low"\naction = "drop"\nproto = "udp"\nport = "1-1023"\n'
+    )
+    seen: dict[str, list[float | None]] = {}
+    app = aiomos.App("scrape")
+
+    @app.shutdown
+    def scrape() -> None:
+        for rule in ("seen", "low"):
+            seen[rule] = [
+                REGISTRY.get_sample_value(f"aiomos_firewall_{name}_total", {"rule": rule})
+                for name in ("connections", "packets", "bytes")
+            ]
+
+    with capture_logs() as log:
+        cross([udp_frame(CLIENT, SERVER, 9999, dport) for dport in (53, 67, 5353)], firewall.app, app)
+    assert [line["rule"] for line in log if line["event"] == "noted"] == ["seen"] * 3
+    assert seen["seen"] == [0, 3, 0]
+    assert seen["low"] == [0, 2, 0]
+
+
 def test_log_lines_are_limited(configure: Set) -> None:
     configure('[[rule]]\nname = "all"\nlog = true\naction = "drop"', log_rate=2)
     with capture_logs() as log:

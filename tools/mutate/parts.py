@@ -26,6 +26,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions "
          "in_line_edits in_line_cuts in_line_memory"),
         ("protocols", "links tags tunnels unread"),
+        ("checksums", "rewriting* edits* building in_line_sessions"),
         ("occurrences", "callbacks events"),
         ("copies", "copies capture_quirks accounting"),
         ("paths", "in_line defrag frames in_line_sessions in_line_edits"),

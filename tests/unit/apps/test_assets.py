@@ -422,6 +422,7 @@ def test_a_warning_may_come_before_the_hello() -> None:
         found = Banners().find("server", data, b"")
         assert found is not None
         assert found.version == "1.2"
+        assert Banners().find("client", data, b"") is None, "who says so is no client"
 
 
 # --- options --------------------------------------------------------------------------------------

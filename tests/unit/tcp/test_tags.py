@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import pytest
 
@@ -33,6 +34,18 @@ def test_a_segment_is_found_behind_everything(wrapping: Wrapping, ip_version: in
     assert is_the_segment(packet)
     assert packet["ip_version"] == ip_version
     assert packet["vlan"] == (NO_VLAN if wrapping.vlan is None else wrapping.vlan)
+
+
+@pytest.mark.parametrize("src", ["8.0.69.1", "2001:db8:86dd:6000::1"])
+def test_an_ip_packet_behind_a_label_is_none_of_ethernet_though_its_source_looks_so(src: str) -> None:
+    """Where a frame would have the type and the first byte of IP, stand bytes of the address."""
+    if ":" in src:
+        packet = ipv6(tcp(DATA, seq=0xFFFFFFF0, src=src, dst=V6["dst"]), src=src, dst=V6["dst"])
+    else:
+        packet = ipv4(tcp(DATA, seq=0xFFFFFFF0, src=src), src=src)
+    found = decode(ethernet(label(packet, 16), ethertype=0x8847), 1, verify=True)
+    assert is_the_segment(found)
+    assert found["src"] == ip_address(src).packed
 
 
 @pytest.mark.parametrize("wrapping", TAGS.values(), ids=TAGS)

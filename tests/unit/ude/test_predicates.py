@@ -218,9 +218,34 @@ def test_a_slice_from_the_start_is_not_cut_out_to_be_compared(predicate: Any, *,
     assert (" starts " in made) == starts
 
 
+def true_if_syn(pkt: Any) -> object:
+    if pkt.syn:
+        return True
+    return pkt.rst
+
+
+def false_if_syn(pkt: Any) -> object:
+    if pkt.syn:
+        return False
+    return pkt.rst
+
+
+def true_unless_syn(pkt: Any) -> object:
+    if pkt.syn:
+        return pkt.rst
+    return True
+
+
+def false_unless_syn(pkt: Any) -> object:
+    if pkt.syn:
+        return pkt.rst
+    return False
+
+
 @pytest.mark.parametrize(
     ("predicate", "tests"),
     [
+        *((function, 1) for function in (true_if_syn, false_if_syn, true_unless_syn, false_unless_syn)),
         (lambda pkt: (pkt.payload_len > 9 or pkt.syn) or pkt.rst, 1),
         (lambda pkt: pkt.payload_len > 9 or (pkt.syn or pkt.rst), 1),
         (lambda pkt: (pkt.payload_len > 9 and pkt.syn) and not pkt.rst, 1),
