@@ -15,7 +15,7 @@ from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_fr
 
 SHIPPED = Path(__file__).parents[1] / "data"
 MUTATIONS = int(os.environ.get("AIOMOS_MUTATIONS", "4"))
-MOST_FRAMES = 2000
+MOST_FRAMES = 500 * MUTATIONS
 """Frames of one capture that are cut and flipped; the whole capture is run once."""
 
 # Where headers end: Ethernet, VLAN, cooked, IPv4 without and with options, IPv6, extension headers, TCP without and
