@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
 from aiomos.tcp.flows cimport FlowKey, Flows, key_hash, make_key
+from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt, seq_max
 from aiomos.tcp.siphash cimport siphash13
 from aiomos.tcp.tunnels cimport add_tunnel_port
 from aiomos.tcp.wire cimport (
@@ -156,6 +157,11 @@ def siphash(uint64_t k0, uint64_t k1, words):
     for i, word in enumerate(words):
         native[i] = word
     return siphash13(k0, k1, native, len(words))
+
+
+def compare_sequence(uint32_t a, uint32_t b):
+    """What is said of two sequence numbers: seq_diff(), seq_lt(), seq_leq() and seq_max()."""
+    return seq_diff(a, b), bool(seq_lt(a, b)), bool(seq_leq(a, b)), seq_max(a, b)
 
 
 def flow_hash(uint64_t k0, uint64_t k1, bytes frame not None, uint64_t tunnel=0, *, uint16_t vlan_mask=0xFFFF):

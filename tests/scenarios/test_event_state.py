@@ -303,6 +303,16 @@ def test_a_conflict_has_both_versions() -> None:
     assert told == [("conflict", 2, 2, b"ll", b"XX", 0)]
 
 
+def test_of_two_syn_acks_the_first_is_the_one_whose_data_is_acknowledged() -> None:
+    """The acknowledgement that completed the handshake was not captured."""
+    c = Conversation(server_isn=9).client("S").server("SA").server("SA", seq=777, ack=1, forged=True)
+    c.client("A", captured=False).server("PA", b"hello").client("A").server("PA", b"!").client("A")
+    numbers = look(
+        c.frames, PKT_OUT, lambda m: (m.flow.server.iss, m.flow.server.snd_una), level=Level.STREAM
+    )
+    assert numbers[-5:] == [(9, 9), (9, 9), (9, 15), (9, 15), (9, 16)]
+
+
 def test_where_the_bytes_are_is_not_known_at_level_state() -> None:
     """Whatever the numbers are that the flow is at."""
     app: App[None] = App("looks")

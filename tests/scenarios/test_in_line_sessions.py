@@ -492,11 +492,14 @@ def test_a_reply_begins_no_session() -> None:
 def test_a_packet_whose_session_is_closed_may_begin_another() -> None:
     app: App[None] = App("ends")
     sessions: list[Session] = []
+    shown: list[str] = []
 
     @app.on(PKT_IN, hook=Hook.RAW)
     def begin(pkt: Packet) -> None:
         if pkt.payload == b"end":
+            shown.append(repr(sessions[-1]))
             sessions[-1].close()
+            shown.append(repr(sessions[-1]))
         if pkt.payload == b"end" or not pkt.known:
             sessions.append(pkt.session(idle=9, src=f"192.0.2.{len(sessions) + 1}"))
 
@@ -504,6 +507,7 @@ def test_a_packet_whose_session_is_closed_may_begin_another() -> None:
     crossing = cross(frames, app)
     assert [Packet.decode(frame).src for frame in crossing.there] == ["192.0.2.1", "192.0.2.2", "192.0.2.2"]
     assert [session.packets for session in sessions] == [(1, 0), (2, 0)]
+    assert shown == ["<Session open packets=(1, 0)>", "<Session ended packets=(1, 0)>"]
 
 
 def test_a_translation_is_laid_over_a_session_that_only_passes() -> None:

@@ -112,6 +112,16 @@ def test_syn_ack_with_another_sequence_number_is_not_believed() -> None:
     assert (seen.streams[0][0].data, seen.record["reason"]) == (b"hi", "fin")
 
 
+def test_of_two_syn_acks_an_acknowledgement_of_neither_tells_nothing() -> None:
+    """Were it believed, all that the server says would lie elsewhere."""
+    c = Conversation().client("S").server("SA").server("SA", seq=777, ack=1, forged=True)
+    c.client("A", ack=1 << 28, forged=True).client("A").client("PA", b"hi").server("PA", b"hello").client("A")
+    seen = watch(c.close().frames, level=Level.STREAM)
+    assert seen.anomalies == {"bad_synack": 1, "bad_ack": 1}
+    assert [half.data for half in seen.streams[0]] == [b"hi", b"hello"]
+    assert (seen.record["server_lost"], seen.record["reason"]) == (0, "fin")
+
+
 def test_handshake_captured_in_the_wrong_order() -> None:
     """FIELD 4: reordered handshake, wrong roles. The SYN-ACK already tells who the client is."""
     c = (

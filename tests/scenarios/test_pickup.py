@@ -59,11 +59,15 @@ def test_pick_up_delivers_from_there_on(skip: int) -> None:
     assert (client.gaps, server.gaps) == ((), ())
 
 
-def test_pick_up_between_two_ephemeral_ports() -> None:
-    """Where neither port is well known, the higher one is judged the client's."""
-    c = Conversation("10.0.0.1:50000", "10.0.0.2:8443").handshake().server("PA", b"x").client("A")
-    record = watch(c.frames[3:], midstream=True).record
-    assert (record["client_port"], record["server_port"]) == (50000, 8443)
+@pytest.mark.parametrize("hosts", [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")])
+@pytest.mark.parametrize(
+    ("client", "server"), [(50000, 8443), (1025, 1024), (1023, 22), (1024, 1023), (50000, 22), (2, 1)]
+)
+def test_pick_up_tells_the_roles_by_the_ports(hosts: tuple[str, str], client: int, server: int) -> None:
+    """Where both are well known, or neither is, the higher one is judged the client's."""
+    c = Conversation(f"{hosts[0]}:{client}", f"{hosts[1]}:{server}").handshake()
+    record = watch(c.server("PA", b"x").client("A").frames[3:], midstream=True).record
+    assert (record["client_port"], record["server_port"]) == (client, server)
 
 
 def test_pick_up_between_equal_ports_takes_who_spoke_first() -> None:

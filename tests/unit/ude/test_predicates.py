@@ -494,6 +494,18 @@ def test_what_several_have_in_common_is_computed_once() -> None:
     assert "recall" not in listing_of(first)
 
 
+def test_what_may_have_been_computed_is_asked_for_and_what_was_is_there() -> None:
+    maybe = made(
+        lambda pkt: (
+            (pkt.syn and pkt.seq * pkt.ack % 97 > 5)
+            or (pkt.seq * pkt.ack % 97 < 50 and pkt.seq * pkt.ack % 97 != 7)
+        )
+    )
+    certain = made(lambda pkt: pkt.seq * pkt.ack % 97 > 5 and pkt.seq * pkt.ack % 97 < 50)
+    assert listing_of(maybe).count("recall") == 1
+    assert listing_of(certain).count("recall") == 0
+
+
 def test_guard_leaves_out_what_flags_and_payload_exclude() -> None:
     rows = [
         made(lambda pkt: pkt.syn and not pkt.ack_flag),
