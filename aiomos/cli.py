@@ -4,6 +4,7 @@ What a command needs beyond click is imported where it is used, so that ``--help
 """
 
 import os
+import stat
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -328,6 +329,8 @@ def run(
         raise click.UsageError("standard input (-) can be read only once")
     if workers > 1 and "-" in captures:
         raise click.UsageError("--workers: each worker reads the captures, so none can be standard input (-)")
+    if workers > 1 and (pipe := next(filter(_is_read_once, captures), None)):
+        raise click.UsageError(f"--workers: each worker reads the captures, so {pipe} cannot be a pipe")
     wire = _wire(interfaces, bridge, tap, busy_poll)
     if (wire is None) == (not captures):
         raise click.UsageError("say where frames come from: --pcap, --iface, --bridge or --tap, one of them")
@@ -378,6 +381,15 @@ def run(
             force=True,
         )
     _tell(report, verbose)
+
+
+def _is_read_once(path: str) -> bool:
+    """Tell whether a capture is a pipe or a device, of which nobody else gets what one has read."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False  # opening it says what is wrong
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _tell(report: "Report", verbose: bool) -> None:

@@ -718,9 +718,13 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
 
 cdef inline int64_t acknowledgeable(const Half* snd, const Half* rcv) noexcept nogil:
     """How far beyond what was captured of its peer an end is believed to have had bytes of that, without a doubt."""
-    if snd.flags & WINDOW_KNOWN:
+    if snd.flags & WINDOW_KNOWN and (snd.flags & SCALE_KNOWN or not rcv.flags & ISS_KNOWN):
         return allowance(snd)
-    return UNMEASURED if rcv.flags & ISS_KNOWN else MOST_WINDOW
+    if not rcv.flags & ISS_KNOWN:
+        return MOST_WINDOW
+    if snd.flags & WINDOW_KNOWN and rcv.flags & SCALE_KNOWN and not rcv.flags & OFFERS_SCALE:
+        return 2 * <int64_t> snd.max_wnd           # its peer's SYN says that it has no scale
+    return UNMEASURED
 
 
 cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexcept nogil:

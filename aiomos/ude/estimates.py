@@ -125,6 +125,12 @@ def _numbers(left: int | float, op: ast.operator, right: int | float) -> object:
         return UNKNOWN
     if isinstance(left, int) and isinstance(right, int) and _bits(left, op, right) > 8 * MOST_BYTES:
         raise Huge
+    if (
+        isinstance(op, ast.Mod | ast.FloorDiv)
+        and isinstance(right, int)
+        and right.bit_length() > MOST_DIVISOR_BITS
+    ):
+        return UNKNOWN
     return _attempt(lambda: _COMPUTE[type(op)](left, right))
 
 
@@ -229,6 +235,10 @@ def call(function: object, arguments: Sequence[Any], keywords: Mapping[str, obje
         return _one_by_one(function, arguments)
     if _is_one_of(function, _COLLECTORS):
         return _collected(function, first if items is None and isinstance(first, int) else items)
+    if _is_one_of(function, (min, max)) and len(arguments) == 1 and items is not None:
+        _bound(items)
+        if items > MOST_LOOKED_THROUGH:
+            return UNKNOWN
     if _is_one_of(function, _PURE) and not any(
         value is UNKNOWN or isinstance(value, Sized) for value in arguments
     ):
@@ -293,6 +303,12 @@ def _attempt(compute: Callable[[], object]) -> object:
     except Exception:
         return UNKNOWN  # it says so when it runs
 
+
+MOST_DIVISOR_BITS = 10_000
+"""By larger numbers nothing is divided: it takes as long as its operands' sizes multiplied."""
+
+MOST_LOOKED_THROUGH = 1000
+"""Items that min() or max() of what is known is computed over."""
 
 _PURE = (int, float, abs, min, max, ord, range, bool)
 _ONE_BY_ONE = (map, enumerate, zip, reversed)

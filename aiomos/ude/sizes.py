@@ -24,6 +24,8 @@ __all__ = ["MOST_BYTES", "TooLarge", "check_sizes"]
 MOST_DEPTH = 200  # of expressions in one another
 MOST_STEPS = 50_000  # what one predicate is looked at for; a constant counts with its size
 MOST_ROUNDS = 64  # of a loop whose end is known
+ROUND_STEPS = 10  # what a round costs besides its statements
+MOST_SPEC_BITS = 64  # of a number in a format; str() refuses those of many digits
 OPEN_ROUNDS = 2  # of one whose end is not
 
 _MUTABLE = (list, bytearray)
@@ -102,6 +104,7 @@ class _Walk:
         self._loops: list[_Loop] = []
         self._depth = 0
         self._steps = 0
+        self._caught = 0  # how deep it is in try statements, by which loops may be left
 
     def function(self, definition: Function, around: Names) -> None:
         """Go through a function, of whose arguments nothing is known."""
@@ -123,6 +126,7 @@ class _Walk:
         return all(self._statement(statement) for statement in statements)
 
     def _statement(self, node: ast.stmt) -> bool:
+        self._step()
         match node:
             case ast.Assign(targets, value):
                 found = self.value(value)
@@ -181,7 +185,9 @@ class _Walk:
 
     def _try(self, node: ast.Try | ast.TryStar) -> bool:
         before = dict(self._names)
+        self._caught += 1
         after = [self._names] if self._block([*node.body, *node.orelse]) else []
+        self._caught -= 1
         self._names = _common([before, self._names])
         self._forget([inner for part in node.body for inner in ast.walk(part)])
         raised = self._names
@@ -197,7 +203,7 @@ class _Walk:
         over = self.value(node.iter)
         rounds = estimates.count(over)
         leaves = _leaves(node)
-        if rounds is not None and rounds > MOST_BYTES and not leaves:
+        if rounds is not None and rounds > MOST_BYTES and not leaves and not self._caught:
             raise TooLarge(node.iter)
         certain = rounds is not None and rounds <= MOST_ROUNDS
         items = (
@@ -231,6 +237,7 @@ class _Walk:
         ends: list[Names] = []
         unsure = 0
         for _ in range(MOST_ROUNDS + 1):
+            self._step(ROUND_STEPS)
             before = dict(self._names)
             answer = another()
             unsure += answer is None
@@ -284,6 +291,11 @@ class _Walk:
             read = ast.parse(ast.unparse(node.target), mode="eval").body
             raise TooLarge(ast.copy_location(ast.BinOp(read, node.op, node.value), node)) from None
 
+    def _step(self, weight: int = 1) -> None:
+        self._steps += weight
+        if self._steps > MOST_STEPS:
+            raise _Enough
+
     # --- expressions -------------------------------------------------------------------------------
     def value(self, node: ast.expr) -> Any:
         """Compute an expression; UNKNOWN where it is not certain.
@@ -291,9 +303,7 @@ class _Walk:
         Raises:
             TooLarge: it is certain that it is large.
         """
-        self._steps += 1
-        if self._steps > MOST_STEPS:
-            raise _Enough
+        self._step()
         if self._depth >= MOST_DEPTH:
             return UNKNOWN
         self._depth += 1
@@ -386,7 +396,7 @@ class _Walk:
         for part in parts:
             known = self.value(part.value if isinstance(part, ast.FormattedValue) else part)
             if not isinstance(known, int | str) or (
-                isinstance(known, int) and known.bit_length() > MOST_STEPS
+                isinstance(known, int) and known.bit_length() > MOST_SPEC_BITS
             ):
                 return
             texts.append(str(known))
@@ -426,7 +436,8 @@ def _is_plain(value: object) -> bool:
 
 
 def _leaves(node: ast.AST) -> bool:
-    return any(isinstance(inner, ast.Break | ast.Return | ast.Raise) for inner in ast.walk(node))
+    """May Python leave a loop before its end?"""
+    return any(isinstance(inner, ast.Break | ast.Return | ast.Raise | ast.Assert) for inner in ast.walk(node))
 
 
 def _common(ways: Sequence[Names]) -> Names:

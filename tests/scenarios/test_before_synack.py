@@ -768,3 +768,14 @@ def test_what_is_sent_again_before_the_syn_ack_is_captured_counts(*, answered: b
     record = watch(c.frames, level=Level.STREAM).record
     assert (record["client_retransmits"], record["client_copies"], record["client_out_of_order"]) == (1, 0, 0)
     assert (record["client_stream_bytes"], record["client_bytes"]) == (10, 15)
+
+
+@pytest.mark.parametrize(("options", "ahead"), [(b"", 900_000_000), (b"", 200_000), (wscale(0), 900_000_000)])
+def test_one_forged_acknowledgement_makes_no_gap(options: bytes, ahead: int) -> None:
+    """Though the SYN-ACK, which says how large windows may be, was not captured."""
+    c = Conversation().client("S", options=options).server("SA", captured=False).client("A")
+    c.server("PA", b"banner").server("A", seq=7, ack=ahead, forged=True).client("A")
+    seen = watch(c.client("PA", b"hello").server("A").server("PA", b"answer").client("A").close().frames)
+    assert seen.record["client_lost"] == seen.record["server_lost"] == 0
+    assert (seen.record["client_stream_bytes"], seen.record["server_stream_bytes"]) == (5, 12)
+    assert seen.record["reason"] == "fin"

@@ -131,6 +131,7 @@ def test_pcap_takes_all_files_up_to_the_next_option(
         ["cli_apps:bare", "--pcap", "-", "-"],
         ["cli_apps:bare", "--pcap", "-", "--workers", "2"],
         ["cli_apps:bare", "--pcap", "-", "--workers", "3"],
+        ["cli_apps:bare", "--pcap", "/dev/null", "--workers", "2"],
         ["cli_apps:bare", "--pcap", "a.pcap", "-", "--workers", "2"],
         ["cli_apps:bare", "--pcap", "a.pcap", "--workers", "0"],
         ["cli_apps:bare", "cli_apps:bare", "--pcap", "a.pcap"],

@@ -266,6 +266,25 @@ def changed_by_another(pkt: Any) -> bool:
     return bytes(pkt.payload) == b"x" * times
 
 
+def caught(pkt: Any) -> bool:
+    total = 0
+    try:
+        for at in range(100_000):
+            total += pkt.payload[at]
+    except IndexError:
+        pass
+    return total == math.sqrt(pkt.length)
+
+
+WORDS = [b"%d" % number for number in range(70_000)]
+
+
+def asserted(pkt: Any) -> bool:
+    for word in WORDS:
+        assert word not in bytes(pkt.payload)
+    return True
+
+
 TAKEN: dict[str, Callable[..., object]] = {
     "just so many": lambda pkt: str(pkt.payload) == "x" * JUST,
     "none": lambda pkt: str(pkt.payload) == "x" * -1 + "y" * 0,
@@ -305,6 +324,10 @@ TAKEN: dict[str, Callable[..., object]] = {
     "captured": captured,
     "changed by another": changed_by_another,
     "of a class": lambda pkt: str(pkt.src) == "a" * Sizes.most,
+    "left by an error": caught,
+    "left by an assertion": asserted,
+    "a format of many digits": lambda pkt: f"{pkt.length:{1 << 20_000}}" == str(pkt.src),
+    "the largest of many": lambda pkt: max(range(60_000)) == math.sqrt(pkt.length),
 }
 
 
@@ -324,6 +347,25 @@ def test_others_are_not(predicate: Callable[..., object]) -> None:
 def test_without_a_source_nothing_is_known() -> None:
     predicate = eval("lambda pkt: pkt.payload == b'x' * (10**10 * pkt.ttl)")
     assert not ude(PKT_IN)(predicate).native
+
+
+NESTED = "".join(f"{' ' * depth}for _ in range(60):\n" for depth in range(1, 12)) + " " * 12 + "pass\n"
+DIVIDED = " x = 2**500_000\n for _ in range(60):\n  for _ in range(60):\n   x % (2**250_000 + 1)\n"
+
+
+@pytest.mark.parametrize(
+    "body", [NESTED, DIVIDED, " max(range(10**12))\n" * 2], ids=["pass", "divided", "largest"]
+)
+def test_nothing_is_computed_for_long(body: str, tmp_path: Path) -> None:
+    path = tmp_path / "long.py"
+    path.write_text(f"def long(pkt):\n{body} return True\n")
+    names: dict[str, Any] = {}
+    exec(compile(path.read_text(), str(path), "exec"), names)
+    if "max" in body:
+        with pytest.raises(RegistrationError, match="max"):
+            ude(PKT_IN)(names["long"])
+    else:
+        assert not ude(PKT_IN)(names["long"]).native
 
 
 @pytest.mark.parametrize("rounds", [1, 5, 200])
