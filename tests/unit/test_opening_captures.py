@@ -153,7 +153,7 @@ async def test_what_cannot_be_opened_is_told_as_ever(error: type[Exception], tmp
         await aiomos.serve(App("idle"), pcap=[tmp_path / path for path in paths[error]])
 
 
-@pytest.mark.parametrize("arguments", [[], ["--workers", "2"], ["--loop", "asyncio"]], ids=str)
+@pytest.mark.parametrize("arguments", [[], ["--loop", "asyncio"]], ids=str)
 @pytest.mark.parametrize(
     "begun", [b"", packets()[:10], packets()], ids=["nothing", "a part", "all but the end"]
 )
@@ -179,6 +179,4 @@ def test_an_interrupt_ends_it_at_once(arguments: list[str], begun: bytes, fifo: 
         writer.write(begun)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    # A worker whose interpreter still starts on a busy machine may be told of meanwhile.
-    assert process.returncode == 130
-    assert all("waits_for='workers" in line for line in errors.splitlines()), errors
+    assert (process.returncode, errors) == (130, "")
