@@ -119,6 +119,7 @@ cdef class Callbacks(Registry):
     cdef int cancel_timers(self, Account account) except -1
     cdef int raise_fatal(self) except -1
     cdef bint picks(self, Program program, Moment* m)
+    cdef int move_timers(self, int64_t by_ns) except -1 with gil
     cdef int run_timers(self) except -1 with gil
     cdef int64_t due_of(self, int64_t delay_ns) except? -1
 

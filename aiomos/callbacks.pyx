@@ -577,6 +577,15 @@ cdef class Callbacks(Registry):
                 timer.cancel()
         return 0
 
+    cdef int move_timers(self, int64_t by_ns) except -1 with gil:
+        """Have all timers run out so much later: the clock is set to another time. Their order stays."""
+        cdef Timer timer
+        for _, _, timer in self.timers:
+            timer.due_ns += by_ns
+        self.timers = [(due_ns + by_ns, ticket, timer) for due_ns, ticket, timer in self.timers]
+        self.timer_ns += by_ns
+        return 0
+
     cdef int run_timers(self) except -1 with gil:
         """Let the timers run out that are due now."""
         cdef Timer timer

@@ -118,12 +118,15 @@ cdef class Lifetimes(Hooks):
             due = min(due, (self.now_ns // SECOND + 1) * SECOND)
         return due if due != INT64_MAX else None
 
-    cdef void set_back(self, int64_t now_ns) noexcept nogil:
+    cdef int set_back(self, int64_t now_ns) except -1 nogil:
         """Set the clock to another time: that of the only frame so far was wild."""
         cdef uint32_t index
         cdef FlowRecord* flow
         cdef int side
+        if self.timer_ns != INT64_MAX:
+            self.move_timers(now_ns - self.now_ns)
         self.now_ns = now_ns
+        self.outlet.set_back(now_ns)
         for index in range(1, self.flows.pool.high_water + 1):     # there is one flow at most
             wheel_unlink(&self.flows, flow_at(&self.flows, index))
         self.flows.tick = now_ns // SECOND
@@ -137,6 +140,7 @@ cdef class Lifetimes(Hooks):
                     for side in range(2):
                         track_at(&self.streams, flow.halves[side].track).rtt_ns = now_ns
                         track_at(&self.streams, flow.halves[side].track).nxt_ns = now_ns
+        return 0
 
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil:
         """When the flow is to be forgotten if nothing more is seen of it."""

@@ -181,12 +181,14 @@ cdef Datagram* open_datagram(DefragTable* table, const uint64_t* key, const Pack
 
 
 cdef size_t expire_table(DefragTable* table, int64_t now_ns) noexcept nogil:
+    """Forget what has waited for too long, or began so far ahead: at a time that turned out to be wild."""
     cdef size_t which
     cdef size_t count = 0
     cdef Datagram* datagram
     for which in range(2):
         datagram = table.oldest[which]
-        while datagram != NULL and now_ns - datagram.started_ns >= table.timeout_ns[which]:
+        while datagram != NULL and not (
+                -table.timeout_ns[which] < now_ns - datagram.started_ns < table.timeout_ns[which]):
             if not datagram.condemned:
                 count += 1
             forget(table, datagram)

@@ -118,6 +118,8 @@ cdef void sessions_end(Sessions* sessions, uint32_t index) noexcept nogil
 cdef void sessions_rearm(Sessions* sessions, uint32_t index) noexcept nogil
 # End those that have been idle for too long; call once a batch, or when time passes. Cheap when nothing is due.
 cdef void sessions_expire(Sessions* sessions, int64_t now_ns) noexcept nogil
+# Begin all of them anew at another time: that of the only frame so far was wild.
+cdef void sessions_set_back(Sessions* sessions, int64_t now_ns) noexcept nogil
 cdef bint sessions_transitory(const Session* session) noexcept nogil
 # Take the next ended session off its list, 0 when there is none; its record is valid until sessions_release().
 cdef uint32_t sessions_take_ended(Sessions* sessions) noexcept nogil

@@ -387,6 +387,17 @@ cdef uint32_t expire(Sessions* sessions, uint32_t index, int64_t now_ns) noexcep
     return next
 
 
+cdef void sessions_set_back(Sessions* sessions, int64_t now_ns) noexcept nogil:
+    cdef uint32_t index
+    cdef Session* session
+    sessions.tick = now_ns // SECOND
+    for index in range(1, sessions.pool.high_water + 1):
+        session = session_at(sessions, index)
+        if session.wheel_slot != NOT_LINKED:
+            session.started_ns = session.last_ns = now_ns
+            rearm(sessions, session)
+
+
 # --- those half open ------------------------------------------------------------------------------------
 
 cdef void link_half_open(Sessions* sessions, Session* session, uint32_t index) noexcept nogil:

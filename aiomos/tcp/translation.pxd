@@ -67,4 +67,5 @@ cdef class Translation(Outlet):
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1
     cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1
     cdef void pass_time(self, int64_t now_ns) noexcept nogil
+    cdef void set_back(self, int64_t now_ns) noexcept nogil
     cdef list take_ended(self)

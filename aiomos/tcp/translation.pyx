@@ -33,6 +33,7 @@ from aiomos.tcp.sessions cimport (
     sessions_open,
     sessions_rearm,
     sessions_release,
+    sessions_set_back,
     sessions_take_ended,
     sessions_transitory,
     tuple_of,
@@ -394,6 +395,11 @@ cdef class Translation(Outlet):
         self.now_ns = now_ns
         if self.sessions.count:
             sessions_expire(&self.sessions, now_ns)
+
+    cdef void set_back(self, int64_t now_ns) noexcept nogil:
+        """Set the clock to another time: that of the only frame so far was wild."""
+        self.now_ns = now_ns
+        sessions_set_back(&self.sessions, now_ns)
 
     cdef list take_ended(self):
         """The sessions that have ended since, each with its last values."""

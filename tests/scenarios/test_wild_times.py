@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aiomos import Chunk, Event, Filter, Gap, Hook, Packet
+from aiomos import Chunk, Event, Filter, Flow, Gap, Hook, Packet
 from aiomos.engine import Engine
 from aiomos.settings import Settings, Timeouts
 from aiomos.tcp.levels import Level
@@ -415,3 +415,33 @@ def test_times_of_what_apps_make(made: Callable[[float], float]) -> None:
     assert made(1_700_000_000.5) == 1_700_000_000.5
     with pytest.raises(ValueError, match="not nan"):
         made(float("nan"))
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR])
+def test_what_begins_with_a_wild_first_frame_ends_in_time(off: float) -> None:
+    """Sessions, timers and fragments of it go by the clock that the next frames tell."""
+    engine, wire = line_of()
+    ended: list[Session] = []
+    ran_out: list[float] = []
+
+    def begin(pkt: Packet, flow: Flow) -> None:
+        if not ended and not flow.ctx:
+            flow.ctx["begun"] = pkt.session(idle=30.0, on_end=ended.append)
+            flow.timer(30.0, lambda flow: ran_out.append(engine.now))
+
+    rule = engine.add_rule(Filter("").program, Level.STATE)
+    engine.add_call(rule, Event.PKT_IN, Hook.SENDER, begin, ("pkt", "flow"), edits=True)
+    syn = tcp_frame()
+    later = [tcp_frame(flags="S", sport=2000 + n) for n in range(4)]
+    frames = [(START + off, syn), *((START + 1 + n, frame) for n, frame in enumerate(later))]
+    for at, frame in frames:
+        wire.waiting = [(round(at * SECOND), frame, 0)]
+        assert wire.read_batch()
+        engine.feed(wire)
+        engine.flush(wire)
+    assert engine.statistics()["wild_times"] == 1
+    engine.pass_time(round((START + 28) * SECOND))
+    assert (ended, ran_out) == ([], [])
+    engine.pass_time(round((START + 40) * SECOND))
+    assert len(ended) == 5
+    assert len(ran_out) == 5
