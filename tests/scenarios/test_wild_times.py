@@ -427,7 +427,7 @@ def test_what_begins_with_a_wild_first_frame_ends_in_time(off: float) -> None:
     def begin(pkt: Packet, flow: Flow) -> None:
         if not ended and not flow.ctx:
             flow.ctx["begun"] = pkt.session(idle=30.0, on_end=ended.append)
-            flow.timer(30.0, lambda flow: ran_out.append(engine.now))
+            flow.timer(30.0, lambda _: ran_out.append(engine.now))
 
     rule = engine.add_rule(Filter("").program, Level.STATE)
     engine.add_call(rule, Event.PKT_IN, Hook.SENDER, begin, ("pkt", "flow"), edits=True)
