@@ -312,6 +312,16 @@ def test_datagram_times_out(make: object, timeout: int) -> None:
     assert (table["timeouts"], table["held_bytes"]) == (1, 0)
 
 
+@pytest.mark.parametrize(("make", "timeout"), [(piece, 30), (piece6, 60)], ids=["IPv4", "IPv6"])
+def test_datagram_of_a_wild_time_to_come_holds_up_none_behind_it(make: object, timeout: int) -> None:
+    assert callable(make)
+    table = Table()
+    table.add(make(b"a" * 8, 0), at=1000)
+    assert table.expire(1000 - timeout + 0.001) == 0
+    assert table.expire(1000 - timeout) == 1
+    assert (table["timeouts"], table["held_bytes"]) == (1, 0)
+
+
 def test_late_fragment_does_not_join_a_datagram_out_of_time() -> None:
     table = Table(ipv4_timeout=5)
     assert table.add(piece(b"a" * 8, 0), at=0)[0] == "pending"
