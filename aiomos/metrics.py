@@ -345,6 +345,8 @@ class Exporter:
             raise ScrapeError("the run has not begun, or has ended")
         future = asyncio.run_coroutine_threadsafe(_awaited(read), loop)
         self._asked.add(future)
+        if self._read is None:  # closed since, before this was there to be cancelled
+            future.cancel()
         try:
             snapshots = future.result(SCRAPE_SECONDS)
         except CancelledError:

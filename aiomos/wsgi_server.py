@@ -82,8 +82,8 @@ class WsgiServer:
             if self._make_room():
                 head = await self._request(reader, writer)
                 await self._answer(head, writer)
-        except FAILURES:
-            pass
+        except (*FAILURES, asyncio.CancelledError):
+            pass  # cancelled, it ends as well: what asyncio calls when the task is done expects no such error
         finally:
             writer.transport.abort()
 
