@@ -295,11 +295,16 @@ def ping(host: Host, address: str, data: bytes = b"are you there?") -> None:
     if not ipv6:  # the kernel fills in that of ICMPv6
         header = header[:2] + struct.pack("!H", checksum(header + data)) + header[4:]
     with host.open_socket(family, socket.SOCK_RAW, proto) as sock:
-        sock.sendto(header + data, (address, 0))
+        sock.settimeout(1)
 
         def answered() -> bool:
-            packet = sock.recv(1 << 16)[ip_header:]
-            return packet[0] == reply and packet[4:] == header[4:] + data
+            # The network loses what it likes, a fragment of a large request for one: ask again, as ping(8) does.
+            sock.sendto(header + data, (address, 0))
+            with suppress(TimeoutError):
+                while packet := sock.recv(1 << 16)[ip_header:]:
+                    if packet[0] == reply and packet[4:] == header[4:] + data:
+                        return True
+            return False
 
         until(f"{address} answers", answered)
 
