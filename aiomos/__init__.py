@@ -25,8 +25,8 @@ from aiomos.errors import (
     TransportError,
     WorkerError,
 )
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
-from aiomos.tcp.levels import Level
 from aiomos.ude.events import (
     CONN_NEW_DATA,
     CONN_SETUP,
@@ -51,29 +51,29 @@ from aiomos.ude.networks import Network
 from aiomos.ude.user import UserEvent
 
 if _typing.TYPE_CHECKING:
-    from aiomos.listeners import Listener
-    from aiomos.running import run, serve
-    from aiomos.runtime import Report, Runtime, sleep
-    from aiomos.tcp.chunks import Chunk, Gap
-    from aiomos.tcp.packets import Packet
-    from aiomos.tcp.streams import MonitorConnection, Stream
-    from aiomos.tcp.translation import Session, SessionShare
-    from aiomos.tcp.views import Flow, Half, State
+    from aiomos.console.running import run, serve
+    from aiomos.face.chunks import Chunk, Gap
+    from aiomos.face.packets import Packet
+    from aiomos.face.streams import MonitorConnection, Stream
+    from aiomos.face.views import Flow, Half, State
+    from aiomos.line.translation import Session, SessionShare
+    from aiomos.runtime.listeners import Listener
+    from aiomos.runtime.runtime import Report, Runtime, sleep
     from aiomos.transport.transport import Transport
 
 __version__ = "0.1.0"
 
 # Loaded when first asked for: the command line answers --help and --version without them.
 _LAZY = {
-    "Listener": "aiomos.listeners",
-    **dict.fromkeys(("run", "serve"), "aiomos.running"),
-    **dict.fromkeys(("Report", "Runtime", "sleep"), "aiomos.runtime"),
-    **dict.fromkeys(("Chunk", "Gap"), "aiomos.tcp.chunks"),
-    **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.tcp.streams"),
-    "Packet": "aiomos.tcp.packets",
-    **dict.fromkeys(("Session", "SessionShare"), "aiomos.tcp.translation"),
+    "Listener": "aiomos.runtime.listeners",
+    **dict.fromkeys(("run", "serve"), "aiomos.console.running"),
+    **dict.fromkeys(("Report", "Runtime", "sleep"), "aiomos.runtime.runtime"),
+    **dict.fromkeys(("Chunk", "Gap"), "aiomos.face.chunks"),
+    **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.face.streams"),
+    "Packet": "aiomos.face.packets",
+    **dict.fromkeys(("Session", "SessionShare"), "aiomos.line.translation"),
     "Transport": "aiomos.transport.transport",
-    **dict.fromkeys(("Flow", "Half", "State"), "aiomos.tcp.views"),
+    **dict.fromkeys(("Flow", "Half", "State"), "aiomos.face.views"),
 }
 
 

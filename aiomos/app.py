@@ -1,7 +1,7 @@
 """Apps: what a middlebox is made of.
 
 An `App` collects registrations: handlers for connections, callbacks for events, functions for start and end.
-Each is checked when it is made. Neither engine nor transport is known here; `aiomos.runtime` joins them.
+Each is checked when it is made. Neither engine nor transport is known here; `aiomos.runtime.runtime` joins them.
 """
 
 import inspect
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast, get_ar
 import attrs
 
 from aiomos.errors import OptionError, RegistrationError
+from aiomos.levels import Level
 from aiomos.options import build
-from aiomos.tcp.levels import Level
 from aiomos.ude.events import ORPHAN, Event, Hook
 from aiomos.ude.filters import Filter
 from aiomos.ude.locating import located
@@ -26,9 +26,9 @@ from aiomos.ude.user import ude as free_ude
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from aiomos.runtime import Runtime
-    from aiomos.tcp.streams import MonitorConnection
-    from aiomos.tcp.views import Flow
+    from aiomos.face.streams import MonitorConnection
+    from aiomos.face.views import Flow
+    from aiomos.runtime.runtime import Runtime
 
     OptionsT = TypeVar("OptionsT", default=Any)
 else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aiomos.app import App
     from aiomos.control_client import ControlClient
-    from aiomos.runtime import Report
+    from aiomos.runtime.runtime import Report
     from aiomos.transport.wires import Wire
 
 TABLE_ROWS = 50  # of flows, unless --limit says otherwise
@@ -320,7 +320,8 @@ def run(
     An APP is MODULE:ATTRIBUTE, MODULE for MODULE:app, path/to/file.py, or the name of an app that ships with
     aiomos (see: aiomos apps). Several apps share one engine.
     """
-    from aiomos import logging, running
+    from aiomos import logging
+    from aiomos.console import running
     from aiomos.settings import Settings
 
     if not names and control is None:
@@ -394,9 +395,9 @@ def _is_read_once(path: str) -> bool:
 
 def _tell(report: "Report", verbose: bool) -> None:
     """Show the closing summary, if it is wanted; what was not followed is told in any case."""
+    from aiomos.console.shortfalls import shortfalls
     from aiomos.logging import get_logger, log_format
     from aiomos.outputs import flush_standard_output
-    from aiomos.shortfalls import shortfalls
 
     flush_standard_output()  # here, where it can still be said that it fails
     wanted = verbose or sys.stderr.isatty()
@@ -437,7 +438,7 @@ def _end_with_status(report: "Report") -> None:
 @traceback_option
 def apps(names: tuple[str, ...], explain: bool, verbose: bool) -> None:
     """List the apps that ship with aiomos, or the options of the apps given."""
-    from aiomos import terminal
+    from aiomos.console import terminal
     from aiomos.loader import shipped_apps
 
     if explain and not names:
@@ -502,7 +503,7 @@ def detach(client: "ControlClient", name: str, as_json: bool) -> None:
 @click.pass_obj
 def attached_apps(client: "ControlClient", as_json: bool) -> None:
     """List the attached apps."""
-    from aiomos import terminal
+    from aiomos.console import terminal
 
     listed = client.apps()
     if not as_json:
@@ -524,7 +525,7 @@ def attached_apps(client: "ControlClient", as_json: bool) -> None:
 @click.pass_obj
 def flows(client: "ControlClient", filter: tuple[str, ...], limit: int | None, as_json: bool) -> None:  # noqa: A002
     """List open flows: all, or those that a FILTER picks, such as "server port 443"."""
-    from aiomos import terminal
+    from aiomos.console import terminal
 
     chosen = " ".join(filter)
     if not as_json:
@@ -540,7 +541,7 @@ def flows(client: "ControlClient", filter: tuple[str, ...], limit: int | None, a
 @click.pass_obj
 def stats(client: "ControlClient", as_json: bool) -> None:
     """Show the counters of the engine and of each app."""
-    from aiomos import terminal
+    from aiomos.console import terminal
 
     counters = client.stats()
     if as_json:
@@ -561,8 +562,8 @@ def doctor(ctx: click.Context, interfaces: tuple[str, ...], as_json: bool) -> No
     """
     import attrs
 
-    from aiomos import terminal
-    from aiomos.doctor import examine, read_interfaces, read_machine
+    from aiomos.console import terminal
+    from aiomos.console.doctor import examine, read_interfaces, read_machine
 
     findings = examine(read_machine(), read_interfaces(interfaces))
     if as_json:
@@ -644,7 +645,7 @@ def _takers(apps: "Sequence[App]", option: str) -> "Sequence[App]":
 def _progress(shown: bool) -> "AbstractContextManager[Callable[[int, int | None, int], None] | None]":
     if not shown:
         return nullcontext()
-    from aiomos import terminal
+    from aiomos.console import terminal
 
     return terminal.progress_bar()
 

@@ -1,4 +1,4 @@
-"""Talking to a running engine through its control socket; `aiomos.control` is the other end."""
+"""Talking to a running engine through its control socket; `aiomos.console.control` is the other end."""
 
 import errno
 import os

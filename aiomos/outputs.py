@@ -384,3 +384,8 @@ def write_summary(file: IO[bytes], part: PartT, draw: Draw[PartT]) -> None:
         draw: Called with the parts and a file; a function of a module that can be imported.
     """
     outputs.add_part(file, part, draw)
+
+
+def ended(reason: str, *, midstream: bool) -> str:
+    """Write down how a connection ended, or is, with the mark of one whose SYN was not captured."""
+    return f"{reason}, no SYN" if midstream else reason

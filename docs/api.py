@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from aiomos.options import describe
-from aiomos.tcp.protocols import READ
+from aiomos.wire.protocols import READ
 
 DOCS = Path(__file__).parent
 DIRECTIVE = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)

@@ -24,7 +24,7 @@ from typing import Any
 
 import uvloop
 
-import aiomos.engine
+import aiomos.engine.engine
 from aiomos import Flow, Session
 from aiomos.apps import firewall, nat
 
@@ -39,7 +39,7 @@ AGES_NS = 10 * 365 * 86_400 * 1_000_000_000
 ENOUGH = 10
 """What raises so often at the end of its flows is not ended."""
 
-Unwatched = aiomos.engine.Engine
+Unwatched = aiomos.engine.engine.Engine
 
 
 class Engine(Unwatched):

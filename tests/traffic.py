@@ -44,8 +44,8 @@ from aiomos import (
     Timeouts,
 )
 from aiomos.app import Overlap
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos.engine.engine import Engine
+from aiomos.face.streams import Pressure
 from aiomos.testing.packets import mss, tcp_frame, wscale
 from aiomos.transport.pcap import CaptureReader
 from aiomos.transport.source import FrameSource

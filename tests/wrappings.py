@@ -27,7 +27,7 @@ class Wrapping(NamedTuple):
     Attributes:
         linktype: LINKTYPE_ number of the frames.
         wrap: Makes a frame of an IP packet.
-        row: The number in `aiomos.tcp.protocols.READ` that it is an instance of.
+        row: The number in `aiomos.wire.protocols.READ` that it is an instance of.
         vlan: VLAN id that is to be found, if any.
     """
 

@@ -7,7 +7,7 @@ import termios
 import tty
 from collections.abc import Callable, Mapping
 
-from aiomos.interrupts import on_leave
+from aiomos.runtime.interrupts import on_leave
 
 
 class Keys:

@@ -44,11 +44,6 @@ def ends_of(flow: "Flow") -> dict[str, Any]:
     return dict(zip(("client", "client_port", "server", "server_port"), flow.key, strict=True))
 
 
-def ended(reason: str, *, midstream: bool) -> str:
-    """Write down how a connection ended, or is, with the mark of one whose SYN was not captured."""
-    return f"{reason}, no SYN" if midstream else reason
-
-
 def share(part: int, whole: int) -> float:
     """Tell which share of a whole a part is; of nothing, none."""
     return round(part / whole, 6) if whole else 0.0

@@ -376,7 +376,7 @@ WAYS = ("up", "down")
 
 def draw(options: Options, parts: Sequence[dict[str, list[dict[str, Any]]]], file: IO[bytes]) -> None:
     """Draw the table of accounts, and that of suspects if there are any, as each worker has them."""
-    from aiomos.terminal import Layout, print_table
+    from aiomos.console.terminal import Layout, print_table
 
     usage = add_usage(record for part in parts for record in part["usage"])
     suspects = [record for part in parts for record in part["suspect"]]

@@ -16,8 +16,7 @@ import attrs
 import orjson
 
 from aiomos import CONN_TEARDOWN, App, CallbackRegistration, Level
-from aiomos.apps._output import ended
-from aiomos.outputs import open_output, write_heading, write_summary
+from aiomos.outputs import ended, open_output, write_heading, write_summary
 
 if TYPE_CHECKING:
     from aiomos import Flow
@@ -108,7 +107,7 @@ class Table:
 
 def draw(parts: Sequence[list[dict[str, Any]]], output: IO[bytes]) -> None:
     """Draw the table of the connections that each worker has seen."""
-    from aiomos.terminal import FLOWS, print_table
+    from aiomos.console.terminal import FLOWS, print_table
 
     rows = [
         (

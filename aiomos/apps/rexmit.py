@@ -23,8 +23,9 @@ import attrs
 import orjson
 
 from aiomos import CONN_TEARDOWN, PKT_IN, REXMIT, App, CallbackRegistration, Level
-from aiomos.apps._output import Output, ended, endpoint, ends_of, share
+from aiomos.apps._output import Output, endpoint, ends_of, share
 from aiomos.options import must
+from aiomos.outputs import ended
 from aiomos.ude.events import RexmitKind
 
 if TYPE_CHECKING:
@@ -185,7 +186,7 @@ def write_total(parts: Sequence[Part], file: IO[bytes]) -> None:
 
 def draw(top: int, parts: Sequence[Part], file: IO[bytes]) -> None:
     """Draw the table of the halves that sent most again, and of the sum."""
-    from aiomos.terminal import Layout, print_table
+    from aiomos.console.terminal import Layout, print_table
 
     connections, total = add_up(parts)
     title = f"Sent again in {connections['connections_with_any']:,} of {connections['connections']:,} TCP connections"

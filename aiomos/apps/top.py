@@ -24,14 +24,14 @@ from rich.live import Live
 
 from aiomos import CONN_TEARDOWN, PKT_IN, App, CallbackRegistration, Level
 from aiomos.apps._keys import Keys, listen
-from aiomos.apps._output import ended, is_interval
+from aiomos.apps._output import is_interval
+from aiomos.console.terminal import Layout, wide_table, width_of
 from aiomos.options import must
-from aiomos.outputs import open_output
-from aiomos.terminal import Layout, wide_table, width_of
+from aiomos.outputs import ended, open_output
 
 if TYPE_CHECKING:
     from aiomos import Flow, Runtime
-    from aiomos.callbacks import Timer
+    from aiomos.engine.callbacks import Timer
 
 REDRAW_SECONDS = 0.1
 """A terminal is not drawn upon more often, however fast the capture is read."""

@@ -1,1 +1,1 @@
-"""TCP: wire format, fragments, flows, both ends' state, reassembly, and the async face of it all."""
+"""What is known of a TCP connection: flows, what both ends have said, reassembly, retransmissions."""

@@ -6,7 +6,7 @@ gives no identification, only time tells it from a retransmission, which takes a
 """
 
 from aiomos.tcp.reassembly cimport ACKED_HOLE, BASED
-from aiomos.tcp.wire cimport FIN, SYN
+from aiomos.wire.wire cimport FIN, SYN
 
 cdef int64_t UNMARKED_NS = 3_000_000   # the same without identification, where no round trip was measured
 

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t
 
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.reassembly cimport Streams, Track
-from aiomos.tcp.wire cimport Packet
+from aiomos.wire.wire cimport Packet
 
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
 cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t reach, int64_t now_ns) noexcept nogil

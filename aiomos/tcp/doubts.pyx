@@ -40,7 +40,7 @@ from aiomos.tcp.reassembly cimport (
     track_index,
     track_settle,
 )
-from aiomos.tcp.seq cimport seq_diff, seq_lt
+from aiomos.wire.seq cimport seq_diff, seq_lt
 
 cdef enum:
     MOST_DOUBTED = 32          # pieces held in one half

@@ -2,9 +2,9 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from aiomos.tcp.pool cimport Pool, pool_at
-from aiomos.tcp.siphash cimport siphash13_ending
-from aiomos.tcp.wire cimport Address, Packet
+from aiomos.wire.pool cimport Pool, pool_at
+from aiomos.wire.siphash cimport siphash13_ending
+from aiomos.wire.wire cimport Address, Packet
 
 cdef enum Side:
     CLIENT = 0

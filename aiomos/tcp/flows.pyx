@@ -13,8 +13,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from aiomos.poison cimport unpoison
-from aiomos.tcp.pool cimport pool_at, pool_close, pool_give, pool_open, pool_take
-from aiomos.tcp.siphash cimport siphash13_ending
+from aiomos.wire.pool cimport pool_at, pool_close, pool_give, pool_open, pool_take
+from aiomos.wire.siphash cimport siphash13_ending
 
 cdef enum:
     FIRST_SLOTS = 4096

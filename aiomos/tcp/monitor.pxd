@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Flow, Half
-from aiomos.tcp.wire cimport Packet
+from aiomos.wire.wire cimport Packet
 
 # RFC 9293 section 3.3.2, in the numbers of Linux' <netinet/tcp.h>.
 cdef enum State:

@@ -43,8 +43,8 @@ from aiomos.tcp.flows cimport (
     WINDOW_KNOWN,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
-from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt, seq_max
-from aiomos.tcp.wire cimport (
+from aiomos.wire.seq cimport seq_diff, seq_leq, seq_lt, seq_max
+from aiomos.wire.wire cimport (
     ACK,
     FIN,
     OPT_BAD,

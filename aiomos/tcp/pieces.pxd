@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.slabs cimport Slabs, block_at
+from aiomos.wire.slabs cimport Slabs, block_at
 
 cdef enum Policy:              # who wins bytes that two held segments share: docs/reference/overlap.md
     OVERLAP_FIRST = 0

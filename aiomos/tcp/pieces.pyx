@@ -1,13 +1,13 @@
 """Pieces: what is held of one half beyond a hole, in a skip list ordered by offset.
 
 Overlaps among pieces follow the policy of docs/reference/overlap.md. A piece and its bytes cost about what they are, in
-blocks (tcp/slabs) that all halves share within a budget. An eighth of it, and what a batch may bring at the least, is
+blocks (wire/slabs) that all halves share within a budget. An eighth of it, and what a batch may bring at the least, is
 left to pieces that wait for delivery.
 """
 
 from libc.string cimport memcmp, memcpy, memset
 
-from aiomos.tcp.slabs cimport (
+from aiomos.wire.slabs cimport (
     UNIT,
     block_bytes,
     block_give,

@@ -4,10 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.pieces cimport Piece, Pieces, Store
-from aiomos.tcp.pool cimport Pool, pool_at
-from aiomos.tcp.seq cimport seq_diff
-from aiomos.tcp.slabs cimport Slabs
-from aiomos.tcp.wire cimport SYN, Packet
+from aiomos.wire.pool cimport Pool, pool_at
+from aiomos.wire.seq cimport seq_diff
+from aiomos.wire.slabs cimport Slabs
+from aiomos.wire.wire cimport SYN, Packet
 
 cdef enum TrackFlag:
     BASED = 1                  # edge_seq is set

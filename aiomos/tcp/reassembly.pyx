@@ -32,12 +32,12 @@ from aiomos.tcp.pieces cimport (
     store_open,
     take_piece,
 )
-from aiomos.tcp.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.tcp.retention cimport track_forget
 from aiomos.tcp.retransmissions cimport comes_late, overtaken
-from aiomos.tcp.seq cimport seq_leq, seq_lt
-from aiomos.tcp.slabs cimport SLAB_BYTES, UNIT, block_at, block_give, block_take, slabs_close, slabs_open
-from aiomos.tcp.wire cimport FIN
+from aiomos.wire.pool cimport pool_close, pool_give, pool_open, pool_take
+from aiomos.wire.seq cimport seq_leq, seq_lt
+from aiomos.wire.slabs cimport SLAB_BYTES, UNIT, block_at, block_give, block_take, slabs_close, slabs_open
+from aiomos.wire.wire cimport FIN
 
 cdef enum:
     MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again

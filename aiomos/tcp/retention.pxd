@@ -2,7 +2,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from aiomos.tcp.reassembly cimport Streams, Track
-from aiomos.tcp.slabs cimport block_at, block_bytes
+from aiomos.wire.slabs cimport block_at, block_bytes
 
 # At the beginning of a block, the bytes behind it.
 ctypedef struct KeptBlock:

@@ -8,7 +8,7 @@ halves together have used theirs up, all that is kept of the half goes that has 
 from libc.string cimport memcpy
 
 from aiomos.tcp.reassembly cimport GAP_UNREAD, PART_DATA, PART_GAP, Part, part_at, track_at, track_index
-from aiomos.tcp.slabs cimport block_give, block_take
+from aiomos.wire.slabs cimport block_give, block_take
 
 cdef enum:
     KEPT_SMALL = 512           # sizes of blocks, header included

@@ -3,8 +3,8 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Half
 from aiomos.tcp.reassembly cimport Streams, Track, data_seq
-from aiomos.tcp.seq cimport seq_lt
-from aiomos.tcp.wire cimport Packet
+from aiomos.wire.seq cimport seq_lt
+from aiomos.wire.wire cimport Packet
 
 cdef enum RexmitKind:
     REXMIT_NONE = 0

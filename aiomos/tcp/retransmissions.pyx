@@ -6,13 +6,13 @@ since any acknowledgement, the time since the last duplicate one is asked here.
 
 from libc.stdint cimport int64_t
 
-from aiomos.tcp.flows cimport ACK_SEEN
 from aiomos.tcp.copies cimport COPY_NS, is_copy
+from aiomos.tcp.flows cimport ACK_SEEN
 from aiomos.tcp.holdings cimport track_conflict, track_unseen
 from aiomos.tcp.pieces cimport first_overlap
 from aiomos.tcp.reassembly cimport BASED, FIN_TAKEN, SYN_REFUSED, data_seq, offset_of
-from aiomos.tcp.seq cimport seq_leq, seq_max
-from aiomos.tcp.wire cimport FIN, SYN
+from aiomos.wire.seq cimport seq_leq, seq_max
+from aiomos.wire.wire cimport FIN, SYN
 
 cdef enum:
     FAST_DUP_ACKS = 2          # RFC 5681 section 3.2 has 3, of which a capture may lack one

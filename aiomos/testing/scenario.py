@@ -17,13 +17,13 @@ from typing import Any, Self
 import attrs
 
 from aiomos.app import Overlap, Urgent
-from aiomos.engine import Engine
+from aiomos.engine.engine import Engine
 from aiomos.errors import AiomosError
+from aiomos.face.chunks import Gap
+from aiomos.face.streams import MonitorConnection, Pressure, Stream
+from aiomos.face.views import Flow
+from aiomos.levels import Level
 from aiomos.settings import Settings
-from aiomos.tcp.chunks import Gap
-from aiomos.tcp.levels import Level
-from aiomos.tcp.streams import MonitorConnection, Pressure, Stream
-from aiomos.tcp.views import Flow
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
 from aiomos.ude.events import CONN_SETUP, CONN_START, CONN_TEARDOWN, Hook
 from aiomos.ude.filters import Filter

@@ -1,1 +1,1 @@
-"""Where frames come from and go to."""
+"""Where frames come from and go to; knows frames and time, nothing of TCP."""

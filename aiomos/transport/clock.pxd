@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 
-from aiomos.transport.frame cimport Frame
+from aiomos.wire.frame cimport Frame
 
 cdef class LiveClock:
     cdef readonly int64_t base_ns      # the wall's clock less the monotonic one, when the run began

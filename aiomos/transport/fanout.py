@@ -1,4 +1,4 @@
-"""What the kernel runs to share frames out: the hash of `aiomos.transport.sharding`, for a group of sockets.
+"""What the kernel runs to share frames out: the hash of `aiomos.wire.sharding`, for a group of sockets.
 
 Of fragments only the first has ports, so the hash cannot tell whose they are. Every worker hears them all, by sockets
 outside of the group: another program tells fragments from the rest, for either kind of socket.
@@ -7,7 +7,7 @@ outside of the group: another program tells fragments from the rest, for either 
 from collections.abc import Sequence
 
 from aiomos.transport.bpf import Alu, Ancillary, Assembler, Jump, Label, Program, Size
-from aiomos.transport.sharding import Mix
+from aiomos.wire.sharding import Mix
 
 __all__ = ["fanout_program", "fragments_only", "without_fragments"]
 
@@ -31,7 +31,7 @@ PPPOE_SESSION = 0x1100  # version 1, type 1, code 0
 PPP_IPV4 = 0x0021
 PPP_IPV6 = 0x0057
 MAX_TAGS = 4  # beside the VLAN tag that the kernel takes out
-MAX_EXTENSIONS = 8  # as in aiomos.tcp.wire
+MAX_EXTENSIONS = 8  # as in aiomos.wire.wire
 ICMP = 1
 TCP = 6
 UDP = 17

@@ -2,8 +2,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
-from aiomos.transport.frame cimport Frame, Offload
 from aiomos.transport.transport cimport Transport
+from aiomos.wire.frame cimport Frame, Offload
 
 cdef class Delayed:
     # A frame that is on its way.

@@ -14,8 +14,8 @@ import time
 
 from aiomos.transport.sim import Wire
 
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
+from aiomos.wire.frame cimport Frame
 
 cdef extern from "<sys/timerfd.h>" nogil:
     enum:

@@ -1,8 +1,8 @@
 # Several captures merged by time.
 from libc.stdint cimport int64_t, uint32_t
 
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.source cimport FrameSource
+from aiomos.wire.frame cimport Frame
 
 # What is left of one source's batch; never empty while it is in the heap.
 ctypedef struct Cursor:
@@ -10,7 +10,7 @@ ctypedef struct Cursor:
     const Frame* end
     uint32_t order                 # place of the source among those merged
     int64_t next_ns                # time of the next frame as far as it is believed
-    int64_t elsewhere_ns           # of transport/times
+    int64_t elsewhere_ns           # of wire/times
 
 # Invariant: heap[:size] is a binary heap, its root the cursor whose next frame comes first.
 ctypedef struct Merge:

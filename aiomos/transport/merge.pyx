@@ -9,9 +9,9 @@ from libc.stdlib cimport free, malloc
 
 from aiomos.errors import CaptureError
 
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.source cimport FrameSource
-from aiomos.transport.times cimport is_far, judge_first, judge_time
+from aiomos.wire.frame cimport Frame
+from aiomos.wire.times cimport is_far, judge_first, judge_time
 
 cdef enum:
     # Bounds how long the engine works between two looks at anything else.

@@ -26,8 +26,8 @@ from aiomos.transport.packet_sockets import (
 )
 
 from aiomos.poison cimport poison, unpoison
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
+from aiomos.wire.frame cimport Frame
 
 
 cdef extern from "<linux/if_packet.h>" nogil:

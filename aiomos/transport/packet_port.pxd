@@ -3,9 +3,9 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from posix.uio cimport iovec
 
-from aiomos.transport.frame cimport Frame, Offload
 from aiomos.transport.linux_packet cimport mmsghdr
 from aiomos.transport.ports cimport Port
+from aiomos.wire.frame cimport Frame, Offload
 
 # A ring of slots, one for a frame, each of which belongs to the kernel or to us. Ours are `lent` many before `next`,
 # whose frames the engine has, and from `next` on those that are still to be read.

@@ -25,7 +25,6 @@ from aiomos.transport.packet_sockets import (
     open_bound_socket,
 )
 
-from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 from aiomos.transport.linux_packet cimport (
     MSG_DONTWAIT,
     POLLOUT,
@@ -43,6 +42,7 @@ from aiomos.transport.linux_packet cimport (
     tpacket2_hdr,
 )
 from aiomos.transport.ports cimport HEADROOM, TAILROOM, Port
+from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 
 cdef enum:
     # The kernel takes a block's pages in one piece, by powers of two; slots do not cross blocks.

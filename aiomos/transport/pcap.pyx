@@ -14,14 +14,14 @@ from aiomos.errors import CaptureError
 from aiomos.transport.interfaces import MAX_INTERFACES, Interface
 
 from aiomos.poison cimport poison, unpoison
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.records cimport (
     BLOCK_SECTION, MAX_CAPLEN, MAX_RECORD, STOP_BAD_BLOCK_LENGTH, STOP_BAD_BYTE_ORDER,
     STOP_BAD_CAPLEN, STOP_BAD_INTERFACE, STOP_BAD_TRAILER, STOP_BLOCK, STOP_PARTIAL, CaptureInterface, Clock, Stop,
     parse_records,
 )
 from aiomos.transport.source cimport FrameSource
-from aiomos.transport.times cimport MAX_TIME_NS
+from aiomos.wire.frame cimport Frame
+from aiomos.wire.times cimport MAX_TIME_NS
 
 from aiomos.logging import get_logger
 

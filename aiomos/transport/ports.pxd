@@ -2,8 +2,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint16_t, uint64_t
 
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
+from aiomos.wire.frame cimport Frame
 
 cdef enum:
     # Bytes before and behind each received frame that may be written to, so that its headers can grow.

@@ -8,8 +8,8 @@ from aiomos.errors import TransportError
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.links import LinkPoll
 
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.transport cimport Transport
+from aiomos.wire.frame cimport Frame
 
 cdef enum:
     # Frames of a batch: few enough that what comes in late waits less than half a millisecond.

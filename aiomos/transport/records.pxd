@@ -3,7 +3,7 @@
 # pcap: draft-ietf-opsawg-pcap. pcapng: draft-ietf-opsawg-pcapng; section numbers below are of the latter.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from aiomos.transport.frame cimport Frame
+from aiomos.wire.frame cimport Frame
 
 cdef enum:
     # No length of a file is believed beyond these. libpcap, too, takes 256 KiB for the longest frame.

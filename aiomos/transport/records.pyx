@@ -3,8 +3,8 @@
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from aiomos.transport.frame cimport Frame
-from aiomos.transport.times cimport MAX_TIME_NS
+from aiomos.wire.frame cimport Frame
+from aiomos.wire.times cimport MAX_TIME_NS
 
 cdef extern from *:
     ctypedef unsigned long long uint128_t "unsigned __int128"

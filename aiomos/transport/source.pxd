@@ -1,7 +1,7 @@
 # What every transport that delivers frames in batches looks like to the engine.
 from libc.stdint cimport int64_t, uint64_t
 
-from aiomos.transport.frame cimport Frame
+from aiomos.wire.frame cimport Frame
 
 cdef class FrameSource:
     cdef const Frame* frames   # the current batch, borrowed until the next read_batch() or close()

@@ -3,8 +3,8 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint16_t
 
 from aiomos.transport.clock cimport LiveClock
-from aiomos.transport.frame cimport Frame
 from aiomos.transport.source cimport FrameSource
+from aiomos.wire.frame cimport Frame
 
 cdef class Transport(FrameSource):
     cdef list held                     # bytes of a batch that was received as Python objects

@@ -7,7 +7,7 @@ gives it frames to send. It is also all that another kind of wire has to be: `Tr
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 
-from aiomos.transport.times cimport held_within
+from aiomos.wire.times cimport held_within
 
 cdef enum:
     LINKTYPE_ETHERNET = 1

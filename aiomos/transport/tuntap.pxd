@@ -2,8 +2,8 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t
 
-from aiomos.transport.frame cimport Frame, Offload
 from aiomos.transport.ports cimport Port, PortTransport
+from aiomos.wire.frame cimport Frame, Offload
 
 cdef class DevicePort(Port):
     cdef uint8_t* memory       # a slot for each frame of a batch

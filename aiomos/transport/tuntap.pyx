@@ -22,10 +22,10 @@ from aiomos.errors import TransportError
 from aiomos.transport.links import log_change
 from aiomos.transport.rights import how_to_get
 
-from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 from aiomos.transport.linux_packet cimport POLLOUT, poll, pollfd
 from aiomos.transport.ports cimport HEADROOM, TAILROOM, UNSENT_REFUSED, UNSENT_TOO_LONG, Port, PortTransport
-from aiomos.transport.segmentation cimport (
+from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.segmentation cimport (
     Segmentation,
     begin_segments,
     complete_checksum,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.ude.instructions import AddressField, BytesField, Field, Which
 from aiomos.ude.nodes import Address, Bytes, Node, Number, Peek, Thing
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 
 if TYPE_CHECKING:
-    from aiomos.tcp.packets import Packet
-    from aiomos.tcp.views import Flow, Half, State
+    from aiomos.face.packets import Packet
+    from aiomos.face.views import Flow, Half, State
     from aiomos.ude.user import UserEvent
 
 

@@ -6,7 +6,7 @@
 # beyond the bytes, an attribute of None) leads to `otherwise`, where the program gives that answer up.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from aiomos.tcp.wire cimport Address, Span
+from aiomos.wire.wire cimport Address, Span
 
 cpdef enum Limit:
     OPS = 46

@@ -3,9 +3,9 @@ cimport cython
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 
-from aiomos.tcp.wire cimport WIRE_TCP, Packet
 from aiomos.ude.instructions cimport Instruction
 from aiomos.ude.scene cimport Scene
+from aiomos.wire.wire cimport WIRE_TCP, Packet
 
 cdef enum:
     GUARDS = 1024

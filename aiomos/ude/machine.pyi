@@ -1,8 +1,6 @@
 from collections.abc import Iterable, Sequence
 from typing import final
 
-from aiomos.tcp.packets import Packet
-from aiomos.tcp.views import Flow
 from aiomos.ude.verifier import Step
 
 @final
@@ -31,11 +29,3 @@ class Predicates:
     def native(self) -> int: ...
     @property
     def guard(self) -> list[int]: ...
-    def fire(
-        self,
-        pkt: Packet | None = None,
-        flow: Flow | None = None,
-        side: int = 0,
-        wanted: int = 0xFFFF_FFFF_FFFF_FFFF,
-        guarded: bool = True,
-    ) -> tuple[int, int]: ...

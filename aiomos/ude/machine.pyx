@@ -11,12 +11,9 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
-from aiomos.tcp.flows cimport CLIENT_IS_LOW, FlowKey, Half, make_key
-from aiomos.tcp.packets cimport Packet as PacketView
+from aiomos.tcp.flows cimport FlowKey, Half
 from aiomos.tcp.holdings cimport track_read, track_view
 from aiomos.tcp.reassembly cimport Streams, Track, track_at
-from aiomos.tcp.views cimport Flow as FlowView
-from aiomos.tcp.wire cimport NO_VLAN, Address, Span, packet_has_segment
 from aiomos.ude.instructions cimport (
     ADD,
     AND,
@@ -81,6 +78,7 @@ from aiomos.ude.scene cimport (
     load_number,
     side_of_scene,
 )
+from aiomos.wire.wire cimport NO_VLAN, Address, Span, packet_has_segment
 
 from aiomos.ude.listing import listing
 from aiomos.ude.verifier import FORMS, Constant, Step, verify
@@ -586,41 +584,3 @@ cdef class Predicates:
     def guard(self):
         """Those that may fire, as bits, by flags and payload."""
         return [self.c.guard[at] for at in range(GUARDS)]
-
-    def fire(self, PacketView pkt=None, FlowView flow=None, int side=0, uint64_t wanted=0xFFFF_FFFF_FFFF_FFFF,
-             bint guarded=True):
-        """Judge one occurrence of the event, as the engine does.
-
-        Args:
-            pkt: The packet; None if it comes without one.
-            flow: The flow; None if it comes without one.
-            side: 0 if it is about the client, 1 about the server.
-            wanted: Whom to judge, as bits.
-            guarded: Whether to look at the guard first.
-
-        Returns:
-            Those that fire, and those that Python has to decide, as bits.
-        """
-        cdef FlowKey key
-        cdef Scene scene
-        cdef uint64_t fired, unsure
-        memset(&key, 0, sizeof(FlowKey))
-        memset(&scene, 0, sizeof(Scene))
-        scene.key = &key
-        scene.side = side & 1
-        if pkt is not None:
-            scene.packet = pkt.p
-            scene.kind = <uint8_t> pkt.kind
-            if pkt.p != NULL:
-                scene.client_is_low = make_key(pkt.p, &key)
-        if flow is not None:
-            scene.flow = flow.r
-            scene.key = &flow.r.key
-            scene.client_is_low = flow.r.flags & CLIENT_IS_LOW
-            scene.streams = flow.streams
-        with nogil:
-            if guarded:
-                fired = predicates_fire(&self.c, &scene, wanted, &unsure)
-            else:
-                fired = run_predicates(self.c.code, self.c.n, &scene, wanted, &unsure)
-        return fired, unsure

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.ude import operations
 from aiomos.ude.attributes import SIDES, least_level
 from aiomos.ude.codegen import CannotCompile

@@ -24,25 +24,6 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport state_of
 from aiomos.tcp.reassembly cimport BASED, Streams, Track, offset_of, track_at, track_lost
-from aiomos.tcp.seq cimport seq_lt
-from aiomos.tcp.wire cimport (
-    NO_VLAN,
-    OPT_MSS,
-    OPT_SACK_OK,
-    OPT_TIMESTAMP,
-    OPT_WSCALE,
-    WIRE_FRAGMENT,
-    Address,
-    Packet,
-    Span,
-    be16,
-    header_is_cut,
-    packet_has_payload,
-    packet_has_ports,
-    packet_has_segment,
-    urgent_is_known,
-    window_is_known,
-)
 from aiomos.ude.instructions cimport (
     ACK_NUMBER,
     CLIENT_ADDRESS,
@@ -121,6 +102,25 @@ from aiomos.ude.instructions cimport (
     TTL,
     URGENT,
     VLAN_ID,
+)
+from aiomos.wire.seq cimport seq_lt
+from aiomos.wire.wire cimport (
+    NO_VLAN,
+    OPT_MSS,
+    OPT_SACK_OK,
+    OPT_TIMESTAMP,
+    OPT_WSCALE,
+    WIRE_FRAGMENT,
+    Address,
+    Packet,
+    Span,
+    be16,
+    header_is_cut,
+    packet_has_payload,
+    packet_has_ports,
+    packet_has_segment,
+    urgent_is_known,
+    window_is_known,
 )
 
 ctypedef struct Scene:

@@ -14,8 +14,8 @@ from aiomos.ude.events import CONN_NEW_DATA, PKT_IN
 from aiomos.ude.user import ude
 
 if TYPE_CHECKING:
-    from aiomos.tcp.packets import Packet
-    from aiomos.tcp.views import Flow
+    from aiomos.face.packets import Packet
+    from aiomos.face.views import Flow
 
 # --- segments -------------------------------------------------------------------------------------
 

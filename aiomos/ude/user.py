@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from weakref import WeakSet
 
 from aiomos.errors import RegistrationError
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.ude.events import FRAME, Event, Hook
 from aiomos.ude.expressions import is_about_vlans
 from aiomos.ude.filters import Filter
@@ -15,7 +15,7 @@ from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
 from aiomos.ude.sizes import TooLarge, check_sizes
 
 if TYPE_CHECKING:
-    from aiomos.registry import Registry
+    from aiomos.engine.registry import Registry
 
 Predicate: TypeAlias = Callable[..., object]
 AnyEvent: TypeAlias = "Event | UserEvent"

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import orjson
 
-from aiomos.control import Answer, Apps, Attach, Detach, Flows, Request, Send, Stats
+from aiomos.console.control import Answer, Apps, Attach, Detach, Flows, Request, Send, Stats
 from aiomos.control_client import describe_failure
 from aiomos.errors import ControlError
 from aiomos.workers.plan import AppPlan
@@ -80,7 +80,7 @@ class WorkersCommands:
         return paths
 
     async def carry_out(self, request: Request, send: Send) -> Answer:
-        """Carry out a request; see `aiomos.control.Commands`."""
+        """Carry out a request; see `aiomos.console.control.Commands`."""
         match request:
             case Attach():
                 return await self._attach(request)

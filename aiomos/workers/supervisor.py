@@ -17,15 +17,15 @@ from pathlib import Path
 
 import attrs
 
-from aiomos.control import Stats, bound, carrying_out
+from aiomos.console.control import Stats, bound, carrying_out
+from aiomos.console.metrics import Exporter
+from aiomos.console.running import loop_factory
+from aiomos.console.snapshot import Snapshot, show
 from aiomos.errors import AiomosError, OutputError, WorkerError
-from aiomos.interrupts import TELL_SECONDS
 from aiomos.logging import get_logger
-from aiomos.metrics import Exporter
-from aiomos.running import loop_factory
-from aiomos.runtime import Report
-from aiomos.signals import handled
-from aiomos.snapshot import Snapshot, show
+from aiomos.runtime.interrupts import TELL_SECONDS
+from aiomos.runtime.runtime import Report
+from aiomos.runtime.signals import handled
 from aiomos.steps import ENDS_PROGRAM
 from aiomos.transport.clock import LiveClock
 from aiomos.transport.wires import InLine

@@ -20,10 +20,10 @@ from typing import Any
 
 from aiomos import logging, outputs
 from aiomos.app import App
+from aiomos.console.running import loop_factory, patient_collector, serve
 from aiomos.errors import AiomosError, EngineBug
 from aiomos.loader import load_app
-from aiomos.running import loop_factory, patient_collector, serve
-from aiomos.runtime import Runtime
+from aiomos.runtime.runtime import Runtime
 from aiomos.transport.clock import LiveClock
 from aiomos.workers.plan import Task
 from aiomos.workers.records import Ending, What

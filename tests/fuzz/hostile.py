@@ -45,8 +45,8 @@ from aiomos import (
     State,
     Stream,
 )
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos.engine.engine import Engine
+from aiomos.face.streams import Pressure
 from aiomos.transport.captures import open_captures
 from aiomos.ude.parameters import CALLBACK_PARAMETERS
 from aiomos.ude.user import UserEvent, ude

@@ -15,10 +15,10 @@ from typing import Any
 import attrs
 
 from aiomos import Budgets, Event, Filter, Flow, Hook, Level, MonitorConnection, Packet, Settings, Timeouts
-from aiomos.engine import Engine
+from aiomos.engine.engine import Engine
 from aiomos.errors import FlowClosed, NotInLineError, SessionError, StalePacketError
-from aiomos.tcp.streams import Pressure
-from aiomos.tcp.translation import Session
+from aiomos.face.streams import Pressure
+from aiomos.line.translation import Session
 from aiomos.testing.hosts import read_packet
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport

@@ -11,8 +11,8 @@ from collections import Counter
 from typing import Any
 
 from aiomos import Event, Filter, Flow, FlowClosed, Hook, Level, MonitorConnection, RegistrationError
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos.engine.engine import Engine
+from aiomos.face.streams import Pressure
 from aiomos.ude.user import UserEvent, event, ude
 
 ON_A_FLOW = ("emit", "emit", "set_timer", "set_timer", "cancel_timer", "stop", "look")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from aiomos.transport.sharding import shard_of
+from aiomos.wire.sharding import shard_of
 from tests.fuzz.hostile import OVERLAPS, Choices, Frame, check_capture, check_frames
 from tests.fuzz.in_line import Choices as InLineChoices
 from tests.fuzz.in_line import check_in_line

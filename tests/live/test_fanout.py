@@ -11,7 +11,7 @@ import pytest
 from aiomos.testing.packets import ethernet, fragment_ipv4, ip, ipv4, tcp_frame, udp_frame, vlan
 from aiomos.transport.bpf import attach_fanout
 from aiomos.transport.fanout import fanout_program
-from aiomos.transport.sharding import shard_of
+from aiomos.wire.sharding import shard_of
 from tests.live.network import Host, Network
 
 SOL_PACKET = 263

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
+from aiomos.runtime.prefilter import prefilter
 from aiomos.testing.packets import tcp_frame, udp_frame, vlan
 from aiomos.transport.bpf import attach_filter
-from aiomos.transport.prefilter import prefilter
 from aiomos.ude.filters import Filter
 from tests.live.network import Network
 from tests.live.test_fanout import drain

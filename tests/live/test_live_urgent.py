@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.scenario import Frame, watch
 from tests.live.network import Network
 from tests.live.programs import until

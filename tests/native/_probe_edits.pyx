@@ -3,11 +3,11 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from aiomos.tcp.building cimport Cut
-from aiomos.tcp.edits cimport (
+from aiomos.line.edits cimport (
     EDITS_RESULTS, Acknowledgement, EditStore, Edits, Plan, edits_at, edits_close, edits_copy, edits_cut,
     edits_incoming_ack, edits_open, edits_outgoing, edits_replace, edits_store_close, edits_store_open)
-from aiomos.tcp.wire cimport Packet
+from aiomos.wire.building cimport Cut
+from aiomos.wire.wire cimport Packet
 
 RESULTS = ("noted", "seen", "partly_seen", "beyond_hole", "no_payload", "budget")
 assert len(RESULTS) == EDITS_RESULTS

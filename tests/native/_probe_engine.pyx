@@ -2,8 +2,8 @@
 
 from libc.stdint cimport INT64_MAX
 
-from aiomos.callbacks cimport Timer
-from aiomos.engine cimport Engine
+from aiomos.engine.callbacks cimport Timer
+from aiomos.engine.engine cimport Engine
 from aiomos.tcp.reassembly cimport track_open
 
 

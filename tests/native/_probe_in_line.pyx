@@ -3,8 +3,8 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from aiomos.transport.frame cimport Frame, Offload
 from aiomos.transport.transport cimport Transport
+from aiomos.wire.frame cimport Frame, Offload
 
 from aiomos.transport.interfaces import Interface
 

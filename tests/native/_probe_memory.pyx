@@ -2,14 +2,23 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from aiomos.tcp.outlet cimport Outlet
+from aiomos.line.outlet cimport Outlet
 from aiomos.poison cimport POISONS, is_poisoned
-from aiomos.tcp.pool cimport Pool, pool_at, pool_close, pool_give, pool_open, pool_take
-from aiomos.tcp.slabs cimport Slabs, block_at, block_bytes, block_give, block_take, block_waits, slabs_close, slabs_open
 from aiomos.transport.source cimport FrameSource
+from aiomos.wire.pool cimport Pool, pool_at, pool_close, pool_give, pool_open, pool_take
+from aiomos.wire.slabs cimport (
+    Slabs,
+    block_at,
+    block_bytes,
+    block_give,
+    block_take,
+    block_waits,
+    slabs_close,
+    slabs_open,
+)
 
 from aiomos import Settings
-from aiomos.tcp.verdicts import Verdicts
+from aiomos.line.verdicts import Verdicts
 
 poisons = bool(POISONS)
 

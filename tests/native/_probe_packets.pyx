@@ -5,11 +5,11 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from aiomos.tcp.addresses cimport address_text
-from aiomos.tcp.packets cimport Packet, make_packet
-from aiomos.tcp.wire cimport Address, DecodeOptions, decode_frame
-from aiomos.tcp.wire cimport Packet as WirePacket
-from aiomos.transport.frame cimport Frame
+from aiomos.face.packets cimport Packet, make_packet
+from aiomos.wire.addresses cimport address_text
+from aiomos.wire.frame cimport Frame
+from aiomos.wire.wire cimport Address, DecodeOptions, decode_frame
+from aiomos.wire.wire cimport Packet as WirePacket
 
 
 @cython.no_gc                  # its packet is needed to the last

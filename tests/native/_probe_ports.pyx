@@ -3,8 +3,8 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport memset
 
-from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 from aiomos.transport.ports cimport Port
+from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 
 
 def send(Port port not None, bytes data not None, *, gso_type=None, gso_size=0, csum=None):

@@ -1,13 +1,16 @@
-"""Flows made by hand, for predicates to look at."""
+"""Predicates judged one occurrence at a time, and flows made by hand for them to look at."""
 
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
+from aiomos.face.packets cimport Packet
+from aiomos.face.views cimport Flow, make_flow
+from aiomos.tcp.flows cimport CLIENT_IS_LOW, FlowKey, Half, make_key
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.flows cimport Half
-from aiomos.tcp.pool cimport pool_close, pool_open, pool_take
 from aiomos.tcp.reassembly cimport PART_DATA, Part, Streams, Track, part_at, track_at
-from aiomos.tcp.views cimport Flow, make_flow
+from aiomos.ude.machine cimport Predicates, predicates_fire, run_predicates
+from aiomos.ude.scene cimport Scene
+from aiomos.wire.pool cimport pool_close, pool_open, pool_take
 
 
 cdef class Box:
@@ -78,3 +81,43 @@ cdef class Box:
         self.flow = None
         pool_close(&self.streams.tracks)
         pool_close(&self.streams.parts)
+
+
+def fire(Predicates predicates not None, Packet pkt=None, Flow flow=None, int side=0,
+         uint64_t wanted=0xFFFF_FFFF_FFFF_FFFF, bint guarded=True):
+    """Judge one occurrence of the event, as the engine does.
+
+    Args:
+        predicates: Those of one event.
+        pkt: The packet; None if it comes without one.
+        flow: The flow; None if it comes without one.
+        side: 0 if it is about the client, 1 about the server.
+        wanted: Whom to judge, as bits.
+        guarded: Whether to look at the guard first.
+
+    Returns:
+        Those that fire, and those that Python has to decide, as bits.
+    """
+    cdef FlowKey key
+    cdef Scene scene
+    cdef uint64_t fired, unsure
+    memset(&key, 0, sizeof(FlowKey))
+    memset(&scene, 0, sizeof(Scene))
+    scene.key = &key
+    scene.side = side & 1
+    if pkt is not None:
+        scene.packet = pkt.p
+        scene.kind = <uint8_t> pkt.kind
+        if pkt.p != NULL:
+            scene.client_is_low = make_key(pkt.p, &key)
+    if flow is not None:
+        scene.flow = flow.r
+        scene.key = &flow.r.key
+        scene.client_is_low = flow.r.flags & CLIENT_IS_LOW
+        scene.streams = flow.streams
+    with nogil:
+        if guarded:
+            fired = predicates_fire(&predicates.c, &scene, wanted, &unsure)
+        else:
+            fired = run_predicates(predicates.c.code, predicates.c.n, &scene, wanted, &unsure)
+    return fired, unsure

@@ -14,8 +14,8 @@ from aiomos.tcp.reassembly cimport track_drop_parts as drop_parts
 from aiomos.tcp.reassembly cimport track_lower as lower
 from aiomos.tcp.retention cimport track_forget, track_keep
 from aiomos.tcp.retransmissions cimport REXMIT_KINDS, track_acked_again, track_judge
-from aiomos.tcp.seq cimport seq_lt
-from aiomos.tcp.wire cimport FIN, SYN, Packet
+from aiomos.wire.seq cimport seq_lt
+from aiomos.wire.wire cimport FIN, SYN, Packet
 
 REXMITS = (None, "rto", "fast", "spurious", "syn", "fin")
 assert len(REXMITS) == REXMIT_KINDS

@@ -4,17 +4,17 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
-from aiomos.tcp.building cimport (
+from aiomos.wire.building cimport (
     UNREACHABLE_HOST, UNREACHABLE_PORT, UNREACHABLE_PROHIBITED, Cut, Envelope, Segment, build_ack, build_cut,
     build_reset, build_segment, build_unreachable, build_with_payload, envelope_of)
-from aiomos.tcp.checksums cimport checksum_of_segment
-from aiomos.tcp.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
-from aiomos.tcp.rewriting cimport (
+from aiomos.wire.checksums cimport checksum_of_segment
+from aiomos.wire.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
+from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.rewriting cimport (
     Quote, Rewrite, echo_id, quote_read, quote_rewrite, rewrite_ack, rewrite_begin, rewrite_dport, rewrite_dst,
     rewrite_echo_id, rewrite_eth_dst, rewrite_eth_src, rewrite_flags, rewrite_mss, rewrite_sack, rewrite_seq,
     rewrite_sport, rewrite_src, rewrite_timestamps, rewrite_tos, rewrite_ttl, rewrite_urgent, rewrite_window)
-from aiomos.tcp.wire cimport WIRE_TCP, Address, DecodeOptions, Packet, decode_frame
-from aiomos.transport.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.wire cimport WIRE_TCP, Address, DecodeOptions, Packet, decode_frame
 
 from ipaddress import ip_address
 

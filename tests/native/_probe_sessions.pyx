@@ -3,13 +3,13 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
-from aiomos.tcp.rewriting cimport Rewrite, rewrite_begin
-from aiomos.tcp.sessions cimport (
+from aiomos.line.sessions cimport (
     MOST_SHARES, SESSION_FORTH_ONLY, SESSION_TIMED_OUT, Session, SessionMatch, Sessions, Tuple, session_at,
     sessions_apply, sessions_close, sessions_end, sessions_expire, sessions_find, sessions_insert, sessions_oldest,
     sessions_open, sessions_rearm, sessions_release, sessions_take_ended)
-from aiomos.tcp.wire cimport Address, DecodeOptions, Packet, decode_frame
-from aiomos.transport.frame cimport Frame
+from aiomos.wire.frame cimport Frame
+from aiomos.wire.rewriting cimport Rewrite, rewrite_begin
+from aiomos.wire.wire cimport Address, DecodeOptions, Packet, decode_frame
 
 from ipaddress import ip_address
 

@@ -4,9 +4,9 @@ from libc.stdint cimport uint32_t
 from libc.stdlib cimport free
 from libc.string cimport memset
 
-from aiomos.tcp.waiting cimport (
+from aiomos.line.waiting cimport (
     MOST_WAITING, Waiting, WaitingQueue, waiting_clear, waiting_cost, waiting_make, waiting_put, waiting_take)
-from aiomos.transport.frame cimport Frame, Offload
+from aiomos.wire.frame cimport Frame, Offload
 
 MOST = MOST_WAITING
 RECORD = sizeof(Waiting)

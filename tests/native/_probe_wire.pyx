@@ -3,15 +3,15 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from aiomos.tcp.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
 from aiomos.tcp.flows cimport FlowKey, Flows, key_hash, make_key
-from aiomos.tcp.seq cimport seq_diff, seq_leq, seq_lt, seq_max
-from aiomos.tcp.siphash cimport siphash13
-from aiomos.tcp.tunnels cimport add_tunnel_port
-from aiomos.tcp.wire cimport (
+from aiomos.wire.defrag cimport DEFRAG_COMPLETE, DEFRAG_RESULTS, Defragmenter
+from aiomos.wire.frame cimport Frame
+from aiomos.wire.seq cimport seq_diff, seq_leq, seq_lt, seq_max
+from aiomos.wire.siphash cimport siphash13
+from aiomos.wire.tunnels cimport add_tunnel_port
+from aiomos.wire.wire cimport (
     WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UDP, WIRE_UNKNOWN_LINK, Address, Cursor,
     DecodeOptions, Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
-from aiomos.transport.frame cimport Frame
 
 KIND_NAMES = (
     "tcp", "udp", "icmp", "ip_other", "fragment", "non_ip", "unknown_link", "aggregate", "bad_link", "bad_ip",

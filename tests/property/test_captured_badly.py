@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.packets import fastopen
 from aiomos.testing.scenario import Conversation, Frame, HalfSeen, Watched, watch
 

@@ -12,7 +12,7 @@ from aiomos.testing.packets import checksum, ethernet, ipv4, ipv6, ipv6_extensio
 
 probe = pytest.importorskip("tests.native._probe_rewriting", reason="needs the native test probes")
 wire = pytest.importorskip("tests.native._probe_wire", reason="needs the native test probes")
-from aiomos.tcp.defrag import Defragmenter  # noqa: E402
+from aiomos.wire.defrag import Defragmenter  # noqa: E402
 
 KEY = bytes(16)
 DATA = random.Random(1).randbytes(65535)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.scenario import Conversation, HalfSeen, watch
 
 STRETCHES = st.lists(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiomos.tcp.packets import Packet
+from aiomos.face.packets import Packet
 from aiomos.testing.packets import mss, tcp_frame
 from aiomos.ude.instructions import BytesField, Field, Limit, Op
 from aiomos.ude.machine import Predicates, Program

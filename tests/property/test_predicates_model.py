@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiomos.tcp.packets import Packet
-from aiomos.tcp.views import Flow, State
+from aiomos.face.packets import Packet
+from aiomos.face.views import Flow, State
 from aiomos.testing.packets import (
     ethernet,
     fragment_ipv4,
@@ -30,6 +30,7 @@ from aiomos.ude.networks import Network
 from aiomos.ude.predicates import Compiled, combine, compile_predicate
 
 probe = pytest.importorskip("tests.native._probe_predicates", reason="needs the native test probes")
+fire = probe.fire
 lender = pytest.importorskip("tests.native._probe_packets", reason="needs the native test probes")
 
 Predicate = Callable[..., object]
@@ -347,7 +348,7 @@ def answer(predicate: Predicate, scene: Scene) -> bool | None:
 def native(compiled: Compiled, scene: Scene, *, guarded: bool = True) -> bool | None:
     """The machine's; None where it is unsure."""
     predicates = combine([(0, None, compiled, None)])
-    fired, unsure = predicates.fire(scene.pkt, scene.flow, scene.side, ALL, guarded)
+    fired, unsure = fire(predicates, scene.pkt, scene.flow, scene.side, ALL, guarded)
     assert not fired & unsure
     return None if unsure else bool(fired)
 
@@ -554,7 +555,7 @@ def judge(events: Sequence[Definition], scene: Scene) -> dict[int, bool | None]:
 def test_together_they_answer_as_each_alone(events: list[Definition], scene: Scene, guarded: bool) -> None:
     if scene.flow is None and scene.pkt is not None and scene.pkt.proto not in (6, 17):
         return  # no filter is about it
-    fired, unsure = combined(events).fire(scene.pkt, scene.flow, scene.side, ALL, guarded)
+    fired, unsure = fire(combined(events), scene.pkt, scene.flow, scene.side, ALL, guarded)
     expected = judge(events, scene)
     possible = {bit for bit in range(len(events)) if (fired | unsure) >> bit & 1}
     for bit, event in enumerate(events):
@@ -577,14 +578,14 @@ def test_only_the_wanted_are_judged(events: list[Definition], scene: Scene, want
     for bit, event in enumerate(events):
         if wanted >> bit & 1 and (event.parent is None or open_bits >> event.parent & 1):
             open_bits |= 1 << bit
-    everything = predicates.fire(scene.pkt, scene.flow, scene.side, ALL, False)
-    some = predicates.fire(scene.pkt, scene.flow, scene.side, wanted, False)
+    everything = fire(predicates, scene.pkt, scene.flow, scene.side, ALL, False)
+    some = fire(predicates, scene.pkt, scene.flow, scene.side, wanted, False)
     assert some == tuple(bits & open_bits for bits in everything)
 
 
 @given(definitions(), SCENES)
 def test_the_guard_leaves_out_none_that_fires(events: list[Definition], scene: Scene) -> None:
     predicates = combined(events)
-    assert predicates.fire(scene.pkt, scene.flow, scene.side, ALL, True) == predicates.fire(
-        scene.pkt, scene.flow, scene.side, ALL, False
+    assert fire(predicates, scene.pkt, scene.flow, scene.side, ALL, True) == fire(
+        predicates, scene.pkt, scene.flow, scene.side, ALL, False
     )

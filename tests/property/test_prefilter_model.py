@@ -6,6 +6,7 @@ import attrs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiomos.runtime.prefilter import prefilter
 from aiomos.testing.packets import (
     ethernet,
     fragment_ipv4,
@@ -18,7 +19,6 @@ from aiomos.testing.packets import (
     vlan,
 )
 from aiomos.transport.bpf import Program
-from aiomos.transport.prefilter import prefilter
 from aiomos.ude.expressions import And, Expression, Not, Or, Vlan
 from aiomos.ude.filters import Filter
 from tests.models.bpf import received_by_socket, run

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomos.testing.packets import PROTO_TCP, PROTO_UDP, checksum, ethernet, ip, pseudo_header, tcp, udp
-from aiomos.transport.segmentation import segments, with_checksum
+from aiomos.wire.segmentation import segments, with_checksum
 from tests.models.segmentation import SuperSegment
 
 GSO_TYPES = {("tcp", 4): 1, ("tcp", 6): 4, ("udp", 4): 5, ("udp", 6): 5}

@@ -3,7 +3,7 @@
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.packets import timestamps
 from aiomos.testing.scenario import Conversation, watch
 from tests.models.syn_sent import MODULUS, Arrival, Opener

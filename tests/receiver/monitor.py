@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings
-from aiomos.tcp.levels import Level
 from aiomos.testing.scenario import Watcher, watch
 from tests.receiver.trials import Answer, Sent, frames_of
 

@@ -1,6 +1,6 @@
 """The TCP state diagram (RFC 9293 figure 5), for tests to compare with."""
 
-from aiomos.tcp.views import State
+from aiomos.face.views import State
 
 STEPS: dict[State, set[State]] = {
     State.LISTEN: {State.SYN_RECEIVED, State.SYN_SENT},

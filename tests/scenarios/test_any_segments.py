@@ -5,9 +5,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiomos.face.views import State
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
-from aiomos.tcp.levels import Level
-from aiomos.tcp.views import State
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
 from aiomos.testing.scenario import Conversation, Watched, Watcher, merge, watch, watch_in_batches
 from tests.scenarios.diagram import reachable

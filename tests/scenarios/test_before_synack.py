@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from aiomos import PKT_IN, App, Budgets, Flow, Hook, Level, MonitorConnection, Packet, Settings
-from aiomos.shortfalls import shortfalls
+from aiomos.console.shortfalls import shortfalls
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
 from aiomos.testing.scenario import START, Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch

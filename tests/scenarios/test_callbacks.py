@@ -40,8 +40,8 @@ from aiomos import (
     StalePacketError,
     Timeouts,
 )
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos.engine.engine import Engine
+from aiomos.face.streams import Pressure
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, merge
 from tests.events import PLACES, Storyteller, flags_of, play, source_of
 

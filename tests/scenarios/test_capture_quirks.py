@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Settings
-from aiomos.tcp.levels import Level
 from aiomos.testing.packets import fragment_ipv4, mss, sack_ok, timestamps, wscale
 from aiomos.testing.scenario import Conversation, merge
 from aiomos.testing.scenario import watch_in_batches as watch

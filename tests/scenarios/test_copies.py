@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from aiomos import REXMIT
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.packets import timestamps
 from aiomos.testing.scenario import Conversation, Frame, Watcher
 from aiomos.testing.scenario import watch_in_batches as watch

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Settings
-from aiomos.tcp.levels import Level
 from aiomos.testing.packets import timestamps
 from aiomos.testing.scenario import Conversation
 from aiomos.testing.scenario import watch_in_batches as watch

@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
-from aiomos.tcp.levels import Level
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, merge, watch, watch_in_batches
 
 

@@ -25,8 +25,8 @@ from aiomos import (
     Packet,
     Settings,
 )
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos.engine.engine import Engine
+from aiomos.face.streams import Pressure
 from aiomos.testing.packets import tcp_frame
 from tests.line import cross, talk
 from tests.traffic import Traffic, in_loop

@@ -7,8 +7,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
-from aiomos.tcp.levels import Level
 from aiomos.testing.scenario import Frame, Watcher
 
 SERVER = int(IPv4Address("10.255.0.1"))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.scenario import START, Conversation, watch, watch_in_batches
 
 

@@ -5,7 +5,7 @@ from typing import NoReturn
 import pytest
 
 from aiomos import PKT_IN, Hook, Level, Packet, Settings
-from aiomos.engine import Engine
+from aiomos.engine.engine import Engine
 from aiomos.testing.packets import tcp_frame, timestamps, udp_frame
 from aiomos.ude.filters import Filter
 from tests.fuzz.in_line import Wire

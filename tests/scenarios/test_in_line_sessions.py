@@ -23,7 +23,7 @@ from aiomos import (
     Settings,
 )
 from aiomos.errors import SessionError
-from aiomos.tcp.translation import Session, SessionShare
+from aiomos.line.translation import Session, SessionShare
 from aiomos.testing.hosts import DatagramHost, read_packet, read_segment
 from aiomos.testing.packets import checksum, ethernet, fragment_ipv4, ip, ipv4, tcp_frame, udp, udp_frame
 from aiomos.transport.sim import Link, Network

@@ -10,8 +10,8 @@ import pytest
 from aiomos import ORPHAN, App, Packet, Runtime, Settings
 from aiomos.testing.packets import ethernet, fragment_ipv4, fragment_ipv6, ipv4, ipv6, tcp, udp
 from aiomos.transport.interfaces import Interface
-from aiomos.transport.sharding import shard_of
 from aiomos.transport.transport import Transport
+from aiomos.wire.sharding import shard_of
 from tests.traffic import START_NS, in_loop
 
 WORKERS = 3

@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Settings
-from aiomos.tcp.levels import Level
 from aiomos.testing.packets import ethernet, fragment_ipv4
 from aiomos.testing.scenario import Conversation, Frame, merge
 from aiomos.testing.scenario import watch_in_batches as watch

@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings
-from aiomos.tcp.levels import Level
 from aiomos.testing.scenario import Conversation
 from aiomos.testing.scenario import watch_in_batches as watch
 

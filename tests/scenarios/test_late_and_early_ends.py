@@ -25,8 +25,8 @@ from aiomos import (
     Runtime,
     Settings,
 )
-from aiomos.engine import Engine
-from aiomos.tcp.streams import Pressure
+from aiomos.engine.engine import Engine
+from aiomos.face.streams import Pressure
 from aiomos.testing.packets import tcp_frame
 from aiomos.testing.scenario import Frame
 from aiomos.ude.filters import Filter

@@ -10,12 +10,12 @@ from functools import partial
 import pytest
 
 from aiomos.app import App
-from aiomos.engine import Engine
+from aiomos.engine.engine import Engine
 from aiomos.errors import RegistrationError
+from aiomos.face.streams import MonitorConnection, Pressure
+from aiomos.face.views import Flow
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
-from aiomos.tcp.levels import Level
-from aiomos.tcp.streams import MonitorConnection, Pressure
-from aiomos.tcp.views import Flow
 from aiomos.testing.packets import ethernet, ip, udp
 from aiomos.testing.scenario import (
     LINKTYPE_ETHERNET,

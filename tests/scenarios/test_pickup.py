@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.scenario import Conversation, Frame, walk
 from aiomos.testing.scenario import watch_in_batches as watch
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
-from aiomos.tcp.levels import Level
 from aiomos.testing.packets import mss, wscale
 from aiomos.testing.scenario import START, Conversation, merge
 from aiomos.testing.scenario import watch as watch_at_once

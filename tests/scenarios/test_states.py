@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.face.views import State
 from aiomos.tcp.monitor import _state_of
-from aiomos.tcp.views import State
 from tests.scenarios.diagram import reachable
 
 SYN_SENT, SYN_ACKED, SYN_RECEIVED, FIN_SENT, FIN_ACKED, FIN_RECEIVED, PASSIVE_CLOSE, RESET = (

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Settings, Timeouts
-from aiomos.tcp.levels import Level
 from aiomos.testing.packets import tcp_frame
 from aiomos.testing.scenario import Frame, Watcher
 

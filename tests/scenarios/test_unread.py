@@ -12,13 +12,13 @@ from structlog.testing import capture_logs
 
 import aiomos
 from aiomos import App, Level, MonitorConnection, Settings
-from aiomos.engine import Engine
-from aiomos.metrics import place
-from aiomos.tcp.protocols import Layer
+from aiomos.console.metrics import place
+from aiomos.engine.engine import Engine
 from aiomos.testing.packets import ethernet, ipv4, tcp
 from aiomos.testing.scenario import START, Conversation, Frame
-from aiomos.transport.sharding import shard_of_ends
 from aiomos.transport.writer import CaptureWriter
+from aiomos.wire.protocols import Layer
+from aiomos.wire.sharding import shard_of_ends
 from tests.wrappings import LINKS, amsdu, cooked, llc, macsec, of, wlan
 
 ARP = ethernet(bytes(28), ethertype=0x0806)

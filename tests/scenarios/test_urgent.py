@@ -4,9 +4,9 @@ import random
 
 import pytest
 
+from aiomos.face.streams import MonitorConnection, Pressure
+from aiomos.levels import Level
 from aiomos.settings import Settings
-from aiomos.tcp.levels import Level
-from aiomos.tcp.streams import MonitorConnection, Pressure
 from aiomos.testing.scenario import Conversation, Watcher, _read, watch_in_batches
 from aiomos.ude.filters import Filter
 

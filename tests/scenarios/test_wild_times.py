@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from aiomos import Chunk, Event, Filter, Flow, Gap, Hook, Packet
-from aiomos.engine import Engine
+from aiomos.engine.engine import Engine
+from aiomos.levels import Level
+from aiomos.line.translation import Session
 from aiomos.settings import Settings, Timeouts
-from aiomos.tcp.levels import Level
-from aiomos.tcp.translation import Session
 from aiomos.testing.packets import tcp_frame, udp_frame
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, watch, watch_in_batches
 from aiomos.transport.captures import open_captures

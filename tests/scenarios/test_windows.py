@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiomos.levels import Level
 from aiomos.settings import Settings, Timeouts
-from aiomos.tcp.levels import Level
 from aiomos.testing.packets import timestamps, wscale
 from aiomos.testing.scenario import Conversation, Watcher
 from aiomos.testing.scenario import watch_in_batches as watch

@@ -9,8 +9,8 @@ import pytest
 
 from aiomos.app import App, asks_for_engine
 from aiomos.errors import FilterSyntaxError, OptionError, RegistrationError
-from aiomos.runtime import Runtime
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
+from aiomos.runtime.runtime import Runtime
 from aiomos.ude.events import CONN_SETUP, CONN_TEARDOWN, FRAME, Hook
 
 

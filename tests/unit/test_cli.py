@@ -13,9 +13,9 @@ import pytest
 import structlog
 from click.testing import CliRunner, Result
 
-import aiomos
+import aiomos.console
 from aiomos import App, CaptureError, EngineBug, Event, Filter, OutputError, cli
-from aiomos.runtime import Report
+from aiomos.runtime.runtime import Report
 from aiomos.settings import Settings
 
 
@@ -38,10 +38,10 @@ class WebOptions:
 
 
 class Runtime(ModuleType):
-    """Stands in for `aiomos.running`."""
+    """Stands in for `aiomos.console.running`."""
 
     def __init__(self) -> None:
-        super().__init__("aiomos.running")
+        super().__init__("aiomos.console.running")
         self.apps: tuple[App, ...] = ()
         self.arguments: dict[str, Any] = {}
         self.error: BaseException | None = None
@@ -62,8 +62,8 @@ class Runtime(ModuleType):
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Runtime]:
     runtime = Runtime()
-    monkeypatch.setitem(sys.modules, "aiomos.running", runtime)
-    monkeypatch.setattr(aiomos, "running", runtime, raising=False)
+    monkeypatch.setitem(sys.modules, "aiomos.console.running", runtime)
+    monkeypatch.setattr(aiomos.console, "running", runtime, raising=False)
     yield runtime
     structlog.reset_defaults()
 

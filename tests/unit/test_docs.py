@@ -11,10 +11,10 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 import aiomos
-from aiomos.runtime import PATH_ERRORS, Runtime
-from aiomos.tcp.protocols import READ, Layer
-from aiomos.tcp.streams import Stream
+from aiomos.face.streams import Stream
+from aiomos.runtime.runtime import PATH_ERRORS, Runtime
 from aiomos.transport import packet, ports
+from aiomos.wire.protocols import READ, Layer
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -178,7 +178,7 @@ def test_python_sessions_of_pages_hold(page: Path) -> None:
 
 
 def test_the_page_of_what_is_read_has_every_group() -> None:
-    """Each is a table made of `aiomos.tcp.protocols.READ`, whose rows the tests of the readers hold true."""
+    """Each is a table made of `aiomos.wire.protocols.READ`, whose rows the tests of the readers hold true."""
     page = (DOCS / "reference" / "wire.md").read_text()
     groups = list(dict.fromkeys(row.group for row in READ))
     assert api.PROTOCOLS.findall(page) == groups

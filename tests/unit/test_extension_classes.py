@@ -30,14 +30,14 @@ ROOT = Path(__file__).parents[2]
 HEAP_TYPE = 1 << 9
 MOST_ARGUMENTS = 7
 MADE_BY_HAND = {  # what an app may make, or extend, without anything else
-    "aiomos.tcp.chunks.Gap",
+    "aiomos.face.chunks.Gap",
     "aiomos.transport.clock.LiveClock",
     "aiomos.transport.ports.Port",
     "aiomos.transport.source.FrameSource",
     "aiomos.transport.transport.Transport",
 }
 HARMLESS = {  # made without what they are made of, they say so
-    "aiomos.tcp.packets.Packet",
+    "aiomos.face.packets.Packet",
     "aiomos.transport.bridge.Bridge",
     "aiomos.transport.impaired.Delayed",
     "aiomos.transport.ports.PortTransport",

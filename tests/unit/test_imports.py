@@ -1,4 +1,4 @@
-"""Imports point one way: apps -> app -> runtime -> engine -> tcp, ude; transport knows frames and time.
+"""Imports point downwards: from each floor of the house to those before it.
 
 What is not of this project is declared in pyproject.toml.
 """
@@ -18,56 +18,33 @@ import aiomos
 PACKAGE = Path(aiomos.__file__).parent
 SOURCES = sorted(path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{suffix}"))
 
-# What each part may import of aiomos besides itself; parts that are not listed may import all.
-BASE = {"descriptors", "errors", "settings", "options", "poison"}
-KERNEL = {*BASE, "tcp", "ude", "transport.frame", "transport.times"}
-ALLOWED = {
-    "descriptors": set[str](),
-    "errors": set[str](),
-    "options": {"errors"},
-    "settings": {"errors", "options"},
-    "logging": set[str](),
-    "wsgi_server": set[str](),
-    "metrics": {"errors", "snapshot", "wsgi_server", "__version__"},
-    "transport.prefilter": {*BASE, "transport", "ude"},
-    "transport.segmentation": {*BASE, "transport", "tcp"},
-    "transport.sharding": {*BASE, "transport", "tcp"},
-    "transport": {*BASE, "logging"},
-    "tcp": KERNEL,
-    "ude": KERNEL,
-    "registry": KERNEL,
-    "callbacks": {*KERNEL, "registry"},
-    "delivery": {*KERNEL, "callbacks", "registry"},
-    "hooks": {*KERNEL, "callbacks", "delivery", "registry"},
-    "lifetimes": {*KERNEL, "callbacks", "delivery", "hooks", "registry"},
-    "admission": {*KERNEL, "callbacks", "delivery", "hooks", "lifetimes", "registry"},
-    # It is fed from the abstract source of frames that every transport is, and gives frames to the abstract transport.
-    "engine": {
-        *KERNEL,
-        *("admission", "callbacks", "delivery", "hooks", "lifetimes", "registry"),
-        *("transport.source", "transport.transport", "transport.sharding"),
-    },
-    "outputs": {"errors", "starting"},
-    "starting": set[str](),
-    "opening": {"errors", "transport"},
-    "sleepers": set[str](),
-    "steps": {"logging"},
-    "live": {"engine", "sleepers", "transport.transport"},
-    "app": KERNEL,
-    "runtime": {
-        *KERNEL,
-        *("app", "registry", "engine", "transport", "logging"),
-        *("live", "sleepers", "listeners", "interrupts", "opening", "outputs", "starting", "steps"),
-    },
-    "listeners": {*KERNEL, "registry"},
-    "control": {*KERNEL, "app", "control_client", "loader", "logging", "steps"},
-    "control_client": {"errors"},
-    "loader": {"app", "apps", "errors"},
-}
+FLOORS = (
+    *("errors", "logging", "levels", "sealing", "poison", "descriptors", "starting", "control_client"),
+    *("options", "settings", "steps", "outputs"),
+    "wire",
+    "tcp",
+    "line",
+    "transport",
+    "ude",
+    "face",
+    "app",
+    "aiomos",
+    "engine",
+    "testing",
+    "runtime",
+    "loader",
+    "console",
+    "workers",
+    "apps",
+    "cli",
+    "__main__",
+)
+"""The house from the ground up: a floor imports only those before it, and itself."""
+
 # The engine does no I/O and reads no clock: time, like frames, is an argument.
 WORLD = {"asyncio", "socket", "time", "structlog", "uvloop", "selectors", "threading", "random"}
-NO_WORLD = {"tcp", "ude", "registry", "callbacks", "delivery", "hooks", "lifetimes", "admission", "engine"}
-ASYNC_FACE = {"tcp.streams", "tcp.occurrences"}
+NO_WORLD = {"wire", "tcp", "line", "ude", "face", "engine"}
+ASYNC_FACE = {"face.streams", "face.occurrences"}
 
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w., ]+))", re.MULTILINE)
 
@@ -75,7 +52,7 @@ CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.,
 def _name(path: Path) -> str:
     """Name a source by its place, ``tcp.wire``."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts) or "aiomos"
 
 
 def _imports(path: Path) -> Iterator[str]:
@@ -90,15 +67,20 @@ def _imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
-            # `from aiomos import runtime` imports a module; `from aiomos.app import App` a name of one.
+            # `from aiomos.wire import wire` imports a module; `from aiomos.app import App` a name of one.
             module = node.module or ""
-            yield from ([f"aiomos.{alias.name}" for alias in node.names] if module == "aiomos" else [module])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+            yield from names if _within(module, "aiomos") and _is_package(module) else [module]
+
+
+def _is_package(module: str) -> bool:
+    return (PACKAGE.parent / Path(*module.split(".")) / "__init__.py").exists()
 
 
 def _run_time_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """Walk a tree, leaving out what stands under ``if TYPE_CHECKING``."""
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
             for other in child.orelse:
                 yield other
                 yield from _run_time_nodes(other)
@@ -111,27 +93,64 @@ def _within(name: str, part: str) -> bool:
     return f"{name}.".startswith(f"{part}.")
 
 
-def _bound(parts: Iterable[str]) -> list[Path]:
-    return [path for path in SOURCES if any(_within(_name(path), part) for part in parts)]
+def _floor(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _id(path: Path) -> str:
     return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", _bound(ALLOWED), ids=_id)
-def test_imports_point_one_way(path: Path) -> None:
-    name = _name(path)
-    part = next(part for part in ALLOWED if _within(name, part))
-    own = {imported.removeprefix("aiomos.") for imported in _imports(path) if _within(imported, "aiomos")}
-    wrong = {
-        target for target in own if not any(_within(target, allowed) for allowed in {part, *ALLOWED[part]})
+def _graph() -> dict[str, set[str]]:
+    """Which modules of the package each imports when it runs; a .pyx and its .pxd are one."""
+    modules = {_name(path) for path in SOURCES}
+    graph: dict[str, set[str]] = {module: set() for module in modules}
+    for path in SOURCES:
+        for imported in _imports(path):
+            target = imported if _within(imported, "aiomos") else ""
+            while target and target.removeprefix("aiomos.") not in modules:
+                target = target.rpartition(".")[0]
+            if target and target.removeprefix("aiomos.") != _name(path):
+                graph[_name(path)].add(target.removeprefix("aiomos."))
+    return graph
+
+
+def test_floors_are_named_once_and_hold_every_module() -> None:
+    assert len(FLOORS) == len(set(FLOORS))
+    assert {_floor(module) for module in _graph()} == set(FLOORS)
+
+
+@pytest.mark.parametrize("module", sorted(_graph()))
+def test_imports_point_downwards(module: str) -> None:
+    height = FLOORS.index(_floor(module))
+    above = {target for target in _graph()[module] if FLOORS.index(_floor(target)) > height}
+    assert not above, f"{module} must not import {', '.join(sorted(above))}, of floors above it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_id)
+def test_no_private_name_is_used_by_another_module(path: Path) -> None:
+    text = path.read_text()
+    names = re.findall(r"^\s*from aiomos([\w.]*) c?import (\((?:[^)]*)\)|.*)$", text, re.MULTILINE)
+    private = {
+        name
+        for _, several in names
+        for name in re.findall(r"(?:^|[\s,(])(_\w+)", several)
+        if not name.startswith("__")
     }
-    assert not wrong, f"{name} must not import {', '.join(sorted(wrong))}"
+    own = _name(path).rpartition(".")[0]
+    modules = {
+        f"aiomos{module}"
+        for module, _ in names
+        if any(part.startswith("_") and not part.startswith("__") for part in module.split("."))
+        and not _within(_name(path), module.lstrip(".").rpartition(".")[0] or own)
+    }
+    assert private | modules == set()
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in _bound(NO_WORLD) if _name(path) not in ASYNC_FACE], ids=_id
+    "path",
+    [path for path in SOURCES if _floor(_name(path)) in NO_WORLD and _name(path) not in ASYNC_FACE],
+    ids=_id,
 )
 def test_the_engine_does_no_io_and_reads_no_clock(path: Path) -> None:
     wrong = {imported for imported in _imports(path) if imported.partition(".")[0] in WORLD}
@@ -202,5 +221,5 @@ def test_the_reader_of_imports_sees_them_all(tmp_path: Path) -> None:
     )
     assert set(_imports(python)) == {"os", "sys", "aiomos.app", "typing", "socket", "time"}
     cython = tmp_path / "a.pyx"
-    cython.write_text("from aiomos.tcp.wire cimport Span\ncimport cython\nimport time as t, os\n")
-    assert set(_imports(cython)) == {"aiomos.tcp.wire", "cython", "time", "os"}
+    cython.write_text("from aiomos.wire.wire cimport Span\ncimport cython\nimport time as t, os\n")
+    assert set(_imports(cython)) == {"aiomos.wire.wire", "cython", "time", "os"}

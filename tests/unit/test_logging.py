@@ -119,9 +119,9 @@ def test_records_go_where_structlog_has_them_go() -> None:
 
 def test_names_are_below_that_of_aiomos(caplog: pytest.LogCaptureFixture) -> None:
     logging.get_logger("dump").warning("too_many", files=3, path="a b")
-    logging.get_logger("aiomos.control").warning("crowded")
+    logging.get_logger("aiomos.console.control").warning("crowded")
     logging.get_logger("dump").debug("nothing much")
     assert caplog.record_tuples == [
         ("aiomos.dump", 30, "too_many files=3 path='a b'"),
-        ("aiomos.control", 30, "crowded"),
+        ("aiomos.console.control", 30, "crowded"),
     ]

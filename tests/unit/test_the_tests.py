@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from aiomos import CONN_TEARDOWN, Filter, Flow, Hook, Level, Settings
-from aiomos.engine import Engine
+from aiomos.engine.engine import Engine
 from aiomos.testing.scenario import Watcher
 from tests import leftovers, rules
 from tests.traffic import Traffic

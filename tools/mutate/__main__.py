@@ -32,9 +32,12 @@ from tools.mutate.tree import BuildError, Tree
 ROOT = Path(__file__).parents[2]
 ACCEPTED = "docs/design/mutants.md"
 HOT_PATH = (
+    "aiomos/wire/*",
     "aiomos/tcp/*",
     "aiomos/ude/*",
-    "aiomos/*.p[yx][xd]",
+    "aiomos/line/*",
+    "aiomos/face/*",
+    "aiomos/engine/*",
     "aiomos/apps/*",
     "aiomos/workers/*",
     "aiomos/transport/*",

@@ -12,27 +12,40 @@ WIDER_OPTIONS = ("-k", "not memory_is_bounded")
 # Folder, then modules and the tests of their part; the line without modules is for all others of the folder. Tests are
 # named without their folder and "test_"; with a slash at the end, a folder of tests/unit; behind "live/", a live one.
 PARTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "aiomos/wire": (
+        ("pool slabs", "reassembly* retention* memory *_budget rewriting* edits* in_line_order sharing"),
+        ("rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
+        ("protocols", "links tags tunnels unread"),
+        ("checksums", "rewriting* edits* building in_line_sessions"),
+        ("fragmenting", "fragmenting* building in_line"),
+        ("frame", "rewriting segmentation* in_line_offload pcap"),
+        ("times", "wild_times pcap captures live_clock"),
+        ("sharding", "sharding workers/ prefilter live/fanout"),
+        ("segmentation", "segmentation* in_line_offload"),
+        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
+    ),
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),
         ("doubts", "before_synack port_reuse jumps reset"),
         ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
          "*_budget conflicts evasion urgent"),
-        ("pieces holdings pool slabs", "reassembly* retention* memory *_budget rewriting* edits* in_line_order "
-         "sharing"),
-        ("edits rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
-        ("sessions translation", "sessions* in_line_sessions nat_* flow_table"),
+        ("pieces holdings", "reassembly* retention* memory *_budget rewriting* edits* in_line_order sharing"),
         ("flows", "flow_table timer_wheel eviction floods timeouts port_reuse memory"),
+        ("copies", "copies capture_quirks accounting"),
+    ),
+    "aiomos/line": (
+        ("edits", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
+        ("sessions translation", "sessions* in_line_sessions nat_* flow_table"),
         ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions "
          "in_line_edits in_line_cuts in_line_memory"),
-        ("protocols", "links tags tunnels unread"),
-        ("checksums", "rewriting* edits* building in_line_sessions"),
-        ("occurrences", "callbacks events"),
-        ("copies", "copies capture_quirks accounting"),
         ("paths", "in_line defrag frames in_line_sessions in_line_edits"),
-        ("fragmenting", "fragmenting* building in_line"),
+        ("", "in_line* packets wire* views"),
+    ),
+    "aiomos/face": (
+        ("occurrences", "callbacks events"),
         ("streams chunks views", "streams connections gaps views memory unread urgent"),
-        ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
+        ("", "packets wire* views unread"),
     ),
     "aiomos/ude": (
         ("rules", "sharing late_and_early_ends event_state events filters*"),
@@ -55,24 +68,27 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("ports bridge transport", "rights wires live/bridge live/tuntap live/packet live_pump"),
         ("impaired", "sim live/impaired"),
         ("wires", "live/live_in_line_workers"),
-        ("frame", "rewriting segmentation* in_line_offload pcap"),
-        ("times", "wild_times pcap captures live_clock"),
         ("clock", "live_clock live/kernel_stamps live/packet"),
-        ("fanout sharding", "sharding workers/ prefilter live/fanout"),
-        ("bpf prefilter", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
+        ("fanout", "sharding workers/ prefilter live/fanout"),
+        ("bpf", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
         ("", "transport/ prefilter_model segmentation_model capture_quirks"),
     ),
     "aiomos/testing": (("", "testing/ packets sim"),),
-    "aiomos": (
+    "aiomos/engine": (
         ("admission", "sharing floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
         ("delivery", "streams connections gaps sharing accounting copies unread callbacks"),
         ("hooks", "events event_state callbacks exits"),
         ("callbacks", "callbacks meddling_callbacks events sharing"),
         ("registry", "sharing app callbacks exits events"),
-        ("engine", "frames accounting sharing wild_times any_segments runtime metrics in_line exits snapshot"),
-        ("", "runtime app control cli metrics doctor errors live_pump live_clock settings snapshot steps shortfalls"),
+        ("", "frames accounting sharing wild_times any_segments runtime metrics in_line exits snapshot"),
     ),
+    "aiomos/runtime": (
+        ("prefilter", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
+        ("", "runtime app control live_pump live_clock settings snapshot steps shortfalls"),
+    ),
+    "aiomos/console": (("", "runtime app control cli metrics doctor errors snapshot shortfalls"),),
+    "aiomos": (("", "runtime app control cli errors settings steps"),),
 }  # fmt: skip
 
 

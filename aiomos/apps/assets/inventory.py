@@ -7,8 +7,8 @@ from typing import IO, Any, Literal, NamedTuple, Protocol
 import attrs
 import orjson
 
+from aiomos.console.terminal import Layout, print_table
 from aiomos.outputs import write_summary
-from aiomos.terminal import Layout, print_table
 
 Kind = Literal["os", "service", "client"]
 Confidence = Literal["high", "medium", "low", "none"]

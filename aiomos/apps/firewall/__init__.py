@@ -50,10 +50,10 @@ from aiomos.apps.firewall.rules import (
     read_policy,
 )
 from aiomos.errors import OptionError
+from aiomos.line.translation import Session
 from aiomos.logging import get_logger
 from aiomos.options import must
-from aiomos.signals import handled
-from aiomos.tcp.translation import Session
+from aiomos.runtime.signals import handled
 
 if TYPE_CHECKING:
     from aiomos import Flow, Occurrence, Packet, Runtime

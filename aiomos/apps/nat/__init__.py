@@ -29,7 +29,7 @@ from aiomos.starting import undone_on_failure
 
 if TYPE_CHECKING:
     from aiomos import Packet, Runtime
-    from aiomos.tcp.translation import Session
+    from aiomos.line.translation import Session
 
 NUMBERS = {6: TCP, 17: UDP}
 PROTO_TCP, PROTO_ICMP = 6, 1

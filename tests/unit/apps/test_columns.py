@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 
 import aiomos
-from aiomos import App, terminal
+from aiomos import App
 from aiomos.apps import abacus, account, flowlog, rexmit, top
+from aiomos.console import terminal
 from tests.traffic import lopsided
 
 Write = Callable[..., str]

@@ -173,7 +173,7 @@ def test_casts_end_where_they_end() -> None:
 
 
 def test_every_source_of_the_project_can_be_given_faults_that_keep_its_lines() -> None:
-    found = command.collect(ROOT, ["aiomos/tcp/monitor.pyx", "aiomos/tcp/pool.pxd", "aiomos/apps/nat"])
+    found = command.collect(ROOT, ["aiomos/tcp/monitor.pyx", "aiomos/wire/pool.pxd", "aiomos/apps/nat"])
     assert len(found) == 2 + len(list((ROOT / "aiomos/apps/nat").glob("*.py")))
     for name, possible in found.items():
         source = (ROOT / name).read_text()
@@ -184,7 +184,7 @@ def test_every_source_of_the_project_can_be_given_faults_that_keep_its_lines() -
 
 def test_the_seed_tells_the_faults_which_spread_over_the_files() -> None:
     found = command.collect(
-        ROOT, ["aiomos/tcp/monitor.pyx", "aiomos/tcp/seq.pxd", "aiomos/apps/nat/mappings.py"]
+        ROOT, ["aiomos/tcp/monitor.pyx", "aiomos/wire/seq.pxd", "aiomos/apps/nat/mappings.py"]
     )
 
     def first(seed: int) -> list[tuple[str, int, str]]:
@@ -194,8 +194,8 @@ def test_the_seed_tells_the_faults_which_spread_over_the_files() -> None:
     assert first(1) == first(1)
     assert first(1) != first(2)
     assert {name for name, *_ in first(1)} == set(found)
-    every = list(command.draw({"a": found["aiomos/tcp/seq.pxd"]}, 1))
-    assert len(every) == len(set(every)) == len(found["aiomos/tcp/seq.pxd"])
+    every = list(command.draw({"a": found["aiomos/wire/seq.pxd"]}, 1))
+    assert len(every) == len(set(every)) == len(found["aiomos/wire/seq.pxd"])
 
 
 def test_every_line_of_the_table_names_modules_and_tests_that_there_are() -> None:
@@ -491,11 +491,11 @@ def test_a_selection_without_tests_is_an_error(tmp_path: Path) -> None:
 
 def test_it_runs_as_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tools.mutate", "--list", "--files", "aiomos/tcp/seq.pxd", "--count", "2"],
+        [sys.executable, "-m", "tools.mutate", "--list", "--files", "aiomos/wire/seq.pxd", "--count", "2"],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout.count("--- a/aiomos/tcp/seq.pxd") == 2
+    assert done.stdout.count("--- a/aiomos/wire/seq.pxd") == 2
     assert diff("a", "1\n", "2\n") == "--- a/a\n+++ b/a\n@@ -1 +1 @@\n-1\n+2\n"

@@ -32,6 +32,8 @@ from aiomos.ude.nodes import Number
 from aiomos.ude.predicates import Compiled, combine, compile_predicate
 from tests.events import play
 
+probe = pytest.importorskip("tests.native._probe_predicates", reason="needs the native test probes")
+fire = probe.fire
 OPTIONS = mss(1234) + wscale(5) + sack_ok() + timestamps(0xF0000001, 77)
 SEGMENT = tcp(
     b"data", seq=3_000_000_000, ack=4_000_000_000, flags="PAUEC", window=4321, urgent=3, options=OPTIONS
@@ -87,7 +89,7 @@ def holds(
     compare: Compare, thing: str, value: object, pkt: Packet | None, flow: Flow | None = None, side: int = 0
 ) -> bool:
     """Whether the machine finds an attribute to be that value."""
-    fired, unsure = made(compare, thing, value, type(value).__name__).fire(pkt, flow, side)
+    fired, unsure = fire(made(compare, thing, value, type(value).__name__), pkt, flow, side)
     assert not unsure
     return bool(fired)
 

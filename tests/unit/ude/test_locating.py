@@ -11,7 +11,7 @@ import pytest
 import aiomos
 from aiomos.apps import dump
 from aiomos.errors import FilterSyntaxError, RegistrationError
-from aiomos.runtime import Runtime
+from aiomos.runtime.runtime import Runtime
 
 DATA = Path(__file__).parents[2] / "data"
 

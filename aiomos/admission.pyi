@@ -1,3 +1,0 @@
-from aiomos.lifetimes import Lifetimes
-
-class Admission(Lifetimes): ...

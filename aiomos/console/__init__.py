@@ -1,0 +1,1 @@
+"""What an operator meets: running apps, control socket, metrics, terminal, doctor."""

@@ -1,0 +1,3 @@
+from aiomos.engine.lifetimes import Lifetimes
+
+class Admission(Lifetimes): ...

@@ -1,0 +1,3 @@
+from aiomos.engine.delivery import Delivery
+
+class Hooks(Delivery): ...

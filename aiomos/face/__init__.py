@@ -1,0 +1,1 @@
+"""What Python holds: flows and packets as apps see them, streams, connections, occurrences."""

@@ -1,3 +1,0 @@
-from aiomos.delivery import Delivery
-
-class Hooks(Delivery): ...

@@ -1,0 +1,177 @@
+"""The way out: what becomes of the frame in hand, and the frames that a transport is to send after a batch.
+
+In line every frame goes on, in the order in which they came, by the interface that its transport names; unless an app
+drops it. A frame that nobody changes is passed on by its pointer. What apps and the engine send themselves lies in an
+arena that is emptied once the transport has sent it.
+"""
+
+from libc.stdint cimport uint32_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from aiomos.poison cimport poison, unpoison
+from aiomos.sealing cimport is_part, mark_part
+from aiomos.wire.rewriting cimport rewrite_begin
+from aiomos.wire.wire cimport WIRE_NON_IP
+
+from aiomos.errors import NotInLineError
+
+cdef enum:
+    FEW_FRAMES = 1024
+    ALIGNMENT = 16
+
+
+cdef class Outlet:
+    """Frames to be sent after a batch. Not to be made by itself: `aiomos.line.verdicts.Verdicts` is one."""
+
+    def __cinit__(self):
+        if is_part(self):
+            raise TypeError(f"a {type(self).__name__} is a part of Verdicts, and cannot be made by itself")
+        memset(self.peers, 0xFF, sizeof(self.peers))
+
+    def __dealloc__(self):
+        cdef size_t i
+        for i in range(self.arena.count):
+            free(self.arena.blocks[i])
+        free(self.frames)
+
+    def open(self, forwards, interfaces):
+        """Have frames sent.
+
+        Args:
+            forwards: For each interface that by which its frames go on; empty for a transport that only watches.
+            interfaces: Their names.
+        """
+        cdef size_t interface
+        if len(forwards) > MOST_INTERFACES:
+            raise ValueError(f"at most {MOST_INTERFACES} interfaces are in line, not {len(forwards)}")
+        for interface, peer in enumerate(forwards):
+            self.peers[interface] = NOWHERE if peer is None else peer
+        self.interfaces = tuple(interfaces)
+        self.in_line, self.is_open = len(forwards) > 0, True
+
+    # --- the frame in hand ----------------------------------------------------------------------------
+
+    cdef void enter(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:
+        """Take the next frame in hand."""
+        self.frame = frame[0]
+        self.packet = packet
+        self.kind = kind
+        self.dropped = self.writable = False
+        self.link_len = <size_t> (packet.network - frame.data) if packet.ip_version else frame.caplen
+
+    cdef int in_hand(self, const Packet* packet) except -1:
+        """See that a packet is the one in hand, and in line.
+
+        Raises:
+            NotInLineError: traffic is only watched, or the packet has left.
+        """
+        if not self.in_line:
+            raise NotInLineError
+        if packet == NULL or packet != self.packet:
+            raise NotInLineError("this packet is not in hand: it was kept from earlier, or has left already")
+        return 0
+
+    cdef Rewrite* begin(self) noexcept nogil:
+        """The packet in hand, to be written; one put together in a tunnel has left but for its last fragment."""
+        if not self.writable:
+            rewrite_begin(&self.rewrite, self.packet, WIRE_NON_IP if self.packet.transient else self.kind, &self.frame,
+                          self.link_len)
+            self.writable = True
+        return &self.rewrite
+
+    cdef void pass_frame(self, const Frame* frame) noexcept nogil:
+        """Have the frame in hand leave, or what it has become."""
+        if self.emit(frame):
+            self.forwarded += 1
+            self.forwarded_bytes += frame.caplen
+
+    # --- what is sent ---------------------------------------------------------------------------------
+
+    cdef bint emit(self, const Frame* frame) noexcept nogil:
+        """Have a frame sent after those that are waiting; false, and counted, without memory."""
+        cdef size_t capacity
+        cdef Frame* frames
+        if self.count == self.capacity:
+            capacity = 2 * self.capacity + FEW_FRAMES
+            frames = <Frame*> realloc(self.frames, capacity * sizeof(Frame))
+            if frames == NULL:
+                self.no_room += 1
+                return False
+            self.frames, self.capacity = frames, capacity
+        self.frames[self.count] = frame[0]
+        self.count += 1
+        return True
+
+    cdef bint originate(self, const uint8_t* data, size_t length, uint16_t interface, uint16_t linktype) noexcept nogil:
+        """Have a frame sent that was built; false if there is none."""
+        cdef Frame frame
+        if not length:
+            return False
+        memset(&frame, 0, sizeof(frame))
+        frame.data, frame.interface, frame.linktype = data, interface, linktype
+        frame.caplen = frame.wirelen = <uint32_t> length
+        self.originated += self.emit(&frame)
+        return True
+
+    cdef uint8_t* take(self, size_t size) noexcept nogil:
+        """Memory until the frames have been sent; NULL, and counted, if a batch has brought about too much."""
+        cdef Arena* arena = &self.arena
+        cdef uint8_t* found
+        size = (size + ALIGNMENT - 1) & ~<size_t> (ALIGNMENT - 1)
+        while arena.at < arena.count and arena.sizes[arena.at] - arena.used < size:
+            arena.at += 1
+            arena.used = 0
+        if arena.at == arena.count:
+            found = <uint8_t*> malloc(max(size, <size_t> BLOCK_BYTES)) if arena.count < MOST_BLOCKS else NULL
+            if found == NULL:
+                self.no_room += 1
+                return NULL
+            arena.blocks[arena.at] = found
+            arena.sizes[arena.at] = max(size, <size_t> BLOCK_BYTES)
+            poison(arena.blocks[arena.at], arena.sizes[arena.at])
+            arena.count += 1
+        found = arena.blocks[arena.at] + arena.used
+        arena.used += size
+        unpoison(found, size)
+        return found
+
+    cdef void clear(self) noexcept nogil:
+        """The frames have been sent: forget them, and what they lay in, but for one block."""
+        self.count = 0
+        while self.arena.count > 1:
+            self.arena.count -= 1
+            free(self.arena.blocks[self.arena.count])
+        self.arena.at = self.arena.used = 0
+        if self.arena.count:
+            poison(self.arena.blocks[0], self.arena.sizes[0])
+
+    def send(self, const uint8_t[::1] data not None, interface, linktype):
+        """Have a frame sent that an app has made.
+
+        Raises:
+            NotInLineError: there is no wire to send to.
+        """
+        cdef Frame frame
+        cdef uint8_t* copy
+        if not self.is_open:
+            raise NotInLineError("there is no wire to send to: frames come from a capture")
+        if data.shape[0] == 0:
+            raise ValueError("an empty frame cannot be sent")
+        copy = self.take(<size_t> data.shape[0])
+        if copy != NULL:
+            memcpy(copy, &data[0], <size_t> data.shape[0])
+            memset(&frame, 0, sizeof(frame))
+            frame.data, frame.interface, frame.linktype = copy, interface, linktype
+            frame.caplen = frame.wirelen = <unsigned int> data.shape[0]
+            self.originated += self.emit(&frame)
+
+    def statistics(self):
+        """Return counters of frames by name."""
+        return {
+            "forwarded": self.forwarded, "forwarded_bytes": self.forwarded_bytes, "dropped": self.drops,
+            "originated": self.originated, "no_room": self.no_room,
+        }
+
+
+mark_part(Outlet)

@@ -1,0 +1,3 @@
+from aiomos.line.translation import Translation
+
+class Paths(Translation): ...

@@ -1,0 +1,1 @@
+"""Joins apps, engine, transport and the event loop: attachments, pumps, clock."""

@@ -1,0 +1,137 @@
+"""The live pump: what a transport brings is fed to the engine as it comes, inside a running event loop.
+
+The loop calls when the transport's descriptor is readable. One bounded batch is processed then and there, so that a
+frame waits for no task switch, and the loop goes on to the app's own tasks before the next batch. Between frames the
+loop sleeps until the engine or a sleeper is due: idle costs no processor time.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from aiomos.engine.engine import Engine
+from aiomos.runtime.sleepers import Sleepers
+from aiomos.transport.transport import Transport
+
+NANOSECOND = 1e-9
+
+LAST_FRAMES_SECONDS = 0.05
+"""How long frames are still taken after a stop: those that the kernel had already are to be seen."""
+
+GRACE_SECONDS = 2.0
+"""How long at most, where there is no end of them."""
+
+
+class LivePump:
+    """Feed an engine from a transport until it is stopped, or the transport has ended.
+
+    Args:
+        engine: The engine.
+        transport: Where frames come from, and go to.
+        sleepers: Tasks to be woken by the engine's clock.
+        next_turn: Called before each batch; what it raises ends the pump.
+    """
+
+    def __init__(
+        self, engine: Engine, transport: Transport, sleepers: Sleepers, next_turn: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._transport = transport
+        self._sleepers = sleepers
+        self._next_turn = next_turn
+        self._timer: asyncio.Handle | None = None
+        self._timer_when = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._called = False
+        self._busy = False
+
+    async def run(self) -> None:
+        """Run to the end.
+
+        Raises:
+            TransportError: the wire is gone for good.
+        """
+        descriptor = self._transport.fileno()
+        self._engine.on_news = self.attend_soon
+        self._loop.add_reader(descriptor, self._read)
+        try:
+            self._look_at_clock()
+            await self._ended
+        finally:
+            self._loop.remove_reader(descriptor)
+            self._engine.on_news = None
+            if self._timer is not None:
+                self._timer.cancel()
+
+    def stop(self) -> None:
+        """Have `run` return once the frames that have arrived are processed."""
+        self._busy = False
+        self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, self._loop.time() + GRACE_SECONDS)
+
+    def _end_when_quiet(self, latest: float) -> None:
+        if self._busy and self._loop.time() < latest:
+            self._busy = False
+            self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, latest)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def attend_soon(self) -> None:
+        """Look, in the loop's next turn, at what has been asked of the engine between two batches."""
+        if not self._called:
+            self._called = True
+            self._loop.call_soon(self._look_soon)
+
+    def _read(self) -> None:
+        """Process the frames that wait, a batch of them."""
+        if self._ended.done():
+            return
+        try:
+            self._next_turn()
+            if self._transport.read_batch():
+                self._busy = True
+                self._engine.feed(self._transport)
+            if self._transport.ended:
+                self._end()
+            self._settle()
+        except BaseException as error:
+            self._fail(error)
+
+    def _look_soon(self) -> None:
+        self._called = False
+        self._look_at_clock()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
+        """Let what is due happen."""
+        if self._ended.done():
+            return
+        try:
+            self._next_turn()
+            self._engine.pass_time(self._transport.now())
+            self._settle()
+        except BaseException as error:
+            self._fail(error)
+
+    def _settle(self) -> None:
+        """Send what the engine has to send, wake sleepers, and see that the loop calls when something is due."""
+        self._engine.flush(self._transport)
+        self._sleepers.wake(self._engine.clock_ns)
+        due = [at for at in (self._engine.deadline_ns, self._sleepers.due_ns) if at is not None]
+        if not due:
+            return
+        when = self._loop.time() + max(min(due) - self._transport.now(), 0) * NANOSECOND
+        if self._timer is None or when < self._timer_when:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer, self._timer_when = self._loop.call_at(when, self._on_timer), when
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)

@@ -1,3 +1,0 @@
-from aiomos.tcp.translation import Translation
-
-class Paths(Translation): ...

@@ -1,0 +1,1 @@
+"""Bytes of the wire: reading, building and rewriting packets, sequence numbers, checksums, fragments, hashes."""
