@@ -48,10 +48,12 @@ cdef class Delivery(Callbacks):
     cdef int tell(self, FlowRecord* flow) except -1
     cdef int told(self, FlowRecord* flow) except -1
     cdef int connect(self, FlowRecord* flow) except -1
+    cdef int begin_late(self, FlowRecord* flow, int side, MonitorConnection connection) except -1
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1
     cdef int push(self, FlowRecord* flow, int side, Account account, Stream stream, object item,
                   uint64_t order) except -1
     cdef int push_missed(self, Stream stream, uint64_t start, uint64_t end) except -1
     cdef int hand_over(self, FlowRecord* flow) except -1
     cdef int end_view(self, FlowRecord* flow) except -1
-    cdef int end_views(self, Flow first, uint8_t reason) except -1
+    cdef int end_stream(self, const FlowRecord* flow, int side, Stream stream) except -1
+    cdef int end_views(self, const FlowRecord* flow, Flow first) except -1

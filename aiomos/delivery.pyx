@@ -33,6 +33,7 @@ from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_ranges, track_read
 from aiomos.tcp.reassembly cimport (
     BASED,
+    FINISHED,
     GAP_UNREAD,
     PART_DATA,
     PART_EVICTED,
@@ -511,10 +512,18 @@ cdef class Delivery:
                 connection.rule = number
                 (<Flow> self.views[flow.hold]).connections.append(connection)
                 if flow.halves[0].track:
-                    self.replay(flow, 0, connection)
-                    self.replay(flow, 1, connection)
+                    self.begin_late(flow, 0, connection)
+                    self.begin_late(flow, 1, connection)
         if flow.halves[0].flags & KEEP or not flow.hold or not (<Flow> self.views[flow.hold]).connections:
             self.relevel(flow)                     # a handler has begun late, or whoever wanted the flow has gone
+        return 0
+
+    cdef int begin_late(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
+        """Bring a stream that begins late to where its half is, if that is its end."""
+        cdef Stream stream = connection.server if side else connection.client
+        self.replay(flow, side, connection)
+        if flow.halves[side].track and not track_at(&self.streams, flow.halves[side].track).out_head:
+            self.end_stream(flow, side, stream)
         return 0
 
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
@@ -707,7 +716,7 @@ cdef class Delivery:
         cdef Flow first = self.views[flow.hold]
         try:
             if first is not None:
-                self.end_views(first, flow.reason)
+                self.end_views(flow, first)
         finally:
             if first is not None:
                 first.connections = None           # they know the flow: no cycle is left behind
@@ -716,7 +725,14 @@ cdef class Delivery:
             self.release(flow)
         return 0
 
-    cdef int end_views(self, Flow first, uint8_t reason) except -1:
+    cdef int end_stream(self, const FlowRecord* flow, int side, Stream stream) except -1:
+        """End a stream as its half has ended, if it has: a part that told so is gone by now."""
+        cdef uint32_t index = flow.halves[side].track
+        if stream.wanted and index and track_at(&self.streams, index).flags & FINISHED:
+            stream.end(stream_error(track_at(&self.streams, index).ending, self.views[flow.hold]))
+        return 0
+
+    cdef int end_views(self, const FlowRecord* flow, Flow first) except -1:
         """Tell those who have views of a flow that it has ended, each of them whatever another raises."""
         cdef Flow view = first
         cdef MonitorConnection connection
@@ -732,9 +748,11 @@ cdef class Delivery:
             view = view.sibling
         for connection in first.connections:
             try:
+                self.end_stream(flow, 0, connection.client)
+                self.end_stream(flow, 1, connection.server)
                 connection.client.end(None)
                 connection.server.end(None)
-                connection.close(reason_named(reason))
+                connection.close(reason_named(flow.reason))
             except BaseException as error:         # its event loop is closed
                 failure = failure or error
         if failure is not None:

@@ -119,6 +119,7 @@ ctypedef struct Track:
     uint32_t early_late        # with HELD_EARLY: segments held apart that came again, counted once one is believed
     uint32_t early_said        # with HELD_EARLY: segments of its sender that said something new
     uint32_t disturbed         # the next of that list
+    uint8_t ending             # with FINISHED: how, a PartKind
     const Half* half           # what it is the track of
 
 # Bytes that were given up, for those who want to know at once.

@@ -706,6 +706,7 @@ cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, i
 cdef void tell_end(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     if offset_of(t, half.fin) == <int64_t> t.edge:
         t.flags |= FINISHED
+        t.ending = PART_END
         if half.flags & TAKEN:
             emit(s, t, PART_END, t.edge, 0, now_ns)
 
@@ -729,6 +730,7 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
         t.flags |= FINISHED
         if half.flags & FIN_SEEN and t.flags & BASED and offset_of(t, half.fin) == <int64_t> t.edge:
             kind = PART_END
+        t.ending = <uint8_t> kind
         if half.flags & TAKEN:
             emit(s, t, kind, t.edge, 0, now_ns)
 
