@@ -5,6 +5,7 @@ from aiomos.callbacks cimport Callbacks, Moment
 from aiomos.registry cimport Account, Call
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
+from aiomos.tcp.past cimport PastRun
 from aiomos.tcp.reassembly cimport Track
 from aiomos.tcp.streams cimport MonitorConnection, Stream
 from aiomos.tcp.views cimport Flow
@@ -14,13 +15,14 @@ cdef class Past:
     cdef Flow view
     cdef int side
     cdef object chunk
+    cdef PastRun run
+    cdef uint32_t epoch
 
 cdef class Delivery(Callbacks):
     cdef uint64_t opened               # flows
     cdef uint64_t picked_up            # of these, in mid-stream
     cdef dict own_calls                # by (Account, event, slot): Call that stands for those of single connections
     cdef object history                # deque of Past: what streams were given last, oldest first
-    cdef uint64_t history_bytes
     cdef uint64_t picking              # rules that running flows are being shown to
     cdef uint32_t picked_to            # index of the last flow that was
     cdef uint64_t on_event             # rules whose handlers are started by an event: nothing else is asked

@@ -31,6 +31,7 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_ranges, track_read
+from aiomos.tcp.past cimport past_add, past_drop
 from aiomos.tcp.reassembly cimport (
     BASED,
     FINISHED,
@@ -79,8 +80,6 @@ cdef enum:
     STATE_LEVEL = 1
     BYTES_LEVEL = 2
     STREAM_LEVEL = 3
-    HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
-    HISTORY_CHUNKS = 65536
     MOST_RANGES = 64           # stretches of kept bytes that a late reader is given
     PICK_FLOWS = 8192          # looked at in one turn for a rule that is new: a millisecond
 
@@ -676,19 +675,21 @@ cdef class Delivery:
         """Keep what a stream was given last, so that a retransmission that says something else is noticed."""
         cdef Track* track = track_at(&self.streams, flow.halves[side].track)
         cdef Past past = Past.__new__(Past)
+        cdef Past newest = view.past_server if side else view.past_client
         past.view = view
         past.side = side
         past.chunk = chunk
+        past.epoch = track.past.epoch
+        past.run.data = <const uint8_t*> PyBytes_AS_STRING(chunk)
+        past.run.start = chunk_offset(chunk)
+        past.run.end = past.run.start + <uint64_t> PyBytes_GET_SIZE(chunk)
+        past_add(&track.past, &past.run, newest.run.ordinal + 1 if newest is not None else 1)
         if side:
             view.past_server = past
         else:
             view.past_client = past
-        track.past = <const uint8_t*> PyBytes_AS_STRING(chunk)
-        track.past_offset = chunk_offset(chunk)
-        track.past_length = <uint64_t> PyBytes_GET_SIZE(chunk)
         self.history.append(past)
-        self.history_bytes += track.past_length
-        while self.history_bytes > HISTORY_BYTES or len(self.history) > HISTORY_CHUNKS:
+        while self.history and (<Past> self.history[0]).epoch + 1 < self.streams.past.epoch:
             self.forget(self.history.popleft())
         return 0
 
@@ -696,18 +697,16 @@ cdef class Delivery:
         """Let a remembered chunk go, and the track no longer look at it."""
         cdef Flow view = past.view
         cdef FlowRecord* flow
-        if view is None:
-            return 0
-        self.history_bytes -= <uint64_t> PyBytes_GET_SIZE(past.chunk)
+        newest = (view.past_server if past.side else view.past_client) if view is not None else None
         past.view = past.chunk = None
-        if (view.past_server if past.side else view.past_client) is not past:
-            return 0                               # there is a newer one
+        if newest is None:                         # the flow has ended
+            return 0
         flow = <FlowRecord*> view.r
         if flow.halves[past.side].track:
-            track_at(&self.streams, flow.halves[past.side].track).past = NULL
-        if past.side:
+            past_drop(&track_at(&self.streams, flow.halves[past.side].track).past, &past.run)
+        if newest is past and past.side:
             view.past_server = None
-        else:
+        elif newest is past:
             view.past_client = None
         return 0
 
