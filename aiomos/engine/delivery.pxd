@@ -7,6 +7,7 @@ from aiomos.face.streams cimport MonitorConnection, Stream
 from aiomos.face.views cimport Flow
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half
+from aiomos.tcp.past cimport PastRun
 from aiomos.tcp.reassembly cimport Track
 from aiomos.ude.rules cimport Need
 
@@ -14,13 +15,14 @@ cdef class Past:
     cdef Flow view
     cdef int side
     cdef object chunk
+    cdef PastRun run
+    cdef uint32_t epoch
 
 cdef class Delivery(Callbacks):
     cdef uint64_t opened               # flows
     cdef uint64_t picked_up            # of these, in mid-stream
     cdef dict own_calls                # by (Account, event, slot): Call that stands for those of single connections
     cdef object history                # deque of Past: what streams were given last, oldest first
-    cdef uint64_t history_bytes
     cdef uint64_t picking              # rules that running flows are being shown to
     cdef uint32_t picked_to            # index of the last flow that was
     cdef uint64_t on_event             # rules whose handlers are started by an event: nothing else is asked
@@ -48,10 +50,12 @@ cdef class Delivery(Callbacks):
     cdef int tell(self, FlowRecord* flow) except -1
     cdef int told(self, FlowRecord* flow) except -1
     cdef int connect(self, FlowRecord* flow) except -1
+    cdef int begin_late(self, FlowRecord* flow, int side, MonitorConnection connection) except -1
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1
     cdef int push(self, FlowRecord* flow, int side, Account account, Stream stream, object item,
                   uint64_t order) except -1
     cdef int push_missed(self, Stream stream, uint64_t start, uint64_t end) except -1
     cdef int hand_over(self, FlowRecord* flow) except -1
     cdef int end_view(self, FlowRecord* flow) except -1
-    cdef int end_views(self, Flow first, uint8_t reason) except -1
+    cdef int end_stream(self, const FlowRecord* flow, int side, Stream stream) except -1
+    cdef int end_views(self, const FlowRecord* flow, Flow first) except -1

@@ -33,8 +33,10 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_ranges, track_read
+from aiomos.tcp.past cimport past_add, past_drop
 from aiomos.tcp.reassembly cimport (
     BASED,
+    FINISHED,
     GAP_UNREAD,
     PART_DATA,
     PART_EVICTED,
@@ -78,8 +80,6 @@ cdef enum:
     STATE_LEVEL = 1
     BYTES_LEVEL = 2
     STREAM_LEVEL = 3
-    HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
-    HISTORY_CHUNKS = 65536
     MOST_RANGES = 64           # stretches of kept bytes that a late reader is given
     PICK_FLOWS = 8192          # looked at in one turn for a rule that is new: a millisecond
 
@@ -511,10 +511,18 @@ cdef class Delivery:
                 connection.rule = number
                 (<Flow> self.views[flow.hold]).connections.append(connection)
                 if flow.halves[0].track:
-                    self.replay(flow, 0, connection)
-                    self.replay(flow, 1, connection)
+                    self.begin_late(flow, 0, connection)
+                    self.begin_late(flow, 1, connection)
         if flow.halves[0].flags & KEEP or not flow.hold or not (<Flow> self.views[flow.hold]).connections:
             self.relevel(flow)                     # a handler has begun late, or whoever wanted the flow has gone
+        return 0
+
+    cdef int begin_late(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
+        """Bring a stream that begins late to where its half is, if that is its end."""
+        cdef Stream stream = connection.server if side else connection.client
+        self.replay(flow, side, connection)
+        if flow.halves[side].track and not track_at(&self.streams, flow.halves[side].track).out_head:
+            self.end_stream(flow, side, stream)
         return 0
 
     cdef int replay(self, FlowRecord* flow, int side, MonitorConnection connection) except -1:
@@ -667,19 +675,21 @@ cdef class Delivery:
         """Keep what a stream was given last, so that a retransmission that says something else is noticed."""
         cdef Track* track = track_at(&self.streams, flow.halves[side].track)
         cdef Past past = Past.__new__(Past)
+        cdef Past newest = view.past_server if side else view.past_client
         past.view = view
         past.side = side
         past.chunk = chunk
+        past.epoch = track.past.epoch
+        past.run.data = <const uint8_t*> PyBytes_AS_STRING(chunk)
+        past.run.start = chunk_offset(chunk)
+        past.run.end = past.run.start + <uint64_t> PyBytes_GET_SIZE(chunk)
+        past_add(&track.past, &past.run, newest.run.ordinal + 1 if newest is not None else 1)
         if side:
             view.past_server = past
         else:
             view.past_client = past
-        track.past = <const uint8_t*> PyBytes_AS_STRING(chunk)
-        track.past_offset = chunk_offset(chunk)
-        track.past_length = <uint64_t> PyBytes_GET_SIZE(chunk)
         self.history.append(past)
-        self.history_bytes += track.past_length
-        while self.history_bytes > HISTORY_BYTES or len(self.history) > HISTORY_CHUNKS:
+        while self.history and (<Past> self.history[0]).epoch + 1 < self.streams.past.epoch:
             self.forget(self.history.popleft())
         return 0
 
@@ -687,18 +697,16 @@ cdef class Delivery:
         """Let a remembered chunk go, and the track no longer look at it."""
         cdef Flow view = past.view
         cdef FlowRecord* flow
-        if view is None:
-            return 0
-        self.history_bytes -= <uint64_t> PyBytes_GET_SIZE(past.chunk)
+        newest = (view.past_server if past.side else view.past_client) if view is not None else None
         past.view = past.chunk = None
-        if (view.past_server if past.side else view.past_client) is not past:
-            return 0                               # there is a newer one
+        if newest is None:                         # the flow has ended
+            return 0
         flow = <FlowRecord*> view.r
         if flow.halves[past.side].track:
-            track_at(&self.streams, flow.halves[past.side].track).past = NULL
-        if past.side:
+            past_drop(&track_at(&self.streams, flow.halves[past.side].track).past, &past.run)
+        if newest is past and past.side:
             view.past_server = None
-        else:
+        elif newest is past:
             view.past_client = None
         return 0
 
@@ -707,7 +715,7 @@ cdef class Delivery:
         cdef Flow first = self.views[flow.hold]
         try:
             if first is not None:
-                self.end_views(first, flow.reason)
+                self.end_views(flow, first)
         finally:
             if first is not None:
                 first.connections = None           # they know the flow: no cycle is left behind
@@ -716,7 +724,14 @@ cdef class Delivery:
             self.release(flow)
         return 0
 
-    cdef int end_views(self, Flow first, uint8_t reason) except -1:
+    cdef int end_stream(self, const FlowRecord* flow, int side, Stream stream) except -1:
+        """End a stream as its half has ended, if it has: a part that told so is gone by now."""
+        cdef uint32_t index = flow.halves[side].track
+        if stream.wanted and index and track_at(&self.streams, index).flags & FINISHED:
+            stream.end(stream_error(track_at(&self.streams, index).ending, self.views[flow.hold]))
+        return 0
+
+    cdef int end_views(self, const FlowRecord* flow, Flow first) except -1:
         """Tell those who have views of a flow that it has ended, each of them whatever another raises."""
         cdef Flow view = first
         cdef MonitorConnection connection
@@ -732,9 +747,11 @@ cdef class Delivery:
             view = view.sibling
         for connection in first.connections:
             try:
+                self.end_stream(flow, 0, connection.client)
+                self.end_stream(flow, 1, connection.server)
                 connection.client.end(None)
                 connection.server.end(None)
-                connection.close(reason_named(reason))
+                connection.close(reason_named(flow.reason))
             except BaseException as error:         # its event loop is closed
                 failure = failure or error
         if failure is not None:
