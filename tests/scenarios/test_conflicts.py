@@ -5,7 +5,7 @@ import random
 import pytest
 
 import aiomos
-from aiomos.tcp.levels import Level
+from aiomos.levels import Level
 from aiomos.testing.scenario import Conversation, Frame, watch_in_batches
 from aiomos.testing.scenario import watch as watch_at_once
 from tests.traffic import Traffic, follow, watch
