@@ -73,6 +73,7 @@ cdef class Callbacks(Registry):
     cdef public object face            # what callbacks get that ask for ``engine``: the `Runtime`; None without one
     cdef public object on_news         # called when something is due, or to be sent, that no batch has brought about
     cdef public object read_clock      # nanoseconds since the epoch, of a live transport; or None
+    cdef public object on_set_back     # called with the nanoseconds by which the clock moves: its first time was wild
     cdef bint busy                     # a batch is being processed: what it brings about is looked at afterwards
     cdef Packet packet                 # lent to the callbacks of the moment
     cdef list passing                  # views made for the last callbacks of flows that nobody knew

@@ -21,6 +21,7 @@ class Callbacks(Registry):
     face: Runtime | None
     on_news: Callable[[], None] | None
     read_clock: Callable[[], int] | None
+    on_set_back: Callable[[int], None] | None
     @property
     def outlet(self) -> Verdicts: ...
     def emit(self, event: UserEvent, view: Flow) -> None: ...

@@ -583,7 +583,10 @@ cdef class Callbacks(Registry):
         for _, _, timer in self.timers:
             timer.due_ns += by_ns
         self.timers = [(due_ns + by_ns, ticket, timer) for due_ns, ticket, timer in self.timers]
-        self.timer_ns += by_ns
+        if self.timer_ns != INT64_MAX:
+            self.timer_ns += by_ns
+        if self.on_set_back is not None:
+            self.on_set_back(by_ns)
         return 0
 
     cdef int run_timers(self) except -1 with gil:

@@ -123,8 +123,7 @@ cdef class Lifetimes(Hooks):
         cdef uint32_t index
         cdef FlowRecord* flow
         cdef int side
-        if self.timer_ns != INT64_MAX:
-            self.move_timers(now_ns - self.now_ns)
+        self.move_timers(now_ns - self.now_ns)
         self.now_ns = now_ns
         self.outlet.set_back(now_ns)
         for index in range(1, self.flows.pool.high_water + 1):     # there is one flow at most
