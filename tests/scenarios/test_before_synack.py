@@ -9,6 +9,7 @@ from aiomos.shortfalls import shortfalls
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
 from aiomos.testing.scenario import START, Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch
+from tests.events import play
 from tests.line import cross
 
 WRAPS = [
@@ -804,3 +805,18 @@ def test_one_forged_acknowledgement_makes_no_gap(options: bytes, ahead: int) -> 
     assert seen.record["client_lost"] == seen.record["server_lost"] == 0
     assert (seen.record["client_stream_bytes"], seen.record["server_stream_bytes"]) == (5, 12)
     assert seen.record["reason"] == "fin"
+
+
+def test_no_handler_begins_for_bytes_that_only_a_client_is_said_to_have_had() -> None:
+    """Of a flow that is not established, where the bytes of its ends are counted by their numbers."""
+    c = Conversation().client("S").server("A", seq=5000, ack=1, forged=True)
+    c.client("SA", seq=0, ack=0, forged=True).client("A", seq=1, ack=900, forged=True)
+    app: App[None] = App("app")
+    begun: list[Flow] = []
+
+    @app.monitor(level=Level.STATE)
+    async def begin(conn: MonitorConnection) -> None:
+        begun.append(conn.flow)
+
+    report = play(c.frames, app)
+    assert (report.counters["flows"], report.counters["anomaly.before_synack"], begun) == (1, 1, [])
