@@ -97,4 +97,5 @@ class Engine:
     face: Runtime | None
     on_news: Callable[[], None] | None
     read_clock: Callable[[], int] | None
+    on_set_back: Callable[[int], None] | None
     on_unread: Callable[[int, int], object] | None

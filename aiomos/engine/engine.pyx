@@ -365,6 +365,15 @@ cdef class Engine:
         self.clock.on_news = function
 
     @property
+    def on_set_back(self):
+        """Called with the nanoseconds by which the clock moves: its first time was wild."""
+        return self.clock.on_set_back
+
+    @on_set_back.setter
+    def on_set_back(self, function):
+        self.clock.on_set_back = function
+
+    @property
     def read_clock(self):
         """Nanoseconds since the epoch, of a live transport; or None."""
         return self.clock.read_clock

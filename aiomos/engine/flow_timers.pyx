@@ -123,7 +123,10 @@ cdef class FlowTimers:
         for _, _, timer in self.timers:
             timer.due_ns += by_ns
         self.timers = [(due_ns + by_ns, ticket, timer) for due_ns, ticket, timer in self.timers]
-        self.core.timer_ns += by_ns
+        if self.core.timer_ns != INT64_MAX:
+            self.core.timer_ns += by_ns
+        if self.clock.on_set_back is not None:
+            self.clock.on_set_back(by_ns)
         return 0
 
     cdef int run_timers(self) except -1 with gil:
@@ -149,8 +152,7 @@ cdef class FlowTimers:
 
     cdef int set_back(self, int64_t now_ns) except -1 nogil:
         """Set the clock to another time: that of the only frame so far was wild."""
-        if self.core.timer_ns != INT64_MAX:
-            self.move_timers(now_ns - self.core.now_ns)
+        self.move_timers(now_ns - self.core.now_ns)
         flows_set_back(self.core, now_ns)
         return 0
 

@@ -204,6 +204,7 @@ class Runtime:
         self._listeners: set[Listener] = set()
         self._filters: dict[object, list[Filter | None]] = {}
         self._sleepers = Sleepers()
+        self.engine.on_set_back = self._sleepers.move
         self._pump_task: asyncio.Task[None] | None = None
         self._live: LivePump | None = None
         self._stopped = False

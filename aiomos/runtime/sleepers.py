@@ -25,6 +25,10 @@ class Sleepers:
         heapq.heappush(self._heap, (due_ns, next(self._ticket), future))
         return future
 
+    def move(self, by_ns: int) -> None:
+        """Have all wake so much later: the clock is set to another time. Their order stays."""
+        self._heap = [(due_ns + by_ns, ticket, future) for due_ns, ticket, future in self._heap]
+
     def wake(self, now_ns: int) -> None:
         """Wake those whose time has come."""
         while self._heap and self._heap[0][0] <= now_ns:

@@ -127,7 +127,7 @@ cdef void track_base(Track* t, const Half* half) noexcept nogil:
     """Fix which sequence number is offset 0: the one after the SYN, or where the half was picked up."""
     if t.edge == 0 and not t.held.head[0] and half.flags & SEQ_KNOWN:
         t.edge_seq = half.iss + 1 if half.flags & ISS_KNOWN else half.una
-        t.flags |= BASED
+        t.flags = t.flags & ~<uint32_t> ACKED_HOLE | BASED
 
 
 # --- offsets --------------------------------------------------------------------------------------
