@@ -84,11 +84,18 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("", "frames accounting sharing wild_times any_segments runtime metrics in_line exits snapshot"),
     ),
     "aiomos/runtime": (
-        ("prefilter", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
+        ("prefilter wanted", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
+        ("attachments watching pickup", "registrations app runtime sharing callbacks exits pickup starting wanted"),
+        ("handlers failures", "runtime exits outputs errors app callbacks"),
+        ("backlog turns clock", "runtime pumps live_clock connections sim_runtime"),
+        ("pumps live", "runtime pumps live_pump live_clock turn_of_the_loop sim_runtime"),
         ("", "runtime app control live_pump live_clock settings snapshot steps shortfalls"),
     ),
     "aiomos/console": (("", "runtime app control cli metrics doctor errors snapshot shortfalls"),),
-    "aiomos": (("", "runtime app control cli errors settings steps"),),
+    "aiomos": (
+        ("app registrations", "app registrations runtime callbacks"),
+        ("", "runtime app control cli errors settings steps"),
+    ),
 }  # fmt: skip
 
 
