@@ -3,7 +3,7 @@
 import importlib as _importlib
 import typing as _typing
 
-from aiomos.app import App, CallbackRegistration, MonitorRegistration, TrackRegistration
+from aiomos.app import App
 from aiomos.errors import (
     AiomosError,
     AppLoadError,
@@ -26,6 +26,7 @@ from aiomos.errors import (
     WorkerError,
 )
 from aiomos.levels import Level
+from aiomos.registrations import CallbackRegistration, MonitorRegistration, TrackRegistration
 from aiomos.settings import Budgets, Settings, Timeouts
 from aiomos.ude.events import (
     CONN_NEW_DATA,
@@ -57,8 +58,10 @@ if _typing.TYPE_CHECKING:
     from aiomos.face.streams import MonitorConnection, Stream
     from aiomos.face.views import Flow, Half, State
     from aiomos.line.translation import Session, SessionShare
+    from aiomos.runtime.clock import sleep
     from aiomos.runtime.listeners import Listener
-    from aiomos.runtime.runtime import Report, Runtime, sleep
+    from aiomos.runtime.runtime import Runtime
+    from aiomos.runtime.statistics import Report
     from aiomos.transport.transport import Transport
 
 __version__ = "0.1.0"
@@ -67,7 +70,9 @@ __version__ = "0.1.0"
 _LAZY = {
     "Listener": "aiomos.runtime.listeners",
     **dict.fromkeys(("run", "serve"), "aiomos.console.running"),
-    **dict.fromkeys(("Report", "Runtime", "sleep"), "aiomos.runtime.runtime"),
+    "Report": "aiomos.runtime.statistics",
+    "Runtime": "aiomos.runtime.runtime",
+    "sleep": "aiomos.runtime.clock",
     **dict.fromkeys(("Chunk", "Gap"), "aiomos.face.chunks"),
     **dict.fromkeys(("MonitorConnection", "Stream"), "aiomos.face.streams"),
     "Packet": "aiomos.face.packets",

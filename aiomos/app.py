@@ -1,21 +1,32 @@
 """Apps: what a middlebox is made of.
 
 An `App` collects registrations: handlers for connections, callbacks for events, functions for start and end.
-Each is checked when it is made. Neither engine nor transport is known here; `aiomos.runtime.runtime` joins them.
+Each is checked when it is made. Neither engine nor transport is known here; `aiomos.runtime` joins them.
 """
 
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypedDict, cast, get_args
 
 import attrs
 
 from aiomos.errors import OptionError, RegistrationError
 from aiomos.levels import Level
 from aiomos.options import build
-from aiomos.ude.events import ORPHAN, Event, Hook
+from aiomos.registrations import (
+    Callback,
+    CallbackRegistration,
+    Gaps,
+    Handler,
+    MonitorRegistration,
+    Overlap,
+    Registration,
+    TrackRegistration,
+    Urgent,
+)
+from aiomos.ude.events import Event, Hook
 from aiomos.ude.filters import Filter
 from aiomos.ude.locating import located
 from aiomos.ude.parameters import callback_parameters, place
@@ -23,10 +34,11 @@ from aiomos.ude.user import AnyEvent, Predicate, UserEvent, check_filter
 from aiomos.ude.user import event as free_event
 from aiomos.ude.user import ude as free_ude
 
+__all__ = ["App", "Callback", "Gaps", "Handler", "Overlap", "Urgent", "asks_for_engine"]
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
-    from aiomos.face.streams import MonitorConnection
     from aiomos.face.views import Flow
     from aiomos.runtime.runtime import Runtime
 
@@ -36,106 +48,17 @@ else:
 
     OptionsT = TypeVar("OptionsT")
 
-Handler: TypeAlias = "Callable[[MonitorConnection], Coroutine[Any, Any, None]]"
-Callback: TypeAlias = Callable[..., None]
 Lifecycle: TypeAlias = "Callable[[], Awaitable[None] | None] | Callable[[Runtime], Awaitable[None] | None]"
-Overlap: TypeAlias = Literal["first", "last", "bsd", "linux", "windows", "solaris"]
-Gaps: TypeAlias = Literal["raise", "mark", "skip", "zero"]
-Urgent: TypeAlias = Literal["inline", "out_of_band"]
 
 HandlerT = TypeVar("HandlerT", bound=Handler)
 LifecycleT = TypeVar("LifecycleT", bound=Lifecycle)
+RegistrationT = TypeVar("RegistrationT", bound=Registration)
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class MonitorRegistration:
-    """A handler and the flows it is started for.
+class _Flows(TypedDict):
+    """What every registration says of its flows."""
 
-    Attributes:
-        app: The app it belongs to.
-        handler: Called once for each flow, with the connection.
-        filter: Picks the flows, on the first packet of each.
-        level: How much of each flow it follows.
-        midstream: Whether flows whose handshake was not seen are handed over too.
-        overlap: Which bytes count where segments overlap and differ, if it is the first to pick a flow.
-        gaps: What reading past missing bytes does, unless a read says otherwise.
-        urgent: Whether urgent bytes are part of its streams.
-        start: The event on a flow from which on the handler is started; None for its first bytes.
-    """
-
-    app: "App" = attrs.field(repr=False)
-    handler: Handler
-    filter: Filter
-    level: Level
-    midstream: bool
-    overlap: Overlap
-    gaps: Gaps
-    urgent: Urgent
-    start: "AnyEvent | None"
-
-
-@attrs.define(eq=False, kw_only=True)
-class CallbackRegistration:
-    """A callback and the event it waits for; calling it calls the function.
-
-    Attributes:
-        app: The app it belongs to.
-        event: The event, built-in or user-defined.
-        hook: Where in the processing of a packet it is called.
-        function: The callback.
-        parameters: What it asked for, in the order of its parameters.
-        filter: Picks the flows, on the first packet of each.
-        level: How much of each flow the callback needs followed.
-        midstream: Whether flows whose handshake was not seen count too.
-        edits: Whether the callback replaces payload; None to tell by its code.
-        active: False once it is cancelled.
-        on_cancel: Called when it is cancelled, by the runtime that it is attached to.
-    """
-
-    app: "App" = attrs.field(repr=False)
-    event: AnyEvent
-    hook: Hook
-    function: Callback
-    parameters: tuple[str, ...]
-    filter: Filter
-    level: Level
-    midstream: bool
-    edits: bool | None = None
-    active: bool = True
-    on_cancel: "dict[Runtime, Callable[[], None]]" = attrs.field(factory=dict, repr=False)
-
-    @property
-    def unbound(self) -> bool:
-        """Whether it is about packets that belong to no flow, or not yet."""
-        root = self.event.root if isinstance(self.event, UserEvent) else self.event
-        return self.hook is Hook.RAW or root is ORPHAN
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Call the function, as a test of the app may do."""
-        self.function(*args, **kwargs)
-
-    def cancel(self) -> None:
-        """Stop the callback from being called, also while traffic runs; a second call does nothing."""
-        if self.active:
-            self.active = False
-            self.app.callbacks.remove(self)
-            for undo in self.on_cancel.values():
-                undo()
-            self.on_cancel.clear()
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class TrackRegistration:
-    """Flows to be followed at a level although nothing is delivered.
-
-    Attributes:
-        app: The app it belongs to.
-        filter: Picks the flows.
-        level: How much of each flow is followed.
-        midstream: Whether flows whose handshake was not seen count too.
-    """
-
-    app: "App" = attrs.field(repr=False)
+    app: "App"
     filter: Filter
     level: Level
     midstream: bool
@@ -219,6 +142,35 @@ class App(Generic[OptionsT]):
         elif pairs := list(pairs):
             raise OptionError(f"app {self.name} has no options; {pairs[0]!r} cannot be set")
 
+    # --- registrations ----------------------------------------------------------------------------------
+
+    @property
+    def registrations(self) -> list[Registration]:
+        """All that is registered for flows, in the order in which it counts."""
+        return [*self.monitors, *self.callbacks, *self.tracks]
+
+    def checkpoint(self) -> Callable[[], None]:
+        """Note what is registered for flows; return what has the app be registered for just that again."""
+        lists: tuple[list[Any], ...] = (self.monitors, self.callbacks, self.tracks)
+        noted = [(registered, list(registered)) for registered in lists]
+
+        def put_back() -> None:
+            for registered, before in noted:
+                registered[:] = before
+
+        return put_back
+
+    def _flows(self, chosen: str, level: Level, midstream: bool) -> _Flows:
+        """Check which flows a registration is about, and how much of each."""
+        _check_argument("level", level, tuple(Level))
+        return {"app": self, "filter": Filter(chosen), "level": level, "midstream": midstream}
+
+    def _register(self, registered: list[RegistrationT], registration: RegistrationT) -> None:
+        """Have a registration count, from now on where the app is attached."""
+        registered.append(registration)
+        for runtime in self.runtimes:
+            runtime.install(registration)
+
     @located()
     def monitor(
         self,
@@ -262,7 +214,7 @@ class App(Generic[OptionsT]):
         """
         if not isinstance(filter, str):  # @app.monitor without its parentheses gives the function here
             raise RegistrationError(f"filter={filter!r}: must be text; for every flow write monitor()")
-        _check_argument("level", level, tuple(Level))
+        flows = self._flows(filter, level, midstream)
         _check_argument("overlap", overlap, get_args(Overlap))
         _check_argument("gaps", gaps, get_args(Gaps))
         _check_argument("urgent", urgent, get_args(Urgent))
@@ -272,25 +224,16 @@ class App(Generic[OptionsT]):
                 raise RegistrationError(
                     f"urgent={urgent!r}: with start= bytes that were kept have their urgent ones"
                 )
-        chosen = Filter(filter)
 
         @located()
         def register(handler: HandlerT) -> HandlerT:
             _check_handler(handler)
-            registration = MonitorRegistration(
-                app=self,
-                handler=handler,
-                filter=chosen,
-                level=level,
-                midstream=midstream,
-                overlap=overlap,
-                gaps=gaps,
-                urgent=urgent,
-                start=start,
+            self._register(
+                self.monitors,
+                MonitorRegistration(
+                    **flows, handler=handler, overlap=overlap, gaps=gaps, urgent=urgent, start=start
+                ),
             )
-            self.monitors.append(registration)
-            for runtime in self.runtimes:
-                runtime.add_handler(registration)
             return handler
 
         return register
@@ -341,27 +284,22 @@ class App(Generic[OptionsT]):
         if hook not in event.hooks:
             choices = ", ".join(f"Hook.{choice.name}" for choice in event.hooks)
             raise RegistrationError(f"hook=Hook.{hook.name}: {event.name} is raised at {choices}")
-        chosen = Filter(filter)
-        check_filter(event.root if isinstance(event, UserEvent) else event, chosen)
+        flows = self._flows(filter, max(event.level, level or Level.STATE), midstream)
+        check_filter(event.root if isinstance(event, UserEvent) else event, flows["filter"])
 
         @located()
         def register(function: Callback | CallbackRegistration) -> CallbackRegistration:
             if isinstance(function, CallbackRegistration):  # decorators can be stacked
                 function = function.function
             registration = CallbackRegistration(
-                app=self,
+                **flows,
                 event=event,
                 hook=hook,
                 function=function,
                 parameters=callback_parameters(function),
-                filter=chosen,
-                level=max(event.level, level or Level.STATE),
-                midstream=midstream,
                 edits=edits,
             )
-            self.callbacks.append(registration)
-            for runtime in self.runtimes:
-                runtime.add_callback(registration)
+            self._register(self.callbacks, registration)
             return registration
 
         return register
@@ -423,11 +361,7 @@ class App(Generic[OptionsT]):
             FilterSyntaxError: the filter cannot be read.
             RegistrationError: *level* is no level.
         """
-        _check_argument("level", level, tuple(Level))
-        registration = TrackRegistration(app=self, filter=Filter(filter), level=level, midstream=midstream)
-        self.tracks.append(registration)
-        for runtime in self.runtimes:
-            runtime.add_track(registration)
+        self._register(self.tracks, TrackRegistration(**self._flows(filter, level, midstream)))
 
     @located()
     def startup(self, function: LifecycleT) -> LifecycleT:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aiomos.app import App
     from aiomos.control_client import ControlClient
-    from aiomos.runtime.runtime import Report
+    from aiomos.runtime.statistics import Report
     from aiomos.transport.wires import Wire
 
 TABLE_ROWS = 50  # of flows, unless --limit says otherwise

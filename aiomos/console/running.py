@@ -14,8 +14,10 @@ from aiomos.app import App
 from aiomos.console import snapshot
 from aiomos.console.control import answering, bound
 from aiomos.runtime.interrupts import SAME_SIGNAL_SECONDS, Bound
-from aiomos.runtime.runtime import Progress, Report, Runtime
+from aiomos.runtime.pumps import Progress
+from aiomos.runtime.runtime import Runtime
 from aiomos.runtime.signals import handled
+from aiomos.runtime.statistics import Report
 from aiomos.settings import Settings
 from aiomos.transport.source import FrameSource
 from aiomos.transport.transport import Transport

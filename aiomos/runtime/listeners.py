@@ -4,13 +4,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
-from aiomos.engine.registry import Account
 from aiomos.face.streams import MonitorConnection
-
-if TYPE_CHECKING:
-    from aiomos.runtime.runtime import Runtime
+from aiomos.runtime.course import Course
+from aiomos.runtime.watching import Watcher
 
 
 class Listener:
@@ -19,18 +17,22 @@ class Listener:
     Made by `Runtime.monitor`. Leaving its ``async with`` block lets all its connections go.
     """
 
-    def __init__(self, runtime: "Runtime", register: Callable[["Listener"], Account]) -> None:
-        self._runtime = runtime
-        self._register = register
-        self._account: Account | None = None
+    def __init__(
+        self,
+        course: Course,
+        watch: Callable[[Callable[[MonitorConnection], object]], Watcher],
+    ) -> None:
+        self._course = course
+        self._watch = watch
+        self._watcher: Watcher | None = None
         self._waiting: deque[MonitorConnection] = deque()
         self._open: set[MonitorConnection] = set()
         self._future: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> Self:
         """Begin to listen."""
-        self._account = self._register(self)
-        self._runtime._listeners.add(self)
+        self._watcher = self._watch(self._accept)
+        self._course.on_end.append(self._wake)
         return self
 
     async def __aexit__(
@@ -40,10 +42,9 @@ class Listener:
         traceback: TracebackType | None,
     ) -> None:
         """Stop listening and let every connection go."""
-        assert self._account is not None
-        self._runtime.engine.remove_account(self._account)
-        self._runtime._wants_no_more(self)
-        self._runtime._listeners.discard(self)
+        assert self._watcher is not None
+        self._watcher.close()
+        self._course.on_end.remove(self._wake)
         for connection in self._open:
             connection.leave()
         self._open.clear()
@@ -55,10 +56,10 @@ class Listener:
 
     async def __anext__(self) -> MonitorConnection:
         """Wait for the next connection; the iteration ends with the frames."""
-        self._runtime._start_pump()
+        self._course.begin()
         while not self._waiting:
-            if self._runtime._finished:
-                await self._runtime._check_pump()
+            if self._course.has_ended:
+                await self._course.end()
                 raise StopAsyncIteration
             self._future = asyncio.get_running_loop().create_future()
             await self._future

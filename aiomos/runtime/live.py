@@ -6,10 +6,8 @@ loop sleeps until the engine or a sleeper is due: idle costs no processor time.
 """
 
 import asyncio
-from collections.abc import Callable
 
-from aiomos.engine.engine import Engine
-from aiomos.runtime.sleepers import Sleepers
+from aiomos.runtime.pumps import Feed
 from aiomos.transport.transport import Transport
 
 NANOSECOND = 1e-9
@@ -24,24 +22,24 @@ GRACE_SECONDS = 2.0
 class LivePump:
     """Feed an engine from a transport until it is stopped, or the transport has ended.
 
+    Slow handlers are not waited for: what does not fit is a gap.
+
     Args:
-        engine: The engine.
+        feed: The engine, its clock, and the turns of handlers.
         transport: Where frames come from, and go to.
-        sleepers: Tasks to be woken by the engine's clock.
-        next_turn: Called before each batch; what it raises ends the pump.
     """
 
-    def __init__(
-        self, engine: Engine, transport: Transport, sleepers: Sleepers, next_turn: Callable[[], None]
-    ) -> None:
-        self._engine = engine
+    def __init__(self, feed: Feed, transport: Transport) -> None:
+        self._engine = feed.engine
+        self._clock = feed.clock
+        self._turns = feed.turns
         self._transport = transport
-        self._sleepers = sleepers
-        self._next_turn = next_turn
         self._timer: asyncio.Handle | None = None
         self._timer_when = 0.0
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._runs = False
+        self._stopped = False
         self._called = False
         self._busy = False
 
@@ -53,8 +51,11 @@ class LivePump:
         """
         descriptor = self._transport.fileno()
         self._engine.on_news = self.attend_soon
+        self._runs = True
         self._loop.add_reader(descriptor, self._read)
         try:
+            if self._stopped:  # while apps started; what has arrived is still taken
+                self._end_soon()
             self._look_at_clock()
             await self._ended
         finally:
@@ -65,6 +66,11 @@ class LivePump:
 
     def stop(self) -> None:
         """Have `run` return once the frames that have arrived are processed."""
+        self._stopped = True
+        if self._runs:
+            self._end_soon()
+
+    def _end_soon(self) -> None:
         self._busy = False
         self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, self._loop.time() + GRACE_SECONDS)
 
@@ -81,7 +87,7 @@ class LivePump:
 
     def attend_soon(self) -> None:
         """Look, in the loop's next turn, at what has been asked of the engine between two batches."""
-        if not self._called:
+        if self._runs and not self._called:
             self._called = True
             self._loop.call_soon(self._look_soon)
 
@@ -90,7 +96,7 @@ class LivePump:
         if self._ended.done():
             return
         try:
-            self._next_turn()
+            self._turns.pass_on()
             if self._transport.read_batch():
                 self._busy = True
                 self._engine.feed(self._transport)
@@ -113,7 +119,7 @@ class LivePump:
         if self._ended.done():
             return
         try:
-            self._next_turn()
+            self._turns.pass_on()
             self._engine.pass_time(self._transport.now())
             self._settle()
         except BaseException as error:
@@ -122,11 +128,11 @@ class LivePump:
     def _settle(self) -> None:
         """Send what the engine has to send, wake sleepers, and see that the loop calls when something is due."""
         self._engine.flush(self._transport)
-        self._sleepers.wake(self._engine.clock_ns)
-        due = [at for at in (self._engine.deadline_ns, self._sleepers.due_ns) if at is not None]
-        if not due:
+        self._clock.wake()
+        due_ns = self._clock.due_ns
+        if due_ns is None:
             return
-        when = self._loop.time() + max(min(due) - self._transport.now(), 0) * NANOSECOND
+        when = self._loop.time() + max(due_ns - self._transport.now(), 0) * NANOSECOND
         if self._timer is None or when < self._timer_when:
             if self._timer is not None:
                 self._timer.cancel()

@@ -24,8 +24,8 @@ from aiomos.console.snapshot import Snapshot, show
 from aiomos.errors import AiomosError, OutputError, WorkerError
 from aiomos.logging import get_logger
 from aiomos.runtime.interrupts import TELL_SECONDS
-from aiomos.runtime.runtime import Report
 from aiomos.runtime.signals import handled
+from aiomos.runtime.statistics import Report
 from aiomos.steps import ENDS_PROGRAM
 from aiomos.transport.clock import LiveClock
 from aiomos.transport.wires import InLine

@@ -187,7 +187,7 @@ class Meddler:
         if self.app in self.engine.apps:
             self.spawn(self.engine.detach(self.app))
             # At once, too, as a listener does that is left.
-            self.engine.engine.remove_account(self.engine._attachments[self.app].account)
+            self.engine.engine.remove_account(self.engine.attachments[self.app].account)
 
     def do_attach(self, _flow: Flow | None, _pkt: Packet | None) -> None:
         assert self.engine is not None

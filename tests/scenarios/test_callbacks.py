@@ -1264,7 +1264,7 @@ def test_callbacks_of_an_app_that_is_detached_within_one_are_called_no_more(app:
     @app.on(PKT_IN)
     def leave(engine: aiomos.Runtime) -> None:
         calls.append("leave")
-        engine.engine.remove_account(engine._attachments[app].account)
+        engine.engine.remove_account(engine.attachments[app].account)
 
     with capture_logs() as logs:
         report = play(opened().client("PA", b"a").frames, app, settings=LOG)
@@ -1278,7 +1278,7 @@ def test_nothing_can_be_registered_for_an_app_that_has_left(app: App[None]) -> N
 
     @app.on(CONN_SETUP)
     def leave(engine: aiomos.Runtime, flow: Flow) -> None:
-        account = engine._attachments[app].account
+        account = engine.attachments[app].account
         call = account.calls[0]
         engine.engine.remove_account(account)
         engine.engine.remove_account(account)  # twice, it does nothing

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 
 import aiomos.console
 from aiomos import App, CaptureError, EngineBug, Event, Filter, OutputError, cli
-from aiomos.runtime.runtime import Report
+from aiomos.runtime.statistics import Report
 from aiomos.settings import Settings
 
 

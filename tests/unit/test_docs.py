@@ -12,7 +12,8 @@ import pytest
 
 import aiomos
 from aiomos.face.streams import Stream
-from aiomos.runtime.runtime import PATH_ERRORS, Runtime
+from aiomos.runtime.handlers import PATH_ERRORS
+from aiomos.runtime.runtime import Runtime
 from aiomos.transport import packet, ports
 from aiomos.wire.protocols import READ, Layer
 

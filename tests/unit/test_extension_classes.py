@@ -204,7 +204,7 @@ def collect_from_run(told: Callable[[list[Any]], None]) -> list[Any]:
     async def main() -> None:
         async with aiomos.Runtime(source=traffic.source(), settings=Settings()) as runtime:
             await runtime.attach(app)
-            for attachment in runtime._attachments.values():
+            for attachment in runtime.attachments:
                 found.extend([attachment.account, *attachment.account.calls])
             with contextlib.suppress(BaseException):
                 await runtime.run()

@@ -27,6 +27,7 @@ FLOORS = (
     "transport",
     "ude",
     "face",
+    "registrations",
     "app",
     "aiomos",
     "engine",

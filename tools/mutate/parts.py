@@ -77,7 +77,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/engine": (
         ("admission", "sharing floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
-        ("watching segments", "streams late_and_early_ends sharing accounting floods before_synack jumps in_line events"),
+        ("watching segments", "streams late_and_early_ends sharing accounting floods before_synack jumps in_line"),
         ("delivery", "streams connections gaps sharing accounting copies unread callbacks"),
         ("attention holdings_of_apps", "sharing streams connections late_and_early_ends callbacks events exits"),
         ("raising", "events event_state callbacks exits"),
@@ -86,11 +86,18 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("", "frames accounting sharing wild_times any_segments runtime metrics in_line exits snapshot"),
     ),
     "aiomos/runtime": (
-        ("prefilter", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
+        ("prefilter wanted", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
+        ("attachments watching pickup", "registrations app runtime sharing callbacks exits pickup starting wanted"),
+        ("handlers failures", "runtime exits outputs errors app callbacks"),
+        ("backlog turns clock", "runtime pumps live_clock connections sim_runtime"),
+        ("pumps live", "runtime pumps live_pump live_clock turn_of_the_loop sim_runtime"),
         ("", "runtime app control live_pump live_clock settings snapshot steps shortfalls"),
     ),
     "aiomos/console": (("", "runtime app control cli metrics doctor errors snapshot shortfalls"),),
-    "aiomos": (("", "runtime app control cli errors settings steps"),),
+    "aiomos": (
+        ("app registrations", "app registrations runtime callbacks"),
+        ("", "runtime app control cli errors settings steps"),
+    ),
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from aiomos.testing.hosts import read_packet, read_segment
 from aiomos.testing.packets import tcp_frame, udp_frame
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport
-from tests.traffic import in_loop
+from tests.traffic import Loop, in_loop
 
 SYN = tcp_frame(seq=100)
 SYN_ACK = tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA")
@@ -67,9 +67,14 @@ class Sockets(Transport):
         super().close()
 
 
-def between(app: App[Any], act: Callable[[Sockets, Runtime], Coroutine[Any, Any, None]]) -> dict[str, int]:
+def between(
+    app: App[Any],
+    act: Callable[[Sockets, Runtime], Coroutine[Any, Any, None]],
+    wire: Sockets | None = None,
+    loop: Loop = "asyncio",
+) -> dict[str, int]:
     """Run an app between two sockets while something is done at their far ends; the counters."""
-    wire = Sockets()
+    wire = wire or Sockets()
     tasks: list[asyncio.Task[None]] = []
 
     async def acting(runtime: Runtime) -> None:
@@ -88,7 +93,7 @@ def between(app: App[Any], act: Callable[[Sockets, Runtime], Coroutine[Any, Any,
         await tasks[0]
         return report.counters
 
-    return in_loop(main(), "asyncio")
+    return in_loop(main(), loop)
 
 
 async def heard(wire: Sockets, end: int) -> bytes:
