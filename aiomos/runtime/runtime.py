@@ -122,6 +122,7 @@ class Runtime:
                 failures=self._failures,
                 wanted=self._wanted,
                 pickup=pickup,
+                turns=self._turns,
             ),
         )
         self._statistics = Statistics(self.engine, transport, self.attachments, self._backlog, self._failures)
