@@ -122,6 +122,7 @@ class Attachment(Watcher):
         edits: bool | None,
     ) -> Undo:
         """Call a function upon an event on a rule's flows."""
+        self._ground.turns.have_takers = True
         call = self._ground.engine.add_call(rule, event, hook, function, parameters, edits)
         return partial(self._ground.engine.remove_call, call)
 

@@ -46,10 +46,13 @@ class Sleepers:
         """Have all wake so much later: the clock is set to another time. Their order stays."""
         self._heap = [(due_ns + by_ns, ticket, future) for due_ns, ticket, future in self._heap]
 
-    def wake(self, now_ns: int) -> None:
-        """Wake those whose time has come."""
+    def wake(self, now_ns: int) -> bool:
+        """Wake those whose time has come; return whether there were any."""
+        woken = False
         while self._heap and self._heap[0][0] <= now_ns:
             self._pop()
+            woken = True
+        return woken
 
     def wake_all(self) -> None:
         """Wake them all: there is nothing more to wait for."""
@@ -96,9 +99,9 @@ class Clock:
         """Whether a task waits for a time to come."""
         return self._sleepers.due_ns is not None
 
-    def wake(self) -> None:
-        """Wake the tasks whose time has come."""
-        self._sleepers.wake(self._engine.clock_ns)
+    def wake(self) -> bool:
+        """Wake the tasks whose time has come; return whether there were any."""
+        return self._sleepers.wake(self._engine.clock_ns)
 
     def stop(self) -> None:
         """There are no more frames: wake all tasks, also those that sleep hereafter."""

@@ -3,6 +3,9 @@
 The loop calls when the transport's descriptor is readable. One bounded batch is processed then and there, so that a
 frame waits for no task switch, and the loop goes on to the app's own tasks before the next batch. Between frames the
 loop sleeps until the engine or a sleeper is due: idle costs no processor time.
+
+What a batch, or the clock, has woken has its turn next. The pump puts itself behind it in the loop's queue, so that
+what is sent in that turn leaves in it (docs/design/turn-of-the-loop.md).
 """
 
 import asyncio
@@ -40,7 +43,8 @@ class LivePump:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._runs = False
         self._stopped = False
-        self._called = False
+        self._behind: asyncio.Handle | None = None  # its place in the queue of the loop
+        self._is_asked = False
         self._busy = False
 
     async def run(self) -> None:
@@ -86,10 +90,25 @@ class LivePump:
             self._ended.set_result(None)
 
     def attend_soon(self) -> None:
-        """Look, in the loop's next turn, at what has been asked of the engine between two batches."""
-        if self._runs and not self._called:
-            self._called = True
-            self._loop.call_soon(self._look_soon)
+        """Look, in the loop's next turn, at what has been asked of the engine between two batches.
+
+        What was woken asks in its own turn, and finds the pump behind it: it looks in that turn already.
+        """
+        self._is_asked = True
+        if self._runs and self._behind is None:
+            self.stand_behind()
+
+    def stand_behind(self) -> None:
+        """Be called in the loop's next turn, behind the tasks that have been woken: what they ask for is done then."""
+        if self._behind is not None:
+            self._behind.cancel()
+        self._behind = self._loop.call_soon(self._attend)
+
+    def _attend(self) -> None:
+        """Look at what has been asked for, if anything."""
+        self._behind = None
+        if self._is_asked:
+            self._look_at_clock()
 
     def _read(self) -> None:
         """Process the frames that wait, a batch of them."""
@@ -102,20 +121,19 @@ class LivePump:
                 self._engine.feed(self._transport)
             if self._transport.ended:
                 self._end()
-            self._settle()
+            if self._settle() or self._turns.have_takers:
+                self.stand_behind()
         except BaseException as error:
             self._fail(error)
-
-    def _look_soon(self) -> None:
-        self._called = False
-        self._look_at_clock()
 
     def _on_timer(self) -> None:
         self._timer = None
         self._look_at_clock()
+        self.stand_behind()
 
     def _look_at_clock(self) -> None:
         """Let what is due happen."""
+        self._is_asked = False
         if self._ended.done():
             return
         try:
@@ -125,18 +143,23 @@ class LivePump:
         except BaseException as error:
             self._fail(error)
 
-    def _settle(self) -> None:
-        """Send what the engine has to send, wake sleepers, and see that the loop calls when something is due."""
+    def _settle(self) -> bool:
+        """Send what the engine has to send, wake sleepers, and see that the loop calls when something is due.
+
+        Returns:
+            Whether a sleeper was woken.
+        """
         self._engine.flush(self._transport)
-        self._clock.wake()
+        woken = self._clock.wake()
         due_ns = self._clock.due_ns
         if due_ns is None:
-            return
+            return woken
         when = self._loop.time() + max(due_ns - self._transport.now(), 0) * NANOSECOND
         if self._timer is None or when < self._timer_when:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer, self._timer_when = self._loop.call_at(when, self._on_timer), when
+        return woken
 
     def _fail(self, error: BaseException) -> None:
         if not self._ended.done():

@@ -1,7 +1,8 @@
 """Where apps, engine, transport and event loop meet.
 
 `Runtime` is their joint and the face of them all. What it is made of has rooms of its own: attachments of apps, their
-handlers and failures, the clock, the backlog of slow handlers, pumps, and the course of a run.
+handlers and failures, the clock, the backlog of slow handlers, pumps, and the course of a run. What is left here is how
+they are joined, and the public methods, most of whose lines are what they promise.
 """
 
 import asyncio
@@ -122,6 +123,7 @@ class Runtime:
                 failures=self._failures,
                 wanted=self._wanted,
                 pickup=pickup,
+                turns=self._turns,
             ),
         )
         self._statistics = Statistics(self.engine, transport, self.attachments, self._backlog, self._failures)

@@ -12,12 +12,18 @@ STALL_SECONDS = 10.0
 
 
 class Turns:
-    """Who has a turn before the engine is fed again."""
+    """Who has a turn before the engine is fed again.
+
+    Attributes:
+        have_takers: Whether a batch may wake anybody: handlers, or tasks of apps by their callbacks. False where apps
+            only have flows followed.
+    """
 
     def __init__(self, clock: Clock, backlog: Backlog, failures: Failures) -> None:
         self._clock = clock
         self._backlog = backlog
         self._failures = failures
+        self.have_takers = False
 
     async def give(self) -> None:
         """Let woken handlers run, and wait for those that have fallen behind.

@@ -14,6 +14,7 @@ from aiomos.runtime.backlog import Backlog
 from aiomos.runtime.clock import Clock
 from aiomos.runtime.failures import Failures
 from aiomos.runtime.pickup import PickUp
+from aiomos.runtime.turns import Turns
 from aiomos.runtime.wanted import Wanted
 from aiomos.ude.filters import Filter
 from aiomos.ude.user import AnyEvent
@@ -30,6 +31,7 @@ class Ground:
         failures: Told what they raise.
         wanted: Told which flows they watch.
         pickup: Shows them the flows that run already.
+        turns: Told that there is somebody to have one.
     """
 
     engine: Engine
@@ -38,6 +40,7 @@ class Ground:
     failures: Failures
     wanted: Wanted
     pickup: PickUp
+    turns: Turns
 
 
 class Watcher:
@@ -104,6 +107,8 @@ class Watcher:
             RegistrationError: the engine takes no more rules.
         """
         engine = self._ground.engine
+        if opener is not None:
+            self._ground.turns.have_takers = True
         rule = engine.add_rule(
             chosen.program,
             level,
