@@ -23,10 +23,10 @@ from aiomos.tcp.flows cimport (
     FlowKey,
     flow_at,
     flows_insert,
+    flows_link,
     queue_push,
     side_of,
     take_pending,
-    wheel_link,
 )
 from aiomos.tcp.reassembly cimport Track, track_at
 from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
@@ -91,7 +91,7 @@ cdef class Admission(Lifetimes):
         if self.flows.half_open.count >= self.half_open_budget:
             self.evicted += 1
             self.end_flow(flow_at(&self.flows, self.flows.half_open.head), REASON_EVICTED)
-        while self.flows.count >= self.flow_budget:
+        while self.flows.table.count >= self.flow_budget:
             self.evict()
         index = flows_insert(&self.flows, &decoded.key, decoded.hash)
         if index == 0:
@@ -108,7 +108,7 @@ cdef class Admission(Lifetimes):
             if not joinable:
                 flow.flags |= GUESSED_ROLES
         queue_push(&self.flows, &self.flows.half_open, flow)
-        wheel_link(&self.flows, flow, self.deadline(flow))
+        flows_link(&self.flows, flow, self.deadline(flow))
         if mask:
             self.watch(flow, mask)
         self.apply_levels(flow, wanted, mask)      # counting begins now, whoever is told of the flow and when

@@ -71,7 +71,6 @@ cdef class Callbacks(Registry):
     cdef readonly Verdicts outlet      # frames to be sent, and what becomes of the one in hand
     cdef bint fail_closed              # what a callback has raised on does not pass
     cdef public object face            # what callbacks get that ask for ``engine``: the `Runtime`; None without one
-    cdef public object on_news         # called when something is due, or to be sent, that no batch has brought about
     cdef public object read_clock      # nanoseconds since the epoch, of a live transport; or None
     cdef bint busy                     # a batch is being processed: what it brings about is looked at afterwards
     cdef Packet packet                 # lent to the callbacks of the moment

@@ -141,9 +141,16 @@ cdef class Callbacks(Registry):
 
     cdef int tell_news(self) except -1:
         """Something has been asked for between two batches."""
-        if not self.busy and self.on_news is not None:
-            self.on_news()
-        return 0
+        return 0 if self.busy else self.outlet.tell_news()
+
+    @property
+    def on_news(self):
+        """Called when something is due, or to be sent, that no batch has brought about; may be set."""
+        return self.outlet.on_news
+
+    @on_news.setter
+    def on_news(self, value):
+        self.outlet.on_news = value
 
     cdef int cut(self, FlowRecord* flow, uint16_t flags) except -1 nogil:
         """Let no more of a flow pass; `aiomos.engine.engine.Engine` knows how."""

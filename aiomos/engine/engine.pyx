@@ -50,11 +50,11 @@ from aiomos.tcp.flows cimport (
     flow_at,
     flow_index,
     flows_find,
+    flows_link,
     flows_open,
     key_hash,
     make_key,
     side_of,
-    wheel_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport (
@@ -101,6 +101,7 @@ from aiomos.wire.defrag cimport DEFRAG_COMPLETE
 from aiomos.wire.layers cimport LAYER_IP, LAYERS
 from aiomos.wire.rewriting cimport Quote, quote_read
 from aiomos.wire.sharding cimport flow_hash
+from aiomos.wire.table cimport table_first
 from aiomos.wire.times cimport FAR_SECONDS, held_within, is_far, is_pause, judge_time
 from aiomos.wire.unread cimport UnreadNumber, unread_add
 from aiomos.wire.wire cimport (
@@ -543,11 +544,11 @@ cdef class Engine(Admission):
             decoded.kind = decode_frame(&frames[i], &self.decode_options, &decoded.packet)
             if decoded.kind == WIRE_TCP:
                 look_up(&self.flows, decoded)
-                aiomos_prefetch(&self.flows.slots[decoded.hash & self.flows.mask])
+                aiomos_prefetch(table_first(&self.flows.table, decoded.hash))
         for i in range(count):
             decoded = &self.group[i]
             if decoded.kind == WIRE_TCP:
-                index = self.flows.slots[decoded.hash & self.flows.mask].index
+                index = table_first(&self.flows.table, decoded.hash).entry
                 if index:
                     record = <const char*> flow_at(&self.flows, index)
                     aiomos_prefetch(record)
@@ -747,7 +748,7 @@ cdef class Engine(Admission):
         elif not outcome & PAYLOAD_OK:
             track_apart(&self.streams, sent, snd, packet)
         elif track_early(&self.streams, sent, snd, packet, goes_on):
-            wheel_link(&self.flows, flow, self.next_look(flow))
+            flows_link(&self.flows, flow, self.next_look(flow))
             return outcome & ~PAYLOAD_OK
         return outcome
 
@@ -760,7 +761,7 @@ cdef class Engine(Admission):
                 side = first ^ i
                 track_tick(&self.streams, track_at(&self.streams, flow.halves[side].track), &flow.halves[side], now_ns)
             due = self.hole_due(flow)
-        wheel_link(&self.flows, flow, min(due, self.deadline(flow)))
+        flows_link(&self.flows, flow, min(due, self.deadline(flow)))
         if self.streams.disturbed:
             self.signal_disturbed()
         return 0
@@ -858,7 +859,7 @@ cdef class Engine(Admission):
         counters = {"frames": self.frames, "wild_times": self.wild_times}
         counters.update({name: self.kinds[i] for i, name in enumerate(KIND_NAMES)})
         counters.update({
-            "flows": self.opened, "midstream": self.picked_up, "open": self.flows.count,
+            "flows": self.opened, "midstream": self.picked_up, "open": self.flows.table.count,
             "half_open": self.flows.half_open.count, "closed": self.flows.closed.count, "evicted": self.evicted,
             "released_early": self.released_early, "orphans": self.orphans, "without_syn": self.without_syn,
             "unwatched": self.unwatched,

@@ -21,6 +21,7 @@ cdef class Lifetimes(Hooks):
     cdef uint64_t released_early       # and closed ones that did,
     cdef uint64_t[7] ended             # and flows that apps were told of, by Reason
 
+    cdef int64_t due_ns(self) noexcept
     cdef int set_back(self, int64_t now_ns) except -1 nogil
     cdef int64_t deadline(self, const FlowRecord* flow) noexcept nogil
     cdef int64_t next_look(self, const FlowRecord* flow) noexcept nogil

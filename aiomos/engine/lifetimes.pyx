@@ -33,14 +33,10 @@ from aiomos.tcp.flows cimport (
     FlowKey,
     flow_at,
     flow_index,
+    flows_link,
     flows_remove,
     queue_drop,
     queue_push,
-    wheel_due,
-    wheel_first,
-    wheel_link,
-    wheel_next,
-    wheel_unlink,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport CLOSED_NOW
@@ -62,11 +58,11 @@ from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 from aiomos.wire.clock cimport nanoseconds
 from aiomos.wire.times cimport held_within
+from aiomos.wire.wheel cimport wheel_due, wheel_first, wheel_next_ns, wheel_rests_until, wheel_start, wheel_unlink
 
 from aiomos.errors import NotInLineError
 
 cdef enum:
-    SECOND = 1_000_000_000
     EVICTION_LOOKS = 64        # flows whose deadline is put right in search of the idlest
     FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
 
@@ -95,7 +91,7 @@ cdef class Lifetimes(Hooks):
             RuntimeError: from inside a callback.
         """
         cdef int64_t now_ns = held_within(time_ns)
-        if now_ns < self.now_ns or now_ns == self.now_ns < self.timer_ns:      # a timer may be due now
+        if now_ns < self.now_ns or now_ns == self.now_ns < self.due_ns():
             return
         self.begin()
         self.now_ns = now_ns
@@ -113,10 +109,12 @@ cdef class Lifetimes(Hooks):
     @property
     def deadline_ns(self):
         """When pass_time() has something to do if no frame comes before, nanoseconds since the epoch; None: never."""
-        cdef int64_t due = min(wheel_next(&self.flows), self.timer_ns)
-        if self.outlet.sessions.count:             # looked at once a second
-            due = min(due, (self.now_ns // SECOND + 1) * SECOND)
+        cdef int64_t due = self.due_ns()
         return due if due != INT64_MAX else None
+
+    cdef int64_t due_ns(self) noexcept:
+        """When something is due: a flow to be looked at, a timer, or a session; INT64_MAX: never."""
+        return min(wheel_next_ns(&self.flows.wheel), self.timer_ns, self.outlet.due_ns())
 
     cdef int set_back(self, int64_t now_ns) except -1 nogil:
         """Set the clock to another time: that of the only frame so far was wild."""
@@ -129,14 +127,14 @@ cdef class Lifetimes(Hooks):
         self.outlet.set_back(now_ns)
         for index in range(1, self.flows.pool.high_water + 1):     # there is one flow at most
             if in_table(flow_at(&self.flows, index)):
-                wheel_unlink(&self.flows, flow_at(&self.flows, index))
-        self.flows.tick = now_ns // SECOND
-        self.next_tick_ns = min((self.flows.tick + 1) * SECOND, self.timer_ns)
+                wheel_unlink(&self.flows.wheel, index)
+        wheel_start(&self.flows.wheel, now_ns)
+        self.next_tick_ns = min(wheel_rests_until(&self.flows.wheel), self.timer_ns)
         for index in range(1, self.flows.pool.high_water + 1):
             flow = flow_at(&self.flows, index)
             if in_table(flow):
                 flow.started_ns = flow.last_ns = now_ns
-                wheel_link(&self.flows, flow, self.deadline(flow))
+                flows_link(&self.flows, flow, self.deadline(flow))
                 if flow.halves[0].track:
                     for side in range(2):
                         track_at(&self.streams, flow.halves[side].track).rtt_ns = now_ns
@@ -189,12 +187,12 @@ cdef class Lifetimes(Hooks):
             self.pass_ns = INT64_MIN
         self.now_ns = now_ns
         self.turn_wheel(now_ns)
-        self.next_tick_ns = min((self.flows.tick + 1) * SECOND, self.timer_ns)
+        self.next_tick_ns = min(wheel_rests_until(&self.flows.wheel), self.timer_ns)
         return 0
 
     cdef int turn_wheel(self, int64_t now_ns) except -1 nogil:
         """Look at every flow whose slot of the wheel has come."""
-        cdef uint32_t index = wheel_due(&self.flows, now_ns)
+        cdef uint32_t index = wheel_due(&self.flows.wheel, now_ns)
         cdef FlowRecord* flow
         cdef int side
         while index:
@@ -212,8 +210,8 @@ cdef class Lifetimes(Hooks):
                         self.raise_incidents(flow, NULL)
                     if flow.halves[0].track:
                         self.signal_data(flow)
-                wheel_link(&self.flows, flow, self.next_look(flow))
-            index = wheel_due(&self.flows, now_ns)
+                flows_link(&self.flows, flow, self.next_look(flow))
+            index = wheel_due(&self.flows.wheel, now_ns)
         return 0
 
     # --- budgets --------------------------------------------------------------------------------------
@@ -239,17 +237,17 @@ cdef class Lifetimes(Hooks):
         cdef FlowRecord* best = NULL
         cdef uint16_t slot
         for _look in range(EVICTION_LOOKS):
-            flow = flow_at(&self.flows, wheel_first(&self.flows))
-            slot = flow.wheel_slot
-            wheel_link(&self.flows, flow, self.deadline(flow))
+            flow = flow_at(&self.flows, wheel_first(&self.flows.wheel))
+            slot = flow.wheel.slot
+            flows_link(&self.flows, flow, self.deadline(flow))
             if best == NULL or flow.last_ns < best.last_ns:
                 best = flow
-            if flow.wheel_slot == slot:
+            if flow.wheel.slot == slot:
                 break
         for _look in range(EVICTION_LOOKS):        # among those due in the same second, too, the idlest
-            if not flow.wheel_next:
+            if not flow.wheel.next:
                 break
-            flow = flow_at(&self.flows, flow.wheel_next)
+            flow = flow_at(&self.flows, flow.wheel.next)
             if flow.last_ns < best.last_ns:
                 best = flow
         return best
@@ -271,7 +269,7 @@ cdef class Lifetimes(Hooks):
                 self.signal_data(flow)
         if self.deadline(flow) <= packet.time_ns:  # time-outs of 0 seconds
             return self.end_flow(flow, OPEN)
-        wheel_link(&self.flows, flow, self.next_look(flow))
+        flows_link(&self.flows, flow, self.next_look(flow))
         return 0
 
     cdef void leave_half_open(self, FlowRecord* flow) noexcept nogil:
@@ -302,7 +300,7 @@ cdef class Lifetimes(Hooks):
                 self.raise_incidents(flow, NULL)
             if flow.halves[0].track:
                 self.signal_data(flow)
-        wheel_link(&self.flows, flow, self.next_look(flow))
+        flows_link(&self.flows, flow, self.next_look(flow))
         return 0
 
     def drop_flow(self, Flow view not None):
@@ -390,7 +388,7 @@ cdef class Lifetimes(Hooks):
         """Note all open flows, the youngest first."""
         cdef uint32_t index
         cdef FlowRecord* flow
-        self.remaining = <FlowRecord**> malloc((self.flows.count + 1) * sizeof(FlowRecord*))
+        self.remaining = <FlowRecord**> malloc((self.flows.table.count + 1) * sizeof(FlowRecord*))
         if self.remaining == NULL:
             raise MemoryError("no memory to list the open flows")
         for index in range(1, self.flows.pool.high_water + 1):

@@ -85,6 +85,9 @@ BLOCK_SIZE = 1 << 20
 STALL_SECONDS = 10.0
 """How long handlers may hold the reader back before it is logged."""
 
+SIMULATED_STEP_NS = 1_000_000_000
+"""A simulation in which sessions are open goes no farther at once: so soon it ends when nothing is left to happen."""
+
 MOST_LAST_SLEEPS = 10_000
 """How often a task may sleep once frames have run out, when no time passes any more."""
 
@@ -748,6 +751,8 @@ class Runtime:
                 engine.feed(transport)
             else:
                 due = [at for at in (engine.deadline_ns, self._sleepers.due_ns) if at is not None]
+                if engine.outlet.session_count:
+                    due.append((transport.now() // SIMULATED_STEP_NS + 1) * SIMULATED_STEP_NS)
                 if transport.ended and self._sleepers.due_ns is None:
                     return
                 transport.pass_time(min(due, default=None))

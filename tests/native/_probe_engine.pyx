@@ -4,6 +4,7 @@ from libc.stdint cimport INT64_MAX
 
 from aiomos.engine.callbacks cimport Timer
 from aiomos.engine.engine cimport Engine
+from aiomos.line.sessions cimport sessions_count
 from aiomos.tcp.reassembly cimport track_open
 
 
@@ -15,7 +16,7 @@ def left(Engine engine not None):
     engine.defragmenter.expire(INT64_MAX)
     counts = {
         "flow records": engine.flows.pool.in_use,
-        "flows": engine.flows.count,
+        "flows": engine.flows.table.count,
         "half-open flows": engine.flows.half_open.count,
         "closed flows": engine.flows.closed.count,
         "SYNs that wait": engine.flows.pending.in_use,
@@ -36,7 +37,7 @@ def left(Engine engine not None):
         "signals": engine.signal_count,
         "datagrams in fragments": engine.defragmenter.table.datagrams,
         "bytes of fragments": engine.defragmenter.table.memory,
-        "sessions": engine.outlet.sessions.count,
+        "sessions": sessions_count(&engine.outlet.sessions),
         "session records": engine.outlet.sessions.pool.in_use,
         "session handles": sum([handle is not None for handle in engine.outlet.handles or ()]),
         "edited halves": engine.outlet.edits.halves.in_use,
