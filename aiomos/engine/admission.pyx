@@ -30,7 +30,7 @@ from aiomos.tcp.flows cimport (
     queue_push,
     side_of,
     take_pending,
-    wheel_link,
+    flows_link,
 )
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.reassembly cimport track_at
@@ -87,7 +87,7 @@ cdef int open_flow(Core core, Decoded* decoded, bint midstream, bint client_is_l
     if core.flows.half_open.count >= core.half_open_budget:
         core.evicted += 1
         end_flow(core, flow_at(&core.flows, core.flows.half_open.head), REASON_EVICTED)
-    while core.flows.count >= core.flow_budget:
+    while core.flows.table.count >= core.flow_budget:
         evict_flow(core)
     index = flows_insert(&core.flows, &decoded.key, decoded.hash)
     if index == 0:
@@ -104,7 +104,7 @@ cdef int open_flow(Core core, Decoded* decoded, bint midstream, bint client_is_l
         if not joinable:
             flow.flags |= GUESSED_ROLES
     queue_push(&core.flows, &core.flows.half_open, flow)
-    wheel_link(&core.flows, flow, flow_deadline(core, flow))
+    flows_link(&core.flows, flow, flow_deadline(core, flow))
     if mask:
         watch_flow(core, flow, mask)
     apply_levels(core, flow, wanted, mask)         # counting begins now, whoever is told of the flow and when

@@ -25,9 +25,7 @@ cdef class Clock:
 
     cdef int tell_news(self) except -1:
         """Something has been asked for between two batches."""
-        if not self.busy and self.on_news is not None:
-            self.on_news()
-        return 0
+        return 0 if self.busy else self.core.line.tell_news()
 
     cdef int64_t now(self):
         """The time now: that of the frame in hand, or between batches that of the transport, if it has one."""

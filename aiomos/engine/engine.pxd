@@ -1,5 +1,6 @@
 # The per-core flow engine.
 from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
 
 from aiomos.engine.attention cimport Attention
 from aiomos.engine.clock cimport Clock
@@ -27,5 +28,6 @@ cdef class Engine:
     cdef FlowRecord** remaining        # flows still to be ended by finish()
     cdef size_t remaining_count
 
+    cdef int64_t due_ns(self) noexcept
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
     cdef int list_remaining(self) except -1

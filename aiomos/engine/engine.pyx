@@ -17,11 +17,11 @@ from aiomos.engine.flow_timers cimport new_flow_timers
 from aiomos.engine.gate cimport new_gate
 from aiomos.engine.holdings_of_apps cimport new_holdings
 from aiomos.engine.intake cimport new_intake
-from aiomos.engine.lifetimes cimport SECOND, cut_flow, end_flow, in_table
+from aiomos.engine.lifetimes cimport cut_flow, end_flow, in_table
 from aiomos.engine.registry cimport Account, Call, new_registry
 from aiomos.engine.statistics cimport count_flows, statistics
 from aiomos.face.views cimport Flow
-from aiomos.tcp.flows cimport DROPPED, FlowKey, REASON_END_OF_CAPTURE, RESETTING, flow_at, flow_index, wheel_next
+from aiomos.tcp.flows cimport DROPPED, FlowKey, REASON_END_OF_CAPTURE, RESETTING, flow_at, flow_index
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.transport.source cimport FrameSource
 from aiomos.transport.transport cimport Transport
@@ -29,6 +29,7 @@ from aiomos.wire.clock cimport seconds
 from aiomos.wire.defrag cimport Defragmenter
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.times cimport held_within
+from aiomos.wire.wheel cimport wheel_next_ns
 
 from weakref import ref
 
@@ -107,7 +108,7 @@ cdef class Engine:
         cdef int64_t now_ns = held_within(time_ns)
         if self.intake.holds_frame:
             self.run_batch(NULL, 0)
-        if now_ns < self.core.now_ns or now_ns == self.core.now_ns < self.core.timer_ns:  # a timer may be due now
+        if now_ns < self.core.now_ns or now_ns == self.core.now_ns < self.due_ns():
             return
         self.clock.begin()
         self.core.now_ns = now_ns
@@ -125,10 +126,12 @@ cdef class Engine:
     @property
     def deadline_ns(self):
         """When pass_time() has something to do if no frame comes before, nanoseconds since the epoch; None: never."""
-        cdef int64_t due = min(wheel_next(&self.core.flows), self.core.timer_ns)
-        if self.core.line.sessions.count:          # looked at once a second
-            due = min(due, (self.core.now_ns // SECOND + 1) * SECOND)
+        cdef int64_t due = self.due_ns()
         return due if due != INT64_MAX else None
+
+    cdef int64_t due_ns(self) noexcept:
+        """When something is due: a flow to be looked at, a timer, or a session; INT64_MAX: never."""
+        return min(wheel_next_ns(&self.core.flows.wheel), self.core.timer_ns, self.core.line.due_ns())
 
     def finish(self):
         """End the next slice of flows for want of frames, oldest first; False when none is left."""
@@ -155,7 +158,7 @@ cdef class Engine:
         """Note all open flows, the youngest first."""
         cdef uint32_t index
         cdef FlowRecord* flow
-        self.remaining = <FlowRecord**> malloc((self.core.flows.count + 1) * sizeof(FlowRecord*))
+        self.remaining = <FlowRecord**> malloc((self.core.flows.table.count + 1) * sizeof(FlowRecord*))
         if self.remaining == NULL:
             raise MemoryError("no memory to list the open flows")
         for index in range(1, self.core.flows.pool.high_water + 1):
@@ -358,11 +361,11 @@ cdef class Engine:
     @property
     def on_news(self):
         """Called when something is due, or to be sent, that no batch has brought about."""
-        return self.clock.on_news
+        return self.core.line.on_news
 
     @on_news.setter
     def on_news(self, function):
-        self.clock.on_news = function
+        self.core.line.on_news = function
 
     @property
     def on_set_back(self):

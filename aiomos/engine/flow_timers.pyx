@@ -7,7 +7,7 @@ from aiomos.engine.clock cimport Clock
 from aiomos.engine.core cimport Core, Moment, moment_begin
 from aiomos.engine.gate cimport Gate
 from aiomos.engine.holdings_of_apps cimport Holdings, is_open
-from aiomos.engine.lifetimes cimport SECOND, flows_set_back, turn_wheel
+from aiomos.engine.lifetimes cimport flows_set_back, turn_wheel
 from aiomos.engine.raising cimport happen
 from aiomos.engine.registry cimport Account
 from aiomos.face.views cimport Flow
@@ -17,6 +17,7 @@ from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.ude.rules cimport rules_watching
 from aiomos.ude.slots cimport SLOT_TIMEOUT
 from aiomos.wire.clock cimport nanoseconds, seconds
+from aiomos.wire.wheel cimport wheel_rests_until
 
 import heapq
 
@@ -167,7 +168,7 @@ cdef class FlowTimers:
             self.pass_ns = INT64_MIN
         self.core.now_ns = now_ns
         turn_wheel(self.core, now_ns)
-        self.core.next_tick_ns = min((self.core.flows.tick + 1) * SECOND, self.core.timer_ns)
+        self.core.next_tick_ns = min(wheel_rests_until(&self.core.flows.wheel), self.core.timer_ns)
         return 0
 
 

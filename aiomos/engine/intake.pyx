@@ -27,6 +27,7 @@ from aiomos.wire.frame cimport Frame
 from aiomos.wire.layers cimport LAYERS, LAYER_IP
 from aiomos.wire.rewriting cimport Quote, quote_read
 from aiomos.wire.sharding cimport flow_hash
+from aiomos.wire.table cimport table_first
 from aiomos.wire.times cimport FAR_SECONDS, held_within, is_far, is_pause, judge_time
 from aiomos.wire.unread cimport UnreadNumber, unread_add
 from aiomos.wire.wire cimport (
@@ -337,11 +338,11 @@ cdef class Intake:
             decoded.kind = decode_frame(&frames[i], &self.core.decode_options, &decoded.packet)
             if decoded.kind == WIRE_TCP:
                 look_up(&self.core.flows, decoded)
-                aiomos_prefetch(&self.core.flows.slots[decoded.hash & self.core.flows.mask])
+                aiomos_prefetch(table_first(&self.core.flows.table, decoded.hash))
         for i in range(count):
             decoded = &self.group[i]
             if decoded.kind == WIRE_TCP:
-                index = self.core.flows.slots[decoded.hash & self.core.flows.mask].index
+                index = table_first(&self.core.flows.table, decoded.hash).entry
                 if index:
                     record = <const char*> flow_at(&self.core.flows, index)
                     aiomos_prefetch(record)

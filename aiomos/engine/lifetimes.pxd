@@ -6,9 +6,6 @@ from aiomos.tcp.flows cimport ENDED
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.wire.wire cimport Packet
 
-cdef enum:
-    SECOND = 1_000_000_000
-
 cdef int64_t flow_deadline(Core core, const FlowRecord* flow) noexcept nogil
 cdef int64_t next_look(Core core, const FlowRecord* flow) noexcept nogil
 cdef int64_t hole_due(Core core, const FlowRecord* flow) noexcept nogil

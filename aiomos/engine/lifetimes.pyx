@@ -31,10 +31,7 @@ from aiomos.tcp.flows cimport (
     flows_remove,
     queue_drop,
     queue_push,
-    wheel_due,
-    wheel_first,
-    wheel_link,
-    wheel_unlink,
+    flows_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -55,6 +52,7 @@ from aiomos.tcp.reassembly cimport (
 )
 from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
+from aiomos.wire.wheel cimport wheel_due, wheel_first, wheel_rests_until, wheel_start, wheel_unlink
 from aiomos.wire.wire cimport Packet
 
 cdef enum:
@@ -101,7 +99,7 @@ cdef int64_t hole_due(Core core, const FlowRecord* flow) noexcept nogil:
 
 cdef int turn_wheel(Core core, int64_t now_ns) except -1 nogil:
     """Look at every flow whose slot of the wheel has come."""
-    cdef uint32_t index = wheel_due(&core.flows, now_ns)
+    cdef uint32_t index = wheel_due(&core.flows.wheel, now_ns)
     cdef FlowRecord* flow
     cdef int side
     while index:
@@ -119,8 +117,8 @@ cdef int turn_wheel(Core core, int64_t now_ns) except -1 nogil:
                     raise_incidents(core, flow, NULL)
                 if flow.halves[0].track:
                     signal_data(core, flow)
-            wheel_link(&core.flows, flow, next_look(core, flow))
-        index = wheel_due(&core.flows, now_ns)
+            flows_link(&core.flows, flow, next_look(core, flow))
+        index = wheel_due(&core.flows.wheel, now_ns)
     return 0
 
 
@@ -146,17 +144,17 @@ cdef FlowRecord* idlest(Core core) noexcept nogil:
     cdef FlowRecord* best = NULL
     cdef uint16_t slot
     for _look in range(EVICTION_LOOKS):
-        flow = flow_at(&core.flows, wheel_first(&core.flows))
-        slot = flow.wheel_slot
-        wheel_link(&core.flows, flow, flow_deadline(core, flow))
+        flow = flow_at(&core.flows, wheel_first(&core.flows.wheel))
+        slot = flow.wheel.slot
+        flows_link(&core.flows, flow, flow_deadline(core, flow))
         if best == NULL or flow.last_ns < best.last_ns:
             best = flow
-        if flow.wheel_slot == slot:
+        if flow.wheel.slot == slot:
             break
     for _look in range(EVICTION_LOOKS):            # among those due in the same second, too, the idlest
-        if not flow.wheel_next:
+        if not flow.wheel.next:
             break
-        flow = flow_at(&core.flows, flow.wheel_next)
+        flow = flow_at(&core.flows, flow.wheel.next)
         if flow.last_ns < best.last_ns:
             best = flow
     return best
@@ -177,7 +175,7 @@ cdef int after_segment(Core core, FlowRecord* flow, const Packet* packet, int ou
             signal_data(core, flow)
     if flow_deadline(core, flow) <= packet.time_ns:  # time-outs of 0 seconds
         return end_flow(core, flow, OPEN)
-    wheel_link(&core.flows, flow, next_look(core, flow))
+    flows_link(&core.flows, flow, next_look(core, flow))
     return 0
 
 
@@ -210,7 +208,7 @@ cdef int cut_flow(Core core, FlowRecord* flow, uint16_t flags) except -1 nogil:
             raise_incidents(core, flow, NULL)
         if flow.halves[0].track:
             signal_data(core, flow)
-    wheel_link(&core.flows, flow, next_look(core, flow))
+    flows_link(&core.flows, flow, next_look(core, flow))
     return 0
 
 
@@ -268,14 +266,14 @@ cdef void flows_set_back(Core core, int64_t now_ns) noexcept nogil:
     core.line.set_back(now_ns)
     for index in range(1, core.flows.pool.high_water + 1):  # there is one flow at most
         if in_table(flow_at(&core.flows, index)):
-            wheel_unlink(&core.flows, flow_at(&core.flows, index))
-    core.flows.tick = now_ns // SECOND
-    core.next_tick_ns = min((core.flows.tick + 1) * SECOND, core.timer_ns)
+            wheel_unlink(&core.flows.wheel, index)
+    wheel_start(&core.flows.wheel, now_ns)
+    core.next_tick_ns = min(wheel_rests_until(&core.flows.wheel), core.timer_ns)
     for index in range(1, core.flows.pool.high_water + 1):
         flow = flow_at(&core.flows, index)
         if in_table(flow):
             flow.started_ns = flow.last_ns = now_ns
-            wheel_link(&core.flows, flow, flow_deadline(core, flow))
+            flows_link(&core.flows, flow, flow_deadline(core, flow))
             if flow.halves[0].track:
                 for side in range(2):
                     track_at(&core.streams, flow.halves[side].track).rtt_ns = now_ns

@@ -55,7 +55,7 @@ from aiomos.tcp.flows cimport (
     key_hash,
     make_key,
     side_of,
-    wheel_link,
+    flows_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -284,7 +284,7 @@ cdef int turn_tracks(Core core, FlowRecord* flow, int side, const Packet* packet
     elif not outcome & PAYLOAD_OK:
         track_apart(&core.streams, sent, snd, packet)
     elif track_early(&core.streams, sent, snd, packet, goes_on):
-        wheel_link(&core.flows, flow, next_look(core, flow))
+        flows_link(&core.flows, flow, next_look(core, flow))
         return outcome & ~PAYLOAD_OK
     return outcome
 
@@ -298,7 +298,7 @@ cdef int attend_holes(Core core, FlowRecord* flow, int first, int64_t now_ns) ex
             side = first ^ i
             track_tick(&core.streams, track_at(&core.streams, flow.halves[side].track), &flow.halves[side], now_ns)
         due = hole_due(core, flow)
-    wheel_link(&core.flows, flow, min(due, flow_deadline(core, flow)))
+    flows_link(&core.flows, flow, min(due, flow_deadline(core, flow)))
     if core.streams.disturbed:
         signal_disturbed(core)
     return 0

@@ -77,7 +77,7 @@ cdef dict statistics(Core core, Intake intake):
     counters = {"frames": intake.frames, "wild_times": intake.wild_times}
     counters.update({name: intake.kinds[i] for i, name in enumerate(KIND_NAMES)})
     counters.update({
-        "flows": core.opened, "midstream": core.picked_up, "open": core.flows.count,
+        "flows": core.opened, "midstream": core.picked_up, "open": core.flows.table.count,
         "half_open": core.flows.half_open.count, "closed": core.flows.closed.count, "evicted": core.evicted,
         "released_early": core.released_early, "orphans": core.orphans, "without_syn": core.without_syn,
         "unwatched": core.unwatched,

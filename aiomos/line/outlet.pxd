@@ -42,8 +42,10 @@ cdef class Outlet:
     cdef uint64_t drops
     cdef uint64_t originated
     cdef uint64_t no_room
+    cdef object on_news                # called when something is due, or to be sent, that no batch has brought about
 
     cdef void enter(self, const Frame* frame, Packet* packet, int kind) noexcept nogil
+    cdef int tell_news(self) except -1
     cdef int in_hand(self, const Packet* packet) except -1
     cdef Rewrite* begin(self) noexcept nogil
     cdef void pass_frame(self, const Frame* frame) noexcept nogil

@@ -50,6 +50,12 @@ cdef class Outlet:
         self.interfaces = tuple(interfaces)
         self.in_line, self.is_open = len(forwards) > 0, True
 
+    cdef int tell_news(self) except -1:
+        """Something is due, or to be sent, that no batch has brought about: whoever moves the engine is to look."""
+        if self.on_news is not None:
+            self.on_news()
+        return 0
+
     # --- the frame in hand ----------------------------------------------------------------------------
 
     cdef void enter(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:

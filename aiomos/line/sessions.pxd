@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.wire.pool cimport Pool, pool_at
 from aiomos.wire.rewriting cimport Quote, Rewrite
+from aiomos.wire.table cimport Table
+from aiomos.wire.wheel cimport Wheel, WheelLink
 from aiomos.wire.wire cimport Address, Packet
 
 # From where to where; ICMP echo has its identifier as both ports.
@@ -42,20 +44,13 @@ ctypedef struct Session:
     int64_t transitory_ns      # TCP: instead of idle_ns until established, and after RST or both FINs; 0: never
     uint32_t hashes[2]
     uint32_t hold              # index of the Python side's record; the caller's
-    uint32_t wheel_next        # wheel slot list; list of the ended
-    uint32_t wheel_prev
-    uint16_t wheel_slot
+    WheelLink wheel            # of the ended, `next` is the next one's
     uint16_t flags             # SessionFlag
     uint32_t younger           # list of those half open
     uint32_t older
     uint8_t share
 
-ctypedef struct SessionSlot:
-    uint32_t hash
-    uint32_t entry             # index << 1 | direction; 0: empty
-
 cdef enum:
-    SESSION_WHEEL = 1024       # seconds a deadline can lie ahead; farther ones are looked at again then
     MOST_SHARES = 16           # 0 is of all that have no other
 
 # Sessions that are counted together, and make way for one another.
@@ -66,15 +61,12 @@ ctypedef struct Share:
 
 ctypedef struct Sessions:
     Pool pool                  # of Session
-    SessionSlot* slots
-    uint32_t mask
-    uint32_t count             # in the table
+    Table table                # two entries a session: index << 1 | direction
     uint64_t key0
     uint64_t key1
-    int64_t tick               # wheel time, seconds
+    Wheel wheel
     uint32_t ended_head        # oldest first
     uint32_t ended_tail
-    uint32_t wheel[1024]
     Share shares[16]
 
 cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil
@@ -124,6 +116,9 @@ cdef bint sessions_transitory(const Session* session) noexcept nogil
 # Take the next ended session off its list, 0 when there is none; its record is valid until sessions_release().
 cdef uint32_t sessions_take_ended(Sessions* sessions) noexcept nogil
 cdef void sessions_release(Sessions* sessions, uint32_t index) noexcept nogil
+
+cdef inline uint32_t sessions_count(const Sessions* sessions) noexcept nogil:
+    return sessions.table.count >> 1
 
 cdef inline Session* session_at(const Sessions* sessions, uint32_t index) noexcept nogil:
     return <Session*> pool_at(&sessions.pool, index)

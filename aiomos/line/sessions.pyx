@@ -1,16 +1,15 @@
 """Sessions: which packets pass and are translated natively, by a five-tuple either way.
 
-A table like that of flows (open addressing over eight-byte slots, SipHash under a secret key), but with an entry for
-each direction, since the two look different on either side of a translator. The wheel is lazy, too: a packet moves
-nothing, and a session whose slot comes due is asked how long it has been idle.
+A table like that of flows (SipHash under a secret key), but with an entry for each direction, since the two look
+different on either side of a translator. The wheel (wire/wheel.pxd) is as lazy:
+a packet moves nothing, and a session whose second has come is asked how long it has been idle.
 
 Behaviour towards peers follows RFC 4787 (UDP), RFC 5382 (TCP) and RFC 5508 (ICMP); RFC 6146 says the same of IPv6.
 Which addresses and ports to choose is not decided here.
 """
 
 from libc.stddef cimport size_t
-from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from aiomos.wire.pool cimport pool_close, pool_give, pool_open, pool_take
@@ -26,19 +25,37 @@ from aiomos.wire.rewriting cimport (
     rewrite_src,
 )
 from aiomos.wire.siphash cimport siphash13
+from aiomos.wire.table cimport (
+    TableSlot,
+    table_close,
+    table_first,
+    table_insert,
+    table_next,
+    table_open,
+    table_remove,
+    table_reserve,
+)
+from aiomos.wire.wheel cimport (
+    WHEEL_UNLINKED,
+    wheel_close,
+    wheel_due,
+    wheel_first,
+    wheel_link,
+    wheel_open,
+    wheel_start,
+    wheel_unlink,
+)
 from aiomos.wire.wire cimport ACK, FIN, RST, WIRE_ICMP, WIRE_TCP, WIRE_UDP
 
 cdef enum:
     FIRST_SLOTS = 1024
     MOST_SESSIONS = 1 << 29    # an entry is an index and one bit, and at most half of the slots are taken
     SECOND = 1_000_000_000
-    NOT_LINKED = 0xFFFF        # wheel_slot of a session in no slot
+    WHEEL_SLOTS = 1024         # seconds a deadline can lie ahead; farther ones are looked at again then
     PROTO_ICMP = 1
     PROTO_TCP = 6
     PROTO_UDP = 17
     PROTO_ICMPV6 = 58
-
-assert sizeof(SessionSlot) == 8
 
 
 cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil:
@@ -46,16 +63,14 @@ cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64
     memset(sessions, 0, sizeof(Sessions))
     sessions.key0 = key0
     sessions.key1 = key1
-    sessions.tick = INT64_MIN
-    sessions.mask = FIRST_SLOTS - 1
-    sessions.slots = <SessionSlot*> calloc(FIRST_SLOTS, sizeof(SessionSlot))
-    return (sessions.slots != NULL and budget <= MOST_SESSIONS
-            and pool_open(&sessions.pool, sizeof(Session), budget))
+    return (table_open(&sessions.table, FIRST_SLOTS) and budget <= MOST_SESSIONS
+            and pool_open(&sessions.pool, sizeof(Session), budget)
+            and wheel_open(&sessions.wheel, SECOND, WHEEL_SLOTS, &session_at(sessions, 0).wheel, sizeof(Session)))
 
 
 cdef void sessions_close(Sessions* sessions) noexcept nogil:
-    free(sessions.slots)
-    sessions.slots = NULL
+    table_close(&sessions.table)
+    wheel_close(&sessions.wheel)
     pool_close(&sessions.pool)
 
 
@@ -119,52 +134,12 @@ cdef inline uint32_t session_index(const Sessions* sessions, const Session* sess
 
 
 cdef uint32_t find_entry(const Sessions* sessions, const Tuple* t, uint32_t hash) noexcept nogil:
-    """The entry of packets that arrive as *t*, 0 when there is none. The load stays at or below one half."""
-    cdef uint32_t at = hash & sessions.mask, entry = sessions.slots[at].entry
-    while entry:
-        if sessions.slots[at].hash == hash and same_tuple(&session_at(sessions, entry >> 1).arrives[entry & 1], t):
-            return entry
-        at = (at + 1) & sessions.mask
-        entry = sessions.slots[at].entry
-    return 0
-
-
-cdef void place(SessionSlot* slots, uint32_t mask, uint32_t hash, uint32_t entry) noexcept nogil:
-    cdef uint32_t at = hash & mask
-    while slots[at].entry:
-        at = (at + 1) & mask
-    slots[at].hash = hash
-    slots[at].entry = entry
-
-
-cdef bint grow(Sessions* sessions) noexcept nogil:
-    cdef size_t size = (<size_t> sessions.mask + 1) * 2
-    cdef SessionSlot* slots = <SessionSlot*> calloc(size, sizeof(SessionSlot))
-    cdef size_t at
-    if slots == NULL:
-        return False
-    for at in range(<size_t> sessions.mask + 1):
-        if sessions.slots[at].entry:
-            place(slots, <uint32_t> (size - 1), sessions.slots[at].hash, sessions.slots[at].entry)
-    free(sessions.slots)
-    sessions.slots = slots
-    sessions.mask = <uint32_t> (size - 1)
-    return True
-
-
-cdef void remove_entry(Sessions* sessions, uint32_t hash, uint32_t entry) noexcept nogil:
-    cdef uint32_t mask = sessions.mask, hole = hash & mask, at, home
-    while sessions.slots[hole].entry != entry:
-        hole = (hole + 1) & mask
-    # Close the hole: pull back every later slot of the run whose home is not beyond it (Knuth 6.4, algorithm R).
-    at = (hole + 1) & mask
-    while sessions.slots[at].entry:
-        home = sessions.slots[at].hash & mask
-        if ((at - home) & mask) >= ((at - hole) & mask):
-            sessions.slots[hole] = sessions.slots[at]
-            hole = at
-        at = (at + 1) & mask
-    sessions.slots[hole].entry = 0
+    """The entry of packets that arrive as *t*, 0 when there is none."""
+    cdef const TableSlot* slot = table_first(&sessions.table, hash)
+    while slot.entry and not (slot.hash == hash and same_tuple(
+            &session_at(sessions, slot.entry >> 1).arrives[slot.entry & 1], t)):
+        slot = table_next(&sessions.table, slot)
+    return slot.entry
 
 
 cdef int sessions_check(const Sessions* sessions, const Tuple* arrives, const Tuple* leaves,
@@ -191,7 +166,7 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
     index[0] = 0
     if result != SESSION_MADE:
         return result
-    if 2 * sessions.count + 2 > sessions.mask >> 1 and not grow(sessions):
+    if not table_reserve(&sessions.table, 2):
         return SESSION_BUDGET
     index[0] = pool_take(&sessions.pool)
     if not index[0]:
@@ -205,23 +180,22 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
     session.started_ns = session.last_ns = now_ns
     session.idle_ns = idle_ns
     session.transitory_ns = transitory_ns
-    session.wheel_slot = NOT_LINKED
-    place(sessions.slots, sessions.mask, forth, index[0] << 1 | FORTH)
-    place(sessions.slots, sessions.mask, back, index[0] << 1 | BACK)
-    sessions.count += 1
+    session.wheel.slot = WHEEL_UNLINKED
+    table_insert(&sessions.table, forth, index[0] << 1 | FORTH)
+    table_insert(&sessions.table, back, index[0] << 1 | BACK)
     session.share = share
     sessions.shares[share].count += 1
     link_half_open(sessions, session, index[0])
-    if sessions.tick == INT64_MIN:
-        sessions.tick = now_ns // SECOND
-    wheel_link(sessions, session, sessions.tick)
+    if not sessions.wheel.linked:
+        wheel_start(&sessions.wheel, now_ns)
+    rearm(sessions, session)
     return SESSION_MADE
 
 
 cdef bint sessions_find(const Sessions* sessions, const Packet* packet, int kind, SessionMatch* out) noexcept nogil:
     cdef Tuple t
     cdef uint32_t entry
-    if sessions.count == 0:
+    if sessions.table.count == 0:
         return False
     out.quoted = False
     if not tuple_of(packet, kind, &t):
@@ -328,17 +302,16 @@ cdef void sessions_end(Sessions* sessions, uint32_t index) noexcept nogil:
     cdef Session* session = session_at(sessions, index)
     if session.flags & SESSION_ENDED:
         return
-    wheel_unlink(sessions, session)
-    remove_entry(sessions, session.hashes[FORTH], index << 1 | FORTH)
-    remove_entry(sessions, session.hashes[BACK], index << 1 | BACK)
-    sessions.count -= 1
+    wheel_unlink(&sessions.wheel, index)
+    table_remove(&sessions.table, session.hashes[FORTH], index << 1 | FORTH)
+    table_remove(&sessions.table, session.hashes[BACK], index << 1 | BACK)
     sessions.shares[session.share].count -= 1
     if session.flags & SESSION_HALF_OPEN:
         unlink_half_open(sessions, session)
     session.flags |= SESSION_ENDED
-    session.wheel_next = 0
+    session.wheel.next = 0
     if sessions.ended_tail:
-        session_at(sessions, sessions.ended_tail).wheel_next = index
+        session_at(sessions, sessions.ended_tail).wheel.next = index
     else:
         sessions.ended_head = index
     sessions.ended_tail = index
@@ -347,7 +320,7 @@ cdef void sessions_end(Sessions* sessions, uint32_t index) noexcept nogil:
 cdef uint32_t sessions_take_ended(Sessions* sessions) noexcept nogil:
     cdef uint32_t index = sessions.ended_head
     if index:
-        sessions.ended_head = session_at(sessions, index).wheel_next
+        sessions.ended_head = session_at(sessions, index).wheel.next
         if not sessions.ended_head:
             sessions.ended_tail = 0
     return index
@@ -358,43 +331,28 @@ cdef void sessions_release(Sessions* sessions, uint32_t index) noexcept nogil:
 
 
 cdef void sessions_expire(Sessions* sessions, int64_t now_ns) noexcept nogil:
-    cdef int64_t now = now_ns // SECOND
-    cdef uint32_t index, slot
-    if sessions.count == 0:
-        sessions.tick = max(sessions.tick, now)
-        return
-    if now - sessions.tick > SESSION_WHEEL:    # every slot is due: once round is enough
-        sessions.tick = now - SESSION_WHEEL
-    while sessions.tick < now:
-        sessions.tick += 1
-        slot = <uint32_t> (sessions.tick & (SESSION_WHEEL - 1))
-        index = sessions.wheel[slot]
-        sessions.wheel[slot] = 0
-        while index:
-            index = expire(sessions, index, now_ns)
-
-
-cdef uint32_t expire(Sessions* sessions, uint32_t index, int64_t now_ns) noexcept nogil:
-    """End a session of a slot that has come due, or link it again; the next of the slot."""
-    cdef Session* session = session_at(sessions, index)
-    cdef uint32_t next = session.wheel_next
-    session.wheel_slot = NOT_LINKED
-    if deadline(session) <= now_ns:
-        session.flags |= SESSION_TIMED_OUT
-        sessions_end(sessions, index)
-    else:
-        wheel_link(sessions, session, now_ns // SECOND)
-    return next
+    cdef uint32_t index = wheel_due(&sessions.wheel, now_ns)
+    cdef Session* session
+    while index:
+        session = session_at(sessions, index)
+        if deadline(session) <= now_ns:
+            session.flags |= SESSION_TIMED_OUT
+            sessions_end(sessions, index)
+        else:
+            rearm(sessions, session)
+        index = wheel_due(&sessions.wheel, now_ns)
 
 
 cdef void sessions_set_back(Sessions* sessions, int64_t now_ns) noexcept nogil:
     cdef uint32_t at, entry
     cdef Session* session
-    sessions.tick = now_ns // SECOND
-    if not sessions.count:
+    if not sessions.table.count:
         return
-    for at in range(sessions.mask + 1):
-        entry = sessions.slots[at].entry
+    while wheel_first(&sessions.wheel):
+        wheel_unlink(&sessions.wheel, wheel_first(&sessions.wheel))
+    wheel_start(&sessions.wheel, now_ns)
+    for at in range(sessions.table.mask + 1):
+        entry = sessions.table.slots[at].entry
         if entry and not entry & 1:                # each has two entries
             session = session_at(sessions, entry >> 1)
             session.started_ns = session.last_ns = now_ns
@@ -440,38 +398,11 @@ cdef uint32_t sessions_oldest(const Sessions* sessions) noexcept nogil:
 
 # --- timer wheel ----------------------------------------------------------------------------------------
 
-cdef void wheel_link(Sessions* sessions, Session* session, int64_t now) noexcept nogil:
-    """Have a session looked at in the first second at or after its deadline, and after *now*."""
-    cdef int64_t due = (deadline(session) + SECOND - 1) // SECOND
-    cdef uint32_t slot, index = session_index(sessions, session)
-    due = max(now + 1, min(due, sessions.tick + SESSION_WHEEL))
-    slot = <uint32_t> (due & (SESSION_WHEEL - 1))
-    session.wheel_slot = <uint16_t> slot
-    session.wheel_prev = 0
-    session.wheel_next = sessions.wheel[slot]
-    if session.wheel_next:
-        session_at(sessions, session.wheel_next).wheel_prev = index
-    sessions.wheel[slot] = index
-
-
-cdef void wheel_unlink(Sessions* sessions, Session* session) noexcept nogil:
-    if session.wheel_slot == NOT_LINKED:
-        return
-    if session.wheel_prev:
-        session_at(sessions, session.wheel_prev).wheel_next = session.wheel_next
-    else:
-        sessions.wheel[session.wheel_slot] = session.wheel_next
-    if session.wheel_next:
-        session_at(sessions, session.wheel_next).wheel_prev = session.wheel_prev
-    session.wheel_slot = NOT_LINKED
-
-
-cdef void rearm(Sessions* sessions, Session* session) noexcept nogil:
-    wheel_unlink(sessions, session)
-    wheel_link(sessions, session, sessions.tick)
+cdef void rearm(Sessions* sessions, const Session* session) noexcept nogil:
+    wheel_link(&sessions.wheel, session_index(sessions, session), deadline(session))
 
 
 cdef void sessions_rearm(Sessions* sessions, uint32_t index) noexcept nogil:
-    cdef Session* session = session_at(sessions, index)
+    cdef const Session* session = session_at(sessions, index)
     if not session.flags & SESSION_ENDED:
         rearm(sessions, session)

@@ -51,6 +51,7 @@ cdef class Translation(Outlet):
     cdef uint64_t refused              # packets that could not be passed on as they were to be
 
     cdef bint open_sessions(self) noexcept
+    cdef int tell_changed(self) except -1
     cdef bint enter_session(self) noexcept nogil
     cdef void match_anew(self) noexcept nogil
     cdef void pass_session(self) noexcept nogil
@@ -66,6 +67,7 @@ cdef class Translation(Outlet):
                        bint turn_back) except -1
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1
     cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1
+    cdef int64_t due_ns(self) noexcept
     cdef void pass_time(self, int64_t now_ns) noexcept nogil
     cdef void set_back(self, int64_t now_ns) noexcept nogil
     cdef list take_ended(self)

@@ -21,6 +21,7 @@ from aiomos.line.sessions cimport (
     sessions_apply,
     sessions_check,
     sessions_close,
+    sessions_count,
     sessions_end,
     sessions_expire,
     sessions_find,
@@ -41,6 +42,7 @@ from aiomos.wire.clock cimport nanoseconds, seconds
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.pool cimport pool_at, pool_close, pool_open
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin, rewrite_eth_dst, rewrite_eth_src
+from aiomos.wire.wheel cimport wheel_next_ns
 from aiomos.wire.wire cimport WIRE_ICMP, decode_frame, decode_options_of
 
 from aiomos.errors import SessionError
@@ -154,12 +156,14 @@ cdef class Session:
     def idle(self, value):
         self.record().idle_ns = span_of("idle", value)
         sessions_rearm(&self.translation.sessions, self.index)
+        self.translation.tell_changed()
 
     def close(self):
         """End it; its next packet is one that nothing is known of. Done twice, it does nothing."""
         if self.translation is not None:
             sessions_end(&self.translation.sessions, self.index)
             self.translation.forget_match(self.index)
+            self.translation.tell_changed()
 
     def __repr__(self):
         return f"<Session {'open' if self.open else 'ended'} packets={self.packets}>"
@@ -180,16 +184,25 @@ cdef class Translation(Outlet):
         pool_close(&self.links)
         sessions_close(&self.sessions)
 
+    @property
+    def session_count(self):
+        """How many sessions are open."""
+        return sessions_count(&self.sessions)
+
     cdef bint open_sessions(self) noexcept:
         """Get room for sessions; false if there is none."""
         return (pool_open(&self.links, sizeof(SessionLink), self.session_room)
                 and sessions_open(&self.sessions, self.session_room, self.keys[0], self.keys[1]))
 
+    cdef int tell_changed(self) except -1:
+        """A session is due at another time, or has ended: at the end of the batch that is told, if there is one."""
+        return self.tell_news() if self.packet == NULL else 0
+
     # --- the packet in hand ---------------------------------------------------------------------------
 
     cdef bint enter_session(self) noexcept nogil:
         """Find the session of the packet in hand, and translate it if it is a reply; true if its addresses changed."""
-        if not self.sessions.count or not sessions_find(&self.sessions, self.packet, self.kind, &self.match):
+        if not self.sessions.table.count or not sessions_find(&self.sessions, self.packet, self.kind, &self.match):
             return False
         self.matched = self.packet.known = True
         if self.match.direction == FORTH:
@@ -240,7 +253,7 @@ cdef class Translation(Outlet):
         cdef SessionMatch match
         cdef const SessionLink* link
         cdef int kind
-        if not self.sessions.count or not length:
+        if not self.sessions.table.count or not length:
             return
         memset(&frame, 0, sizeof(frame))
         frame.data, frame.linktype = data, linktype
@@ -390,10 +403,14 @@ cdef class Translation(Outlet):
 
     # --- how they end ---------------------------------------------------------------------------------
 
+    cdef int64_t due_ns(self) noexcept:
+        """When a session is to be looked at, or now if the end of one is to be told; INT64_MAX: never."""
+        return self.now_ns if self.sessions.ended_head or self.gone else wheel_next_ns(&self.sessions.wheel)
+
     cdef void pass_time(self, int64_t now_ns) noexcept nogil:
         """End the sessions that have been idle for too long."""
         self.now_ns = now_ns
-        if self.sessions.count:
+        if self.sessions.table.count:
             sessions_expire(&self.sessions, now_ns)
 
     cdef void set_back(self, int64_t now_ns) noexcept nogil:

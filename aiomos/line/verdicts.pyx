@@ -673,9 +673,10 @@ cdef class Verdicts(Paths):
         return Outlet.statistics(self) | {
             "altered": self.altered, "rejected": self.rejected, "resets": self.resets, "refused": self.refused,
             "refragmented": self.refragmented, "held": self.held, "nowhere": self.nowhere,
-            "sessions": self.sessions.count, "sessions_evicted": self.evicted, "edited": self.edits.halves.in_use,
-            "waiting_bytes": self.waiting_bytes, "given_up": self.given_up, "bare_syns": self.bare_syns,
-            "plain_syns": self.plain_syns, "doubted": self.doubts, "unprepared_edits": self.unprepared_edits,
+            "sessions": self.session_count, "sessions_evicted": self.evicted,
+            "edited": self.edits.halves.in_use, "waiting_bytes": self.waiting_bytes, "given_up": self.given_up,
+            "bare_syns": self.bare_syns, "plain_syns": self.plain_syns, "doubted": self.doubts,
+            "unprepared_edits": self.unprepared_edits,
         } | {f"edits_refused.{name}": self.edits_refused[i] for i, name in enumerate(REFUSAL_NAMES)}
 
 

@@ -21,6 +21,10 @@ Progress = Callable[[int, int | None, int], None]
 """Called now and then with bytes read, bytes in all (None for a pipe), frames."""
 
 
+SESSION_STEP_NS = 1_000_000_000
+"""A simulation in which sessions are open goes no farther at once: so soon it ends when nothing is left to happen."""
+
+
 class Pump(Protocol):
     """What feeds an engine from where its frames come."""
 
@@ -110,11 +114,19 @@ class SimulatedPump:
             else:
                 if transport.ended and not clock.has_sleepers:
                     return
-                transport.pass_time(clock.due_ns)
+                transport.pass_time(self._next_ns(transport.now()))
                 engine.pass_time(transport.now())
             engine.flush(transport)
             await self._feed.turns.give()
             engine.flush(transport)
+
+    def _next_ns(self, now_ns: int) -> int | None:
+        """Return to when the simulation is to go if no frame comes before; None: as far as it likes."""
+        due_ns = self._feed.clock.due_ns
+        if not self._feed.engine.outlet.session_count:
+            return due_ns
+        step_ns = (now_ns // SESSION_STEP_NS + 1) * SESSION_STEP_NS
+        return step_ns if due_ns is None else min(due_ns, step_ns)
 
     def stop(self) -> None:
         """Have `run` return before the next batch."""

@@ -4,6 +4,8 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.wire.pool cimport Pool, pool_at
 from aiomos.wire.siphash cimport siphash13_ending
+from aiomos.wire.table cimport Table, TableSlot, table_first, table_next
+from aiomos.wire.wheel cimport Wheel, WheelLink
 from aiomos.wire.wire cimport Address, Packet
 
 cdef enum Side:
@@ -103,23 +105,17 @@ ctypedef struct Flow:
     Half halves[2]             # by Side
     int64_t started_ns
     int64_t last_ns
-    uint32_t wheel_next        # timer wheel slot list; free list when not in use
-    uint32_t wheel_prev
     uint32_t queue_next        # half-open or closed queue
     uint32_t queue_prev
     uint32_t hash
     uint32_t hold              # index of the Python side's record of this flow, 0 when it has none
     uint32_t pending           # a SYN that may replace this flow (PendingSyn pool)
     uint32_t resync            # with OTHER_SYNACK, what acknowledges it; with a half's REFUSED, what was refused
+    WheelLink wheel            # 10 bytes
     uint16_t watchers          # interned set of the registrations that want this flow
-    uint16_t wheel_slot
     uint16_t flags             # FlowFlag
     uint8_t reason             # Reason
     uint8_t overlap            # overlap policy of its streams
-
-ctypedef struct Slot:
-    uint32_t hash
-    uint32_t index             # 0: empty
 
 cdef enum:
     MOST_SYN_HEADERS = 256     # bytes
@@ -135,9 +131,6 @@ ctypedef struct PendingSyn:
     uint8_t side               # who sent it, by the old flow's roles
     uint8_t headers[256]       # from IP on
 
-cdef enum:
-    WHEEL_SLOTS = 8192         # seconds a deadline can lie ahead; farther ones are looked at again then
-
 ctypedef struct Queue:
     uint32_t head
     uint32_t tail
@@ -146,16 +139,12 @@ ctypedef struct Queue:
 ctypedef struct Flows:
     Pool pool                  # of Flow
     Pool pending               # of PendingSyn
-    Slot* slots
-    uint32_t mask
-    uint32_t count             # flows in the table
+    Table table                # of indices of flows
     uint64_t key0
     uint64_t key1
     uint32_t next_pending      # of those: who gives way next
     uint16_t vlan_mask         # 0xFFFF where VLANs separate flows, else 0
-    int64_t tick               # wheel time, seconds; all slots up to it have been looked at; INT64_MIN at first
-    uint32_t wheel[8192]
-    uint64_t occupied[128]     # bit a wheel slot: it may hold flows
+    Wheel wheel
     Queue half_open            # oldest first
     Queue closed               # closed longest first
 
@@ -165,11 +154,7 @@ cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noex
 cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil
 cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil
 cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil
-cdef void wheel_link(Flows* flows, Flow* flow, int64_t deadline_ns) noexcept nogil
-cdef void wheel_unlink(Flows* flows, Flow* flow) noexcept nogil
-cdef uint32_t wheel_due(Flows* flows, int64_t now_ns) noexcept nogil
-cdef uint32_t wheel_first(const Flows* flows) noexcept nogil
-cdef int64_t wheel_next(const Flows* flows) noexcept nogil
+cdef void flows_link(Flows* flows, const Flow* flow, int64_t deadline_ns) noexcept nogil
 cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
 cdef uint32_t long_key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil
@@ -228,15 +213,15 @@ cdef inline bint same_key(const FlowKey* a, const FlowKey* b, uint16_t vlan_mask
             and a.ip_version == b.ip_version and not (a.vlan ^ b.vlan) & vlan_mask)
 
 cdef inline Flow* flows_find(const Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil:
-    """The flow of a key, or NULL. The load stays at or below one half, so probes end soon."""
-    cdef uint32_t at = hash & flows.mask
+    """The flow of a key, or NULL."""
+    cdef const TableSlot* slot = table_first(&flows.table, hash)
     cdef Flow* flow
-    while flows.slots[at].index:
-        if flows.slots[at].hash == hash:
-            flow = flow_at(flows, flows.slots[at].index)
+    while slot.entry:
+        if slot.hash == hash:
+            flow = flow_at(flows, slot.entry)
             if same_key(&flow.key, key, flows.vlan_mask):
                 return flow
-        at = (at + 1) & flows.mask
+        slot = table_next(&flows.table, slot)
     return NULL
 
 cdef inline int side_of(const Flow* flow, bint from_low) noexcept nogil:

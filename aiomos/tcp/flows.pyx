@@ -1,27 +1,26 @@
-"""Flow table, timer wheel and eviction queues: who is tracked, for how long, and who goes first.
+"""Flow table and eviction queues: who is tracked, for how long, and who goes first.
 
-The table is open addressing with linear probing over eight-byte slots; the hash is SipHash-1-3 under a
-secret key, so nobody who does not know it can aim flows at one slot. Growing and deleting move slots by
-their stored hash and touch no flow record.
+The hash of the table (wire/table.pxd) is SipHash-1-3 under a secret key, so nobody who does not know it can aim flows
+at one slot.
 
-The wheel has one-second slots and is lazy: a packet does not move its flow. When a slot comes due, each flow
-in it is asked for its real deadline and linked again where that lies ahead.
+The wheel (wire/wheel.pxd) has steps of a second: a packet does not move its flow.
 """
 
-from libc.stdint cimport INT64_MAX, INT64_MIN
-from libc.stdlib cimport calloc, free
+from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
 from aiomos.poison cimport unpoison
 from aiomos.wire.pool cimport pool_at, pool_close, pool_give, pool_open, pool_take
 from aiomos.wire.siphash cimport siphash13_ending
+from aiomos.wire.table cimport table_close, table_insert, table_open, table_remove, table_reserve
+from aiomos.wire.wheel cimport WHEEL_UNLINKED, wheel_close, wheel_link, wheel_open, wheel_unlink
 
 cdef enum:
     FIRST_SLOTS = 4096
     SECOND = 1_000_000_000
-    NOT_LINKED = 0xFFFF        # wheel_slot of a flow in no slot
+    WHEEL_SLOTS = 8192         # seconds a deadline can lie ahead; farther ones are looked at again then
 
-assert sizeof(Flow) == 192 and sizeof(Slot) == 8
+assert sizeof(Flow) == 192
 
 
 cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil:
@@ -29,16 +28,14 @@ cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) 
     memset(flows, 0, sizeof(Flows))
     flows.key0 = key0
     flows.key1 = key1
-    flows.tick = INT64_MIN
-    flows.mask = FIRST_SLOTS - 1
-    flows.slots = <Slot*> calloc(FIRST_SLOTS, sizeof(Slot))
-    return (flows.slots != NULL and pool_open(&flows.pool, sizeof(Flow), budget)
-            and pool_open(&flows.pending, sizeof(PendingSyn), budget // 16 + 16))
+    return (table_open(&flows.table, FIRST_SLOTS) and pool_open(&flows.pool, sizeof(Flow), budget)
+            and pool_open(&flows.pending, sizeof(PendingSyn), budget // 16 + 16)
+            and wheel_open(&flows.wheel, SECOND, WHEEL_SLOTS, &flow_at(flows, 0).wheel, sizeof(Flow)))
 
 
 cdef void flows_close(Flows* flows) noexcept nogil:
-    free(flows.slots)
-    flows.slots = NULL
+    table_close(&flows.table)
+    wheel_close(&flows.wheel)
     pool_close(&flows.pool)
     pool_close(&flows.pending)
 
@@ -64,32 +61,9 @@ cdef uint32_t long_key_hash(const Flows* flows, const FlowKey* key, uint64_t tun
 
 # --- table ----------------------------------------------------------------------------------------
 
-cdef void place(Slot* slots, uint32_t mask, uint32_t hash, uint32_t index) noexcept nogil:
-    cdef uint32_t at = hash & mask
-    while slots[at].index:
-        at = (at + 1) & mask
-    slots[at].hash = hash
-    slots[at].index = index
-
-
-cdef bint grow(Flows* flows) noexcept nogil:
-    cdef size_t size = (<size_t> flows.mask + 1) * 2
-    cdef Slot* slots = <Slot*> calloc(size, sizeof(Slot))
-    cdef size_t at
-    if slots == NULL:
-        return False
-    for at in range(<size_t> flows.mask + 1):
-        if flows.slots[at].index:
-            place(slots, <uint32_t> (size - 1), flows.slots[at].hash, flows.slots[at].index)
-    free(flows.slots)
-    flows.slots = slots
-    flows.mask = <uint32_t> (size - 1)
-    return True
-
-
 cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil:
     """Index of a new, zeroed flow; 0 at the budget or without memory. The key must not be in the table."""
-    if flows.count >= (flows.mask >> 1) and not grow(flows):
+    if not table_reserve(&flows.table, 1):
         return 0
     cdef uint32_t index = pool_take(&flows.pool)
     if index == 0:
@@ -98,37 +72,27 @@ cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noex
     memset(flow, 0, sizeof(Flow))
     flow.key = key[0]
     flow.hash = hash
-    flow.wheel_slot = NOT_LINKED
-    place(flows.slots, flows.mask, hash, index)
-    flows.count += 1
+    flow.wheel.slot = WHEEL_UNLINKED
+    table_insert(&flows.table, hash, index)
     return index
 
 
 cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil:
     """Take a flow out of table, wheel and queue; its record stays until flows_release()."""
-    cdef uint32_t index = flow_index(flows, flow), mask = flows.mask
-    cdef uint32_t hole = flow.hash & mask, at, home
-    while flows.slots[hole].index != index:
-        hole = (hole + 1) & mask
-    # Close the hole: pull back every later slot of the run whose home is not beyond it (Knuth 6.4, algorithm R).
-    at = hole
-    while True:
-        at = (at + 1) & mask
-        if flows.slots[at].index == 0:
-            break
-        home = flows.slots[at].hash & mask
-        if ((at - home) & mask) >= ((at - hole) & mask):
-            flows.slots[hole] = flows.slots[at]
-            hole = at
-    flows.slots[hole].index = 0
-    flows.count -= 1
-    wheel_unlink(flows, flow)
+    cdef uint32_t index = flow_index(flows, flow)
+    table_remove(&flows.table, flow.hash, index)
+    wheel_unlink(&flows.wheel, index)
     if flow.flags & LINKED:
         queue_drop(flows, &flows.half_open if flow.flags & HALF_OPEN else &flows.closed, flow)
     if flow.pending:
         pool_give(&flows.pending, flow.pending)
         flow.pending = 0
     flow.flags |= ENDED
+
+
+cdef void flows_link(Flows* flows, const Flow* flow, int64_t deadline_ns) noexcept nogil:
+    """Have a flow looked at in the first second at or after its deadline."""
+    wheel_link(&flows.wheel, flow_index(flows, flow), deadline_ns)
 
 
 cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil:
@@ -147,95 +111,7 @@ cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil:
 
 cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil:
     pool_give(&flows.pool, flow_index(flows, flow))
-    unpoison(&flow.watchers, 8)                    # who walks through all records sees by its flags that it is free
-
-
-# --- timer wheel ----------------------------------------------------------------------------------
-
-cdef void wheel_link(Flows* flows, Flow* flow, int64_t deadline_ns) noexcept nogil:
-    """Have the flow looked at in the first step at or after its deadline, moving it if it is linked."""
-    cdef int64_t due = (deadline_ns + SECOND - 1) // SECOND
-    if due <= flows.tick:
-        due = flows.tick + 1
-    elif due > flows.tick + WHEEL_SLOTS - 1:
-        due = flows.tick + WHEEL_SLOTS - 1
-    cdef uint32_t slot = <uint32_t> (due & (WHEEL_SLOTS - 1)), index = flow_index(flows, flow)
-    if flow.wheel_slot == slot:
-        return
-    wheel_unlink(flows, flow)
-    flow.wheel_slot = <uint16_t> slot
-    flow.wheel_prev = 0
-    flow.wheel_next = flows.wheel[slot]
-    if flow.wheel_next:
-        flow_at(flows, flow.wheel_next).wheel_prev = index
-    flows.wheel[slot] = index
-    flows.occupied[slot >> 6] |= <uint64_t> 1 << (slot & 63)
-
-
-cdef void wheel_unlink(Flows* flows, Flow* flow) noexcept nogil:
-    cdef uint32_t slot = flow.wheel_slot
-    if slot == NOT_LINKED:
-        return
-    if flow.wheel_prev:
-        flow_at(flows, flow.wheel_prev).wheel_next = flow.wheel_next
-    else:
-        flows.wheel[slot] = flow.wheel_next
-        if not flow.wheel_next:
-            flows.occupied[slot >> 6] &= ~(<uint64_t> 1 << (slot & 63))
-    if flow.wheel_next:
-        flow_at(flows, flow.wheel_next).wheel_prev = flow.wheel_prev
-    flow.wheel_slot = NOT_LINKED
-
-
-cdef int64_t next_occupied(const Flows* flows, int64_t tick, int64_t limit) noexcept nogil:
-    """First second after *tick*, at most *limit*, whose slot holds flows; limit when there is none."""
-    cdef uint64_t word
-    cdef uint32_t slot
-    while tick < limit:
-        tick += 1
-        slot = <uint32_t> (tick & (WHEEL_SLOTS - 1))
-        word = flows.occupied[slot >> 6] >> (slot & 63)
-        if word & 1:
-            return tick
-        if word == 0:
-            tick += 63 - (slot & 63)       # nothing more in this word
-    return limit
-
-
-cdef uint32_t wheel_due(Flows* flows, int64_t now_ns) noexcept nogil:
-    """Unlink and name a flow of a slot that has come due; 0 when there is none left up to *now_ns*.
-
-    The caller ends the flow or links it again at a later deadline, and asks again.
-    """
-    cdef int64_t now = now_ns // SECOND
-    cdef uint32_t index
-    if flows.count == 0 or flows.tick == INT64_MIN:
-        flows.tick = now if now > flows.tick else flows.tick
-        return 0
-    if now - flows.tick > WHEEL_SLOTS:     # every slot is due: once round is enough
-        flows.tick = now - WHEEL_SLOTS
-    while flows.tick < now:
-        index = flows.wheel[(flows.tick + 1) & (WHEEL_SLOTS - 1)]
-        if index:
-            wheel_unlink(flows, flow_at(flows, index))
-            return index
-        flows.tick = next_occupied(flows, flows.tick + 1, now + 1) - 1
-    return 0
-
-
-cdef uint32_t wheel_first(const Flows* flows) noexcept nogil:
-    """A flow of the slot that comes due next, still linked; 0 when no flow is linked."""
-    cdef int64_t due = next_occupied(flows, flows.tick, flows.tick + WHEEL_SLOTS)
-    return flows.wheel[due & (WHEEL_SLOTS - 1)]
-
-
-cdef int64_t wheel_next(const Flows* flows) noexcept nogil:
-    """When the next flow is to be looked at, nanoseconds since the epoch; INT64_MAX without flows."""
-    if flows.count == 0:
-        return INT64_MAX
-    if flows.tick == INT64_MIN:
-        return 0
-    return next_occupied(flows, flows.tick, flows.tick + WHEEL_SLOTS) * SECOND
+    unpoison(<uint8_t*> (flow + 1) - 8, 8)         # who walks through all records sees by its flags that it is free
 
 
 # --- eviction queues ------------------------------------------------------------------------------

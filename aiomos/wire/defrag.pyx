@@ -5,6 +5,9 @@ came, not the offsets they claim. Where IPv4 fragments overlap, a policy says wh
 differ (Novak, "Target-Based Fragmentation Reassembly", 2005); it compares the new fragment with each piece
 held. IPv6 does not allow overlap (RFC 5722): it costs the whole datagram.
 
+The table is chained, and not that of wire/table.pxd: datagrams are few, their number is fixed when it is opened, so it
+need not grow, and they are allocated within a budget of bytes, named by address and not by 32-bit index.
+
 A datagram that broke a rule is condemned: it holds no bytes but stays until its time-out, so that
 what is still to come of it cannot start it anew.
 """

@@ -4,6 +4,7 @@ from libc.stdint cimport INT64_MAX
 
 from aiomos.engine.engine cimport Engine
 from aiomos.engine.flow_timers cimport Timer
+from aiomos.line.sessions cimport sessions_count
 from aiomos.tcp.reassembly cimport track_open
 
 
@@ -15,7 +16,7 @@ def left(Engine engine not None):
     engine.intake.defragmenter.expire(INT64_MAX)
     counts = {
         "flow records": engine.core.flows.pool.in_use,
-        "flows": engine.core.flows.count,
+        "flows": engine.core.flows.table.count,
         "half-open flows": engine.core.flows.half_open.count,
         "closed flows": engine.core.flows.closed.count,
         "SYNs that wait": engine.core.flows.pending.in_use,
@@ -36,7 +37,7 @@ def left(Engine engine not None):
         "signals": engine.core.signal_count,
         "datagrams in fragments": engine.intake.defragmenter.table.datagrams,
         "bytes of fragments": engine.intake.defragmenter.table.memory,
-        "sessions": engine.core.line.sessions.count,
+        "sessions": sessions_count(&engine.core.line.sessions),
         "session records": engine.core.line.sessions.pool.in_use,
         "session handles": sum([handle is not None for handle in engine.core.line.handles or ()]),
         "edited halves": engine.core.line.edits.halves.in_use,

@@ -5,8 +5,8 @@ from libc.string cimport memset
 
 from aiomos.line.sessions cimport (
     MOST_SHARES, SESSION_FORTH_ONLY, SESSION_TIMED_OUT, Session, SessionMatch, Sessions, Tuple, session_at,
-    sessions_apply, sessions_close, sessions_end, sessions_expire, sessions_find, sessions_insert, sessions_oldest,
-    sessions_open, sessions_rearm, sessions_release, sessions_take_ended)
+    sessions_apply, sessions_close, sessions_count, sessions_end, sessions_expire, sessions_find, sessions_insert,
+    sessions_oldest, sessions_open, sessions_rearm, sessions_release, sessions_take_ended)
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin
 from aiomos.wire.wire cimport Address, DecodeOptions, Packet, decode_frame
@@ -49,7 +49,7 @@ cdef class Table:
     @property
     def in_use(self):
         """Sessions in the table, and records in use."""
-        return self.sessions.count, self.sessions.pool.in_use
+        return sessions_count(&self.sessions), self.sessions.pool.in_use
 
     def insert(self, arrives, leaves=None, double now=0, double idle=60, double transitory=0, bint forth_only=False,
                int share=0):

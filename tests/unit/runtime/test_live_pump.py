@@ -23,6 +23,7 @@ SYN_ACK = tcp_frame("10.0.0.2", "10.0.0.1", 80, 1234, 500, 101, "SA")
 ACK = tcp_frame(seq=101, ack=501, flags="A")
 HELLO = tcp_frame(seq=101, ack=501, flags="PA", payload=b"hello")
 OWN = udp_frame(payload=b"of the app")
+SECOND = 1_000_000_000
 
 
 class Sockets(Transport):
@@ -204,5 +205,34 @@ def test_a_session_is_told_of_its_end_while_nothing_comes() -> None:
         assert await heard(wire, 1) == OWN
         sessions[0].close()
         await asyncio.wait_for(told.wait(), 5)
+
+    between(app, act)
+
+
+def test_the_engine_is_asked_again_when_a_session_is_due_and_not_before() -> None:
+    app: App[None] = App("sessions")
+    sessions: list[Any] = []
+    ended: list[Any] = []
+
+    @app.on(PKT_IN, hook=Hook.RAW)
+    def first(pkt: Packet) -> None:
+        sessions.append(pkt.session(idle=60, on_end=ended.append))
+
+    async def act(wire: Sockets, runtime: Runtime) -> None:
+        engine = runtime.engine
+        assert engine.deadline_ns is None
+        wire.far[0].send(OWN)
+        assert await heard(wire, 1) == OWN
+        last_ns = round(sessions[0].last * SECOND)
+        for idle in (60, 5000, 7):  # farther than the wheel reaches, it is looked at in between
+            sessions[0].idle = idle
+            assert engine.deadline_ns is not None
+            assert min(idle, 1023) - 1 <= (engine.deadline_ns - last_ns) / SECOND <= idle + 1
+        sessions[0].close()
+        assert engine.deadline_ns is not None
+        assert engine.deadline_ns <= engine.clock_ns
+        while not ended:
+            await asyncio.sleep(0)
+        assert engine.deadline_ns is None
 
     between(app, act)
