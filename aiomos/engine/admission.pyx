@@ -95,7 +95,7 @@ cdef int open_flow(Core core, Decoded* decoded, bint midstream, bint client_is_l
         return 0
     flow = opened[0] = flow_at(&core.flows, index)
     if core.wired:
-        core.line.flow_begun(index)
+        core.line.ways.flow_begun(index)
     rules_count(&core.rules, flow, 1)
     flow.started_ns = flow.last_ns = decoded.packet.time_ns
     flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN

@@ -9,7 +9,7 @@ from libc.stdint cimport INT64_MAX, INT64_MIN, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from aiomos.line.verdicts cimport Verdicts
+from aiomos.line.line cimport new_line
 from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport SIGNALLED, flow_index, flows_close, flows_open
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -39,7 +39,7 @@ cdef Core new_core(settings, bytes key):
     cdef uint64_t keys[2]
     memcpy(keys, <const char*> key, 16)
     budgets, timeouts = settings.budgets, settings.timeouts
-    core.line = Verdicts(settings, key)
+    core.line = new_line(settings, key)
     core.flow_budget = budgets.flows
     core.half_open_budget = min(budgets.half_open, budgets.flows)
     decode_options_of(settings, <const uint8_t*> <const char*> key, &core.decode_options)

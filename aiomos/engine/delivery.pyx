@@ -378,9 +378,9 @@ cdef class Delivery:
     cdef int tell_sessions(self) except -1:
         """Tell those who wait for it which sessions have ended."""
         cdef Session session
-        if not self.core.line.sessions.ended_head and not self.core.line.gone:
+        if not self.core.line.translation.sessions.ended_head and not self.core.line.translation.gone:
             return 0
-        for session in self.core.line.take_ended():
+        for session in self.core.line.translation.take_ended():
             for function in session.listeners:
                 try:
                     try:

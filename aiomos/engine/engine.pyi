@@ -9,7 +9,7 @@ from aiomos.engine.registry import Account, Call
 from aiomos.face.streams import MonitorConnection
 from aiomos.face.views import Flow
 from aiomos.levels import Level
-from aiomos.line.verdicts import Verdicts
+from aiomos.line.line import Line
 from aiomos.runtime.runtime import Runtime
 from aiomos.settings import Settings
 from aiomos.transport.source import FrameSource
@@ -93,7 +93,7 @@ class Engine:
     def emit(self, event: UserEvent, view: Flow) -> None: ...
     def set_timer(self, view: Flow, delay: float, function: Callable[[Flow], object] | None) -> Timer: ...
     @property
-    def outlet(self) -> Verdicts: ...
+    def line(self) -> Line: ...
     face: Runtime | None
     on_news: Callable[[], None] | None
     read_clock: Callable[[], int] | None

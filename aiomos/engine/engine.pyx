@@ -112,7 +112,7 @@ cdef class Engine:
             return
         self.clock.begin()
         self.core.now_ns = now_ns
-        self.core.line.pass_time(now_ns)
+        self.core.line.translation.pass_time(now_ns)
         try:
             with nogil:
                 if now_ns >= self.core.next_tick_ns:
@@ -131,7 +131,7 @@ cdef class Engine:
 
     cdef int64_t due_ns(self) noexcept:
         """When something is due: a flow to be looked at, a timer, or a session; INT64_MAX: never."""
-        return min(wheel_next_ns(&self.core.flows.wheel), self.core.timer_ns, self.core.line.due_ns())
+        return min(wheel_next_ns(&self.core.flows.wheel), self.core.timer_ns, self.core.line.translation.due_ns())
 
     def finish(self):
         """End the next slice of flows for want of frames, oldest first; False when none is left."""
@@ -181,21 +181,21 @@ cdef class Engine:
 
     def flush(self, Transport transport not None):
         """Have a transport send what is to be sent."""
-        if self.core.line.count:
+        if self.core.line.outlet.count:
             try:
-                transport.send_frames(self.core.line.frames, self.core.line.count)
+                transport.send_frames(self.core.line.outlet.frames, self.core.line.outlet.count)
             finally:
-                self.core.line.clear()
+                self.core.line.outlet.clear()
 
     def send(self, frame, interface, linktype):
         """Send a frame of an app's making: after those before it, or between batches at once."""
-        self.core.line.send(frame, interface, linktype)
+        self.core.line.outlet.send(frame, interface, linktype)
         self.clock.tell_news()
 
     def drop_flow(self, Flow view not None):
         """Let nothing of a flow pass any more; see `Flow.drop`."""
         cdef FlowRecord* flow = self.holdings.record_of(view)
-        if not self.core.line.in_line:
+        if not self.core.line.outlet.in_line:
             raise NotInLineError
         if not flow.flags & DROPPED:
             cut_flow(self.core, flow, DROPPED)
@@ -204,10 +204,10 @@ cdef class Engine:
     def reset_flow(self, Flow view not None):
         """End a connection by RST to both ends; see `Flow.reset`."""
         cdef FlowRecord* flow = self.holdings.record_of(view)
-        if not self.core.line.is_open:
+        if not self.core.line.outlet.is_open:
             raise NotInLineError("there is no wire to send a RST to: frames come from a capture")
         if not flow.flags & RESETTING:
-            self.core.line.reset_ends(flow, flow_index(&self.core.flows, flow))
+            self.core.line.ways.reset_ends(flow, flow_index(&self.core.flows, flow))
             cut_flow(self.core, flow, DROPPED | RESETTING)
             self.clock.tell_news()
 
@@ -345,8 +345,8 @@ cdef class Engine:
         self.intake.on_unread = function
 
     @property
-    def outlet(self):
-        """The line: frames to be sent, and what becomes of the one in hand."""
+    def line(self):
+        """What becomes of the packet in hand, and what is sent."""
         return self.core.line
 
     @property
@@ -361,11 +361,11 @@ cdef class Engine:
     @property
     def on_news(self):
         """Called when something is due, or to be sent, that no batch has brought about."""
-        return self.core.line.on_news
+        return self.core.line.outlet.on_news
 
     @on_news.setter
     def on_news(self, function):
-        self.core.line.on_news = function
+        self.core.line.outlet.on_news = function
 
     @property
     def on_set_back(self):

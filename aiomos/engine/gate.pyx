@@ -163,8 +163,8 @@ cdef class Gate:
             self.apply(call.function, call.codes, call.count, call.event, account, m)
         except Exception as error:
             self.failed(call, call.function, account, m, error)
-        if self.core.line.unprepared:
-            self.core.line.unprepared = False
+        if self.core.line.changes.unprepared:
+            self.core.line.changes.unprepared = False
             self.registry.note_edits(call)
         if begun:
             account.sampled_ns += clock_ns() - begun
@@ -223,7 +223,7 @@ cdef class Gate:
             return None
         if self.packet is None or self.packet.p != m.scene.packet:
             self.packet = make_packet(m.scene.packet, m.scene.kind)
-            self.packet.outlet, self.packet.interfaces = self.core.line, self.core.line.interfaces
+            self.packet.line, self.packet.interfaces = self.core.line, self.core.line.outlet.interfaces
         return self.packet
 
     cdef object occurrence(self, object event, Account account, Moment* m, bint keep):
@@ -263,8 +263,8 @@ cdef class Gate:
         account.errors += 1
         self.holdings.silence(key, account, m)
         self.on_callback_error(function, self.holdings.app_view(account, m), error)
-        if self.fail_closed and self.core.line.in_line:
-            self.core.line.dropped = True          # nothing, if no packet is in hand
+        if self.fail_closed and self.core.line.outlet.in_line:
+            self.core.line.hand.dropped = True          # nothing, if no packet is in hand
             if m.flow != NULL and not m.flow.flags & ENDED:
                 cut_flow(self.core, m.flow, DROPPED)
         return 0

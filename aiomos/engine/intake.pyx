@@ -88,7 +88,7 @@ cdef class Intake:
             pair[1] = frames[0]
         self.holds_frame = False
         # What is delivered, and sent, is read from a frame's bytes after its batch: they stay until all that is done.
-        if not self.core.line.count:
+        if not self.core.line.outlet.count:
             free_kept(self.kept_frames)
             self.kept_frames = NULL
         kept_of(&pair[0])[0] = self.kept_frames
@@ -102,7 +102,7 @@ cdef class Intake:
         cdef Decoded* decoded
         cdef int64_t time_ns
         # The common case: traffic is only watched, all of it is this engine's, and by those who want flows.
-        cdef bint plain = (not self.core.line.in_line and not self.partial
+        cdef bint plain = (not self.core.line.outlet.in_line and not self.partial
                            and not self.core.rules.interests[MAX_SETS].events >> SLOT_RAW & 1)
         while done < count:
             size = count - done
@@ -132,7 +132,7 @@ cdef class Intake:
         self.frames += count
         self.dated += count
         if self.core.wired:
-            self.core.line.pass_time(self.core.now_ns)
+            self.core.line.translation.pass_time(self.core.now_ns)
         return 0
 
     cdef bint date(self, const Frame* frame, size_t at, size_t following, bint last,
@@ -170,7 +170,7 @@ cdef class Intake:
 
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """Process a frame of any kind, in line or not."""
-        if self.core.line.in_line:
+        if self.core.line.outlet.in_line:
             if decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
                 decoded.kind = WIRE_TCP_CUT        # an edit would have to reach beyond what is there
         elif decoded.kind == WIRE_AGGREGATE:
@@ -179,13 +179,13 @@ cdef class Intake:
             self.frames -= 1                       # another engine counts it
             if decoded.kind != WIRE_FRAGMENT:
                 return 0
-            if not self.core.line.in_line:
+            if not self.core.line.outlet.in_line:
                 return self.on_fragment(decoded)   # the whole packet may be ours
         else:
             self.kinds[decoded.kind] += 1
             if decoded.kind != WIRE_UDP or decoded.packet.unread_layer != LAYERS:
                 self.note_unread(decoded)
-        if self.core.line.in_line:
+        if self.core.line.outlet.in_line:
             return self.cross(frame, decoded)
         if decoded.kind > WIRE_TCP and decoded.kind != WIRE_FRAGMENT and not (
                 self.core.rules.interests[MAX_SETS].events & UNBOUND_EVENTS):
@@ -247,36 +247,36 @@ cdef class Intake:
         """
         cdef DecodeOptions options
         cdef Packet outermost
-        cdef const Frame* frame = &self.core.line.frame
-        cdef size_t length = frame.caplen - self.core.line.link_len
+        cdef const Frame* frame = &self.core.line.hand.frame
+        cdef size_t length = frame.caplen - self.core.line.hand.link_len
         if not self.core.decode_options.decapsulate:
             return self.is_mine(packet)
         options.verify_checksums = options.decapsulate = False
         outermost.link_layers = 0
-        decode_ip(frame.data + self.core.line.link_len, length, length, &options, &outermost, 0)
+        decode_ip(frame.data + self.core.line.hand.link_len, length, length, &options, &outermost, 0)
         return self.is_mine(&outermost)
 
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """A frame's way through in line: in, past everybody, and out again."""
-        self.core.line.take_in(frame, &decoded.packet, decoded.kind)
-        if decoded.kind == WIRE_FRAGMENT and not self.core.line.is_in_tunnel():
+        self.core.line.hand.take_in(frame, &decoded.packet, decoded.kind)
+        if decoded.kind == WIRE_FRAGMENT and not self.core.line.hand.is_in_tunnel():
             if not self.collect(decoded):
-                self.core.line.hold()              # it leaves with the others of its packet
+                self.core.line.passing.hold()              # it leaves with the others of its packet
                 return 0
             if self.partial and not self.is_whole_mine(&decoded.packet):
-                self.core.line.let_go()            # another worker, which has put it together as well, sends it on
+                self.core.line.hand.let_go()            # another worker, which has put it together as well, sends it on
                 return 0
             self.found_whole(decoded)
-        if self.core.line.enter_session():
+        if self.core.line.translation.enter_session():
             look_up(&self.core.flows, decoded)
         elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
             decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
-        self.core.line.pass_on()
-        while self.core.line.due and self.core.line.take_waiting(&decoded.packet, &decoded.kind):
+        self.core.line.passing.pass_on()
+        while self.core.line.passing.due and self.core.line.ordering.take_waiting(&decoded.packet, &decoded.kind):
             look_up(&self.core.flows, decoded)     # what has waited for what has just passed
             take_segment(self.core, decoded)
-            self.core.line.pass_on()
+            self.core.line.passing.pass_on()
         return 0
 
     cdef bint collect(self, Decoded* decoded) noexcept nogil:
@@ -285,7 +285,7 @@ cdef class Intake:
         cdef size_t length = 0
         if self.defragmenter.add(&decoded.packet, &data, &length) != DEFRAG_COMPLETE:
             return False
-        decoded.kind = self.core.line.put_together(data, length, self.defragmenter.table.largest)
+        decoded.kind = self.core.line.passing.put_together(data, length, self.defragmenter.table.largest)
         return True
 
     cdef void found_whole(self, Decoded* decoded) noexcept nogil:
@@ -313,11 +313,11 @@ cdef class Intake:
         cdef uint32_t unbound = self.core.rules.interests[MAX_SETS].events
         if unbound >> SLOT_RAW & 1 and decoded.kind <= WIRE_FRAGMENT:
             raise_unbound(self.core, SLOT_RAW, decoded)
-            if self.core.line.moved:
+            if self.core.line.hand.moved:
                 look_up(&self.core.flows, decoded)
         elif unbound >> SLOT_FRAME & 1 and decoded.kind > WIRE_FRAGMENT:
             raise_unbound(self.core, SLOT_FRAME, decoded)
-        if self.core.line.dropped:
+        if self.core.line.hand.dropped:
             return 0
         if decoded.kind == WIRE_TCP:
             return take_segment(self.core, decoded)
@@ -357,7 +357,7 @@ cdef class Intake:
         decoded.kind = decode_ip(data, captured, captured, &self.core.decode_options, &decoded.packet, 0)
         decoded.packet.transient = True
         decoded.packet.link = NULL
-        self.core.line.writable = False            # what could be written was the fragment
+        self.core.line.hand.writable = False            # what could be written was the fragment
         if decoded.kind == WIRE_TCP and (not self.partial or self.is_mine(&decoded.packet)):
             self.found_whole(decoded)
             take_segment(self.core, decoded)

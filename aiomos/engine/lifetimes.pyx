@@ -195,8 +195,8 @@ cdef int cut_flow(Core core, FlowRecord* flow, uint16_t flags) except -1 nogil:
     flow.last_ns = max(flow.last_ns, core.now_ns)
     for side in range(2):
         flow.halves[side].facts |= RESET
-    if core.line.packet != NULL and core.line.flow == flow:
-        core.line.dropped = True
+    if core.line.hand.packet != NULL and core.line.hand.flow == flow:
+        core.line.hand.dropped = True
     leave_half_open(core, flow)
     if not flow.flags & LINKED:
         queue_push(&core.flows, &core.flows.closed, flow)
@@ -214,8 +214,8 @@ cdef int cut_flow(Core core, FlowRecord* flow, uint16_t flags) except -1 nogil:
 
 cdef int give_up_flow(Core core, FlowRecord* flow, int reason) except -1 nogil:
     """End a flow whose ends may go on; but not one whose ends number its bytes differently, untranslated."""
-    if core.line.in_line and not flow.flags & CLOSED and core.line.is_edited(flow_index(&core.flows, flow)):
-        core.line.reset_ends(flow, flow_index(&core.flows, flow))
+    if core.line.outlet.in_line and not flow.flags & CLOSED and core.line.ways.is_edited(flow_index(&core.flows, flow)):
+        core.line.ways.reset_ends(flow, flow_index(&core.flows, flow))
     return end_flow(core, flow, reason)
 
 
@@ -250,7 +250,7 @@ cdef int end_flow(Core core, FlowRecord* flow, int reason) except -1 nogil:
         core.orphans += flow.halves[0].packets + flow.halves[1].packets
         core.without_syn += flow.halves[0].packets + flow.halves[1].packets
     if (flow.hold or flow.flags & SIGNALLED or flow.flags & TO_CONNECT and has_come_about(core, flow)
-            or flow == core.line.flow):
+            or flow == core.line.hand.flow):
         signal_flow(core, flow)                    # its last segment is yet to leave, perhaps in other numbers
     else:
         release_flow(core, flow)
@@ -263,7 +263,7 @@ cdef void flows_set_back(Core core, int64_t now_ns) noexcept nogil:
     cdef FlowRecord* flow
     cdef int side
     core.now_ns = now_ns
-    core.line.set_back(now_ns)
+    core.line.translation.set_back(now_ns)
     for index in range(1, core.flows.pool.high_water + 1):  # there is one flow at most
         if in_table(flow_at(&core.flows, index)):
             wheel_unlink(&core.flows.wheel, index)

@@ -119,7 +119,7 @@ cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:
     if process_segment(core, flow, side_of(flow, decoded.from_low), packet):
         end_flow(core, flow, OPEN)
         return take_segment(core, decoded)         # finds no flow now, so it does not come here again
-    if (core.wired and core.line.dropped and not flow.flags & ENDED
+    if (core.wired and core.line.hand.dropped and not flow.flags & ENDED
             and flow.halves[0].packets + flow.halves[1].packets == 1):
         return end_flow(core, flow, REASON_DROPPED)  # it was refused: its opener's next try is a new flow
     return 0
@@ -129,21 +129,21 @@ cdef bint is_cut(Core core, FlowRecord* flow, Decoded* decoded) except -1 nogil:
     """Take note of the flow of the segment in hand; is it one that apps have cut off?"""
     cdef uint32_t number = flow_index(&core.flows, flow)
     cdef int side = side_of(flow, decoded.from_low)
-    if core.line.dropped:                          # with the SYN that it confirms
+    if core.line.hand.dropped:                          # with the SYN that it confirms
         end_flow(core, flow, REASON_DROPPED)
         return True
     if flow.flags & RESETTING and decoded.packet.flags & (SYN | ACK | RST) == SYN:
         end_flow(core, flow, OPEN)                 # a new connection on the same ports
         take_segment(core, decoded)
         return True
-    if core.line.in_line and not flow.flags & (DROPPED | RESETTING):
+    if core.line.outlet.in_line and not flow.flags & (DROPPED | RESETTING):
         if rules_interest(&core.rules, flow).edits:
-            core.line.prepare(flow, number, side)
-        if core.line.wait(flow, number, side):
+            core.line.ordering.prepare(flow, number, side)
+        if core.line.ordering.wait(flow, number, side):
             flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
             return True
-    core.line.flow_met(flow, number, side, &decoded.packet)
-    if not core.line.cut_off(flow, number, side, &decoded.packet):
+    core.line.ways.flow_met(flow, number, side, &decoded.packet)
+    if not core.line.ways.cut_off(flow, number, side, &decoded.packet):
         return False
     flow.halves[side].packets += 1
     flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
@@ -167,7 +167,7 @@ cdef int process_segment(Core core, FlowRecord* flow, int side, const Packet* pa
             return 1
         doubt_syn(core, flow, side, packet)
     if not outcome & PAYLOAD_OK and core.wired and packet.payload_len:
-        core.line.doubt()
+        core.line.ordering.doubt()
     if packet.time_ns > flow.last_ns:
         flow.last_ns = packet.time_ns
     if outcome & (JOINED | RESTARTED | REBASED):
@@ -178,9 +178,9 @@ cdef int process_segment(Core core, FlowRecord* flow, int side, const Packet* pa
             watched = rules_interest(&core.rules, flow).events & (PACKET_EVENTS | START_EVENTS)
     if watched & NOTED_EVENTS:
         raise_sender(core, flow, side, packet, &before)
-        if core.line.dropped:
+        if core.line.hand.dropped:
             unsee(core, flow, side, &before)
-        if core.line.dropped or flow.flags & DROPPED:
+        if core.line.hand.dropped or flow.flags & DROPPED:
             return 0
     if watched & MERGE_EVENTS and flow.halves[0].track:
         raise_merge(core, flow, side, packet, outcome, before_nxt)
@@ -275,7 +275,7 @@ cdef int turn_tracks(Core core, FlowRecord* flow, int side, const Packet* packet
         track_doubt(&core.streams, sent, snd, packet)
     if outcome & KEEP_ALIVE and is_missing_byte(sent, packet):  # it but looked like one
         return outcome & ~KEEP_ALIVE | PAYLOAD_OK
-    if not outcome & EARLY or core.line.in_line:
+    if not outcome & EARLY or core.line.outlet.in_line:
         return outcome
     if not sent.flags & BASED:
         track_unplaced(&core.streams, sent, snd, packet)

@@ -62,8 +62,8 @@ cdef void free_tracks(Core core, FlowRecord* flow) noexcept nogil:
 
 cdef void release_flow(Core core, FlowRecord* flow) noexcept nogil:
     free_tracks(core, flow)
-    if core.line.is_open:
-        core.line.flow_gone(flow_index(&core.flows, flow))
+    if core.line.outlet.is_open:
+        core.line.ways.flow_gone(flow_index(&core.flows, flow))
     flows_release(&core.flows, flow)
 
 

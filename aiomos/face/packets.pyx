@@ -453,21 +453,21 @@ cdef class Packet:
 
     # --- in line --------------------------------------------------------------------------------------
 
-    cdef Verdicts verdicts(self):
+    cdef Line in_hand(self):
         """Where its fate is decided."""
         self.fresh()
-        if self.outlet is None or self.own != NULL:
+        if self.line is None or self.own != NULL:
             raise NotInLineError
-        return self.outlet
+        return self.line
 
     @property
     def out_interface(self):
         """Name of the interface it is to leave by; None if it goes nowhere, as where traffic is only watched."""
         cdef uint16_t interface
         self.fresh()
-        if self.outlet is None or not self.outlet.in_line or self.outlet.packet != self.p:
+        if self.line is None or not self.line.outlet.in_line or self.line.hand.packet != self.p:
             return None
-        interface = self.outlet.exit()
+        interface = self.line.hand.exit()
         return None if self.interfaces is None or interface >= len(self.interfaces) else self.interfaces[interface]
 
     def drop(self):
@@ -480,7 +480,7 @@ cdef class Packet:
         Raises:
             NotInLineError: the traffic is only watched.
         """
-        self.verdicts().drop(self.p)
+        self.in_hand().changes.drop(self.p)
 
     def reject(self, why="prohibited"):
         """Drop it, and tell its sender: by RST, or if it is no TCP segment by ICMP destination unreachable.
@@ -491,7 +491,7 @@ cdef class Packet:
         Raises:
             NotInLineError: the traffic is only watched.
         """
-        self.verdicts().reject(self.p, why)
+        self.in_hand().changes.reject(self.p, why)
 
     def set(self, **fields):
         """Change it before it is passed on; whoever is called later sees it changed. Checksums are kept right.
@@ -509,7 +509,7 @@ cdef class Packet:
             ValueError: a value that cannot be, or a field that this packet does not have.
         """
         self._dpkt = None
-        self.verdicts().alter(self.p, fields)
+        self.in_hand().changes.alter(self.p, fields)
 
     def replace(self, const uint8_t[::1] payload not None):
         """Have it carry another payload, longer or shorter.
@@ -532,7 +532,8 @@ cdef class Packet:
                 (TCP-MD5, TCP-AO, an authentication header), is of Multipath TCP, or in a tunnel.
         """
         self._dpkt = None
-        return self.verdicts().replace(self.p, &payload[0] if payload.shape[0] else NULL, <size_t> payload.shape[0])
+        return self.in_hand().changes.replace(self.p, &payload[0] if payload.shape[0] else NULL,
+                                              <size_t> payload.shape[0])
 
     def session(self, *, idle, transitory=None, src=None, dst=None, sport=None, dport=None, eth_src=None, eth_dst=None,
                 turn_back=False, on_end=None, SessionShare share=None):
@@ -563,7 +564,7 @@ cdef class Packet:
         addresses = {name: value for name, value in (
             ("src", src), ("dst", dst), ("sport", sport), ("dport", dport), ("eth_src", eth_src), ("eth_dst", eth_dst),
         ) if value is not None}
-        return self.verdicts().make_session(self.p, addresses, idle, transitory, on_end, turn_back, share)
+        return self.in_hand().translation.make_session(self.p, addresses, idle, transitory, on_end, turn_back, share)
 
     # --- keeping --------------------------------------------------------------------------------------
 

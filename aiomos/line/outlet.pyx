@@ -1,18 +1,19 @@
-"""The way out: what becomes of the frame in hand, and the frames that a transport is to send after a batch.
+"""The way out: the frames that a transport is to send after a batch.
 
 In line every frame goes on, in the order in which they came, by the interface that its transport names; unless an app
 drops it. A frame that nobody changes is passed on by its pointer. What apps and the engine send themselves lies in an
 arena that is emptied once the transport has sent it.
 """
 
-from libc.stdint cimport uint32_t
+cimport cython
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint8_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 
 from aiomos.poison cimport poison, unpoison
-from aiomos.sealing cimport is_part, mark_part
-from aiomos.wire.rewriting cimport rewrite_begin
-from aiomos.wire.wire cimport WIRE_NON_IP
+from aiomos.sealing cimport seal
+from aiomos.wire.frame cimport Frame
 
 from aiomos.errors import NotInLineError
 
@@ -21,13 +22,9 @@ cdef enum:
     ALIGNMENT = 16
 
 
+@cython.final
 cdef class Outlet:
-    """Frames to be sent after a batch. Not to be made by itself: `aiomos.line.verdicts.Verdicts` is one."""
-
-    def __cinit__(self):
-        if is_part(self):
-            raise TypeError(f"a {type(self).__name__} is a part of Verdicts, and cannot be made by itself")
-        memset(self.peers, 0xFF, sizeof(self.peers))
+    """Frames to be sent after a batch."""
 
     def __dealloc__(self):
         cdef size_t i
@@ -56,43 +53,11 @@ cdef class Outlet:
             self.on_news()
         return 0
 
-    # --- the frame in hand ----------------------------------------------------------------------------
-
-    cdef void enter(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:
-        """Take the next frame in hand."""
-        self.frame = frame[0]
-        self.packet = packet
-        self.kind = kind
-        self.dropped = self.writable = False
-        self.link_len = <size_t> (packet.network - frame.data) if packet.ip_version else frame.caplen
-
-    cdef int in_hand(self, const Packet* packet) except -1:
-        """See that a packet is the one in hand, and in line.
-
-        Raises:
-            NotInLineError: traffic is only watched, or the packet has left.
-        """
-        if not self.in_line:
-            raise NotInLineError
-        if packet == NULL or packet != self.packet:
-            raise NotInLineError("this packet is not in hand: it was kept from earlier, or has left already")
-        return 0
-
-    cdef Rewrite* begin(self) noexcept nogil:
-        """The packet in hand, to be written; one put together in a tunnel has left but for its last fragment."""
-        if not self.writable:
-            rewrite_begin(&self.rewrite, self.packet, WIRE_NON_IP if self.packet.transient else self.kind, &self.frame,
-                          self.link_len)
-            self.writable = True
-        return &self.rewrite
-
     cdef void pass_frame(self, const Frame* frame) noexcept nogil:
         """Have the frame in hand leave, or what it has become."""
         if self.emit(frame):
             self.forwarded += 1
             self.forwarded_bytes += frame.caplen
-
-    # --- what is sent ---------------------------------------------------------------------------------
 
     cdef bint emit(self, const Frame* frame) noexcept nogil:
         """Have a frame sent after those that are waiting; false, and counted, without memory."""
@@ -180,4 +145,10 @@ cdef class Outlet:
         }
 
 
-mark_part(Outlet)
+cdef Outlet new_outlet():
+    cdef Outlet outlet = Outlet.__new__(Outlet)
+    memset(outlet.peers, 0xFF, sizeof(outlet.peers))
+    return outlet
+
+
+seal(Outlet)

@@ -1,8 +1,10 @@
-# What the outlet knows of flows: the paths of their frames, and in which numbers each end counts.
+# What the line knows of flows: the paths of their frames, and in which numbers each end counts.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
 
 from aiomos.line.edits cimport EditStore
+from aiomos.line.hand cimport Hand
+from aiomos.line.outlet cimport Outlet
 from aiomos.line.translation cimport Translation
 from aiomos.line.waiting cimport WaitingQueue
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -28,12 +30,10 @@ ctypedef struct Path:
     uint32_t passed[2]         # by side, one past the highest byte that has passed, if any has
     WaitingQueue waiting[2]    # of each half, what arrived beyond a hole
 
-cdef class Paths(Translation):
-    # The flow of the segment in hand, once that is known.
-    cdef FlowRecord* flow
-    cdef int side
-    cdef uint32_t flow_number
-    cdef uint32_t before_nxt           # Half.nxt of its sender, without this segment
+cdef class Paths:
+    cdef Outlet outlet
+    cdef Hand hand
+    cdef Translation translation
     cdef Pool paths                    # Path by flow
     cdef uint32_t flows_begun          # the highest number of a flow
     cdef EditStore edits
@@ -61,3 +61,5 @@ cdef class Paths(Translation):
                           int side) noexcept nogil
     cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil
     cdef void reset_ends(self, const FlowRecord* flow, uint32_t number) noexcept nogil
+
+cdef Paths new_paths(Outlet outlet, Hand hand, Translation translation, settings)

@@ -1,3 +1,4 @@
-from aiomos.line.translation import Translation
+from typing import final
 
-class Paths(Translation): ...
+@final
+class Paths: ...

@@ -1,10 +1,13 @@
-"""What the outlet knows of flows: the paths of their frames, and in which numbers each end counts.
+"""What the line knows of flows: the paths of their frames, and in which numbers each end counts.
 
 Segments reach an end as those of the other do, so the link layer and the interface of each are noted: RSTs are sent
 along them, in the numbers that their receiver knows. Acknowledgements of edited bytes are put in the sender's numbers
 before they are processed.
 """
 
+cimport cython
+from libc.stddef cimport size_t
+from libc.stdint cimport uint16_t, uint32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from aiomos.line.edits cimport (
@@ -15,29 +18,26 @@ from aiomos.line.edits cimport (
     edits_store_close,
     edits_store_open,
 )
-from aiomos.line.outlet cimport MOST_INTERFACES, NOWHERE
-from aiomos.line.waiting cimport waiting_clear
-from aiomos.sealing cimport mark_part
-from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, RESETTING, SEQ_KNOWN, Half
-from aiomos.wire.building cimport MAX_HEADERS, Segment, build_segment, link_of, link_turn
+from aiomos.line.hand cimport Hand
+from aiomos.line.outlet cimport MOST_INTERFACES, NOWHERE, Outlet
+from aiomos.line.translation cimport Translation
+from aiomos.line.waiting cimport WaitingQueue, waiting_clear
+from aiomos.sealing cimport seal
+from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, Half, RESETTING, SEQ_KNOWN
+from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.wire.building cimport Envelope, MAX_HEADERS, Segment, build_segment, link_of, link_turn
 from aiomos.wire.pool cimport pool_at, pool_close, pool_open
 from aiomos.wire.rewriting cimport Rewrite, rewrite_ack, rewrite_sack, rewrite_window
-from aiomos.wire.wire cimport ACK, FIN, OPT_MPTCP, RST, SYN
+from aiomos.wire.wire cimport ACK, FIN, OPT_MPTCP, Packet, RST, SYN
 
 cdef enum:
     DEFAULT_TTL = 64
     FRESH_PATH = 63            # a flow's path is noted anew with every packet whose number has these bits 0
 
 
-cdef class Paths(Translation):
-    """The flows of the outlet. Not to be made by itself: `aiomos.line.verdicts.Verdicts` is one."""
-
-    def __cinit__(self, settings, _key):
-        self.edit_room = settings.budgets.edited_bytes
-        self.edit_room_half = settings.budgets.edited_bytes_half
-        self.waiting_room = settings.budgets.held_bytes
-        self.waiting_room_half = settings.budgets.held_bytes_half
-        self.fail_closed = settings.fail == "closed"
+@cython.final
+cdef class Paths:
+    """The ways of flows' frames, and the numbers of their ends."""
 
     def __dealloc__(self):
         cdef uint32_t number
@@ -88,20 +88,20 @@ cdef class Paths(Translation):
         """The flow of the segment in hand is known: note its way, and read its acknowledgement as its receiver must."""
         cdef Path* path = self.path(number)
         cdef Acknowledgement translated
-        self.flow, self.flow_number, self.side = flow, number, side
-        self.before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
+        self.hand.flow, self.hand.flow_number, self.hand.side = flow, number, side
+        self.hand.before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
         if not path.known[side] or not flow.halves[side].packets & FRESH_PATH:
             self.note_path(path, side, packet)
         if packet.options & OPT_MPTCP and packet.flags & ACK and not path.plain:
             path.mptcp = True
-        if path.edits[1 - side] and packet.flags & ACK and self.in_line and not flow.flags & DROPPED:
+        if path.edits[1 - side] and packet.flags & ACK and self.outlet.in_line and not flow.flags & DROPPED:
             edits_incoming_ack(&self.edits, path.edits[1 - side], packet, &translated)
             if translated.ack != packet.ack:
-                rewrite_ack(self.begin(), translated.ack)
+                rewrite_ack(self.hand.begin(), translated.ack)
             if translated.window != packet.window:
-                rewrite_window(self.begin(), translated.window)
+                rewrite_window(self.hand.begin(), translated.window)
             if packet.sack_count:
-                rewrite_sack(self.begin(), translated.sack, translated.sack_count)
+                rewrite_sack(self.hand.begin(), translated.sack, translated.sack_count)
 
     cdef void note_path(self, Path* path, int side, const Packet* packet) noexcept nogil:
         cdef size_t length = <size_t> (packet.network - packet.link) if packet.link != NULL else PATH_HEADER + 1
@@ -112,8 +112,6 @@ cdef class Paths(Translation):
         path.interface[side] = packet.interface
         path.linktype[side] = packet.linktype
         path.known[side] = True
-
-    # --- RSTs -----------------------------------------------------------------------------------------
 
     cdef bint envelope_to(self, const FlowRecord* flow, const Path* path, int side, Envelope* out) noexcept nogil:
         """What a segment to one end of a flow is to be sent in, as from the other end; false if no way is known."""
@@ -152,7 +150,7 @@ cdef class Paths(Translation):
             return
         memset(&segment, 0, sizeof(segment))
         segment.seq, segment.ack, segment.flags = seq, ack, flags
-        out = self.take(MAX_HEADERS)
+        out = self.outlet.take(MAX_HEADERS)
         if out == NULL:
             return
         length = build_segment(&envelope, &segment, NULL, 0, out, MAX_HEADERS)
@@ -166,18 +164,18 @@ cdef class Paths(Translation):
         cdef uint16_t interface = path.interface[side]
         if not path.known[side]:
             interface = path.interface[1 - side]
-            if self.in_line:
-                interface = self.peers[interface] if interface < MOST_INTERFACES else NOWHERE
+            if self.outlet.in_line:
+                interface = self.outlet.peers[interface] if interface < MOST_INTERFACES else NOWHERE
         if interface == NOWHERE:
             return
-        self.translate_forth(data, length, linktype)
-        self.originate(data, length, interface, linktype)
+        self.translation.translate_forth(data, length, linktype)
+        self.outlet.originate(data, length, interface, linktype)
 
     cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil:
         """Keep a segment from a flow that apps have cut; true if it was. One that was reset says so again."""
         if not flow.flags & (DROPPED | RESETTING):
             return False
-        self.dropped = self.in_line
+        self.hand.dropped = self.outlet.in_line
         if flow.flags & RESETTING and not packet.flags & RST:
             if packet.flags & ACK:
                 self.send_reset(flow, number, side, packet.ack, 0, RST)
@@ -209,4 +207,15 @@ cdef inline uint32_t segment_end(const Packet* packet) noexcept nogil:
     return packet.seq + packet.payload_len + ((packet.flags & SYN) != 0) + ((packet.flags & FIN) != 0)
 
 
-mark_part(Paths)
+cdef Paths new_paths(Outlet outlet, Hand hand, Translation translation, settings):
+    cdef Paths ways = Paths.__new__(Paths)
+    ways.outlet, ways.hand, ways.translation = outlet, hand, translation
+    ways.edit_room = settings.budgets.edited_bytes
+    ways.edit_room_half = settings.budgets.edited_bytes_half
+    ways.waiting_room = settings.budgets.held_bytes
+    ways.waiting_room_half = settings.budgets.held_bytes_half
+    ways.fail_closed = settings.fail == "closed"
+    return ways
+
+
+seal(Paths)

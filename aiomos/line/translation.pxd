@@ -1,9 +1,11 @@
 # Sessions: what passes natively, and is translated where an app wants it so.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
+from aiomos.line.hand cimport Hand
 from aiomos.line.outlet cimport Outlet
+from aiomos.line.sessions cimport Sessions, Tuple
 from aiomos.line.sessions cimport Session as SessionRecord
-from aiomos.line.sessions cimport SessionMatch, Sessions, Tuple
 from aiomos.wire.pool cimport Pool
 from aiomos.wire.wire cimport DecodeOptions, Packet
 
@@ -32,12 +34,10 @@ cdef class Session:
     cdef SessionRecord* record(self) except NULL
     cdef tuple values(self)
 
-cdef class Translation(Outlet):
+cdef class Translation:
+    cdef Outlet outlet
+    cdef Hand hand
     cdef DecodeOptions decode_options
-    # The packet in hand.
-    cdef bint turned_back              # it leaves by the interface it came in by
-    cdef bint matched                  # `match` is its session
-    cdef SessionMatch match
     cdef Pool links                    # SessionLink by session
     cdef Sessions sessions
     cdef list handles                  # Session by SessionRecord.hold
@@ -58,16 +58,18 @@ cdef class Translation(Outlet):
     cdef void forget_match(self, uint32_t index) noexcept
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil
     cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil
-    cdef Session make_session(self, const Packet* packet, dict addresses, object idle, object transitory, object on_end,
-                              bint turn_back, SessionShare share)
-    cdef bint make_way(self, uint32_t index, uint32_t besides) except -1
+    cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back,
+                              SessionShare share)
     cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns, bint turn_back,
                       SessionShare share) except -1
     cdef int lay_under(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns,
                        bint turn_back) except -1
+    cdef bint make_way(self, uint32_t index, uint32_t besides) except -1
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1
     cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1
     cdef int64_t due_ns(self) noexcept
     cdef void pass_time(self, int64_t now_ns) noexcept nogil
     cdef void set_back(self, int64_t now_ns) noexcept nogil
     cdef list take_ended(self)
+
+cdef Translation new_translation(Outlet outlet, Hand hand, settings, bytes key)

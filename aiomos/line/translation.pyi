@@ -1,6 +1,4 @@
-from typing import Self
-
-from aiomos.line.outlet import Outlet
+from typing import Self, final
 
 class SessionShare:
     def __new__(cls, limit: int) -> Self: ...
@@ -10,6 +8,7 @@ class SessionShare:
     def full(self) -> bool: ...
     def __len__(self) -> int: ...
 
+@final
 class Session:
     @property
     def packets(self) -> tuple[int, int]: ...
@@ -27,6 +26,7 @@ class Session:
     def idle(self, value: float) -> None: ...
     def close(self) -> None: ...
 
-class Translation(Outlet):
+@final
+class Translation:
     @property
     def session_count(self) -> int: ...

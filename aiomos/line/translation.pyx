@@ -4,9 +4,14 @@ The monitor sees a flow as its client does: a session's packets are translated b
 forth when they leave, like those that are built for its server.
 """
 
+cimport cython
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from aiomos.line.fields cimport link_address, number_of
+from aiomos.line.hand cimport Hand
+from aiomos.line.outlet cimport Outlet
 from aiomos.line.sessions cimport (
     BACK,
     FORTH,
@@ -16,6 +21,7 @@ from aiomos.line.sessions cimport (
     SESSION_CONFLICT,
     SESSION_ENDED,
     SESSION_MADE,
+    SessionMatch,
     Tuple,
     session_at,
     sessions_apply,
@@ -36,14 +42,14 @@ from aiomos.line.sessions cimport (
     tuple_of,
 )
 from aiomos.line.sessions cimport Session as SessionRecord
-from aiomos.sealing cimport mark_part, seal
+from aiomos.sealing cimport seal
 from aiomos.wire.addresses cimport address_read
 from aiomos.wire.clock cimport nanoseconds, seconds
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.pool cimport pool_at, pool_close, pool_open
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin, rewrite_eth_dst, rewrite_eth_src
 from aiomos.wire.wheel cimport wheel_next_ns
-from aiomos.wire.wire cimport WIRE_ICMP, decode_frame, decode_options_of
+from aiomos.wire.wire cimport Packet, WIRE_ICMP, decode_frame, decode_options_of
 
 from aiomos.errors import SessionError
 
@@ -169,16 +175,9 @@ cdef class Session:
         return f"<Session {'open' if self.open else 'ended'} packets={self.packets}>"
 
 
-cdef class Translation(Outlet):
-    """Sessions. Not to be made by itself: `aiomos.line.verdicts.Verdicts` is one."""
-
-    def __cinit__(self, settings, const uint8_t[::1] key not None):
-        if key.shape[0] != 16:
-            raise ValueError(f"the key is 16 bytes, not {key.shape[0]}")
-        memcpy(self.keys, &key[0], 16)
-        self.handles, self.free_handles, self.gone = [None], [], []
-        decode_options_of(settings, &key[0], &self.decode_options)
-        self.session_room = settings.budgets.sessions
+@cython.final
+cdef class Translation:
+    """Sessions, and the packet in hand as one of theirs."""
 
     def __dealloc__(self):
         pool_close(&self.links)
@@ -196,54 +195,51 @@ cdef class Translation(Outlet):
 
     cdef int tell_changed(self) except -1:
         """A session is due at another time, or has ended: at the end of the batch that is told, if there is one."""
-        return self.tell_news() if self.packet == NULL else 0
-
-    # --- the packet in hand ---------------------------------------------------------------------------
+        return self.outlet.tell_news() if self.hand.packet == NULL else 0
 
     cdef bint enter_session(self) noexcept nogil:
         """Find the session of the packet in hand, and translate it if it is a reply; true if its addresses changed."""
-        if not self.sessions.table.count or not sessions_find(&self.sessions, self.packet, self.kind, &self.match):
+        if not self.sessions.table.count or not sessions_find(&self.sessions, self.hand.packet, self.hand.kind,
+                                                              &self.hand.match):
             return False
-        self.matched = self.packet.known = True
-        if self.match.direction == FORTH:
+        self.hand.matched = self.hand.packet.known = True
+        if self.hand.match.direction == FORTH:
             return False
         self.pass_session()
         return True
 
     cdef void match_anew(self) noexcept nogil:
         """The packet in hand was built anew: an ICMP error of a session may quote otherwise now, or nothing of it."""
-        if self.matched and self.match.quoted and self.match.direction == FORTH and not (
-                sessions_find(&self.sessions, self.packet, self.kind, &self.match)
-                and self.match.quoted and self.match.direction == FORTH):
-            self.match.index, self.match.direction = 0, FORTH      # of no session, it does not leave
+        if self.hand.matched and self.hand.match.quoted and self.hand.match.direction == FORTH and not (
+                sessions_find(&self.sessions, self.hand.packet, self.hand.kind, &self.hand.match)
+                and self.hand.match.quoted and self.hand.match.direction == FORTH):
+            self.hand.match.index, self.hand.match.direction = 0, FORTH  # of no session, it does not leave
 
     cdef void pass_session(self) noexcept nogil:
         """Count the packet in hand for its session, and have it leave as it should."""
-        cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, self.match.index)
-        cdef int direction = self.match.direction
-        if (self.kind > WIRE_ICMP or not self.match.index
-                or not sessions_apply(&self.sessions, &self.match, self.begin(), self.packet.time_ns)):
-            self.dropped = True
+        cdef const SessionLink* link = <const SessionLink*> pool_at(&self.links, self.hand.match.index)
+        cdef int direction = self.hand.match.direction
+        if (self.hand.kind > WIRE_ICMP or not self.hand.match.index
+                or not sessions_apply(&self.sessions, &self.hand.match, self.hand.begin(), self.hand.packet.time_ns)):
+            self.hand.dropped = True
             self.refused += 1
             return
         if link.set_source[direction]:
-            rewrite_eth_src(&self.rewrite, link.source[direction])
+            rewrite_eth_src(&self.hand.rewrite, link.source[direction])
         if link.set_target[direction]:
-            rewrite_eth_dst(&self.rewrite, link.target[direction])
+            rewrite_eth_dst(&self.hand.rewrite, link.target[direction])
         if link.turn_back:
-            self.turned_back = True
+            self.hand.turned_back = True
 
     cdef void forget_match(self, uint32_t index) noexcept:
         """A session was closed while a packet of it is in hand."""
-        if self.packet != NULL and self.matched and self.match.index == index:
-            self.matched = False
-
-    # --- packets of our own making --------------------------------------------------------------------
+        if self.hand.packet != NULL and self.hand.matched and self.hand.match.index == index:
+            self.hand.matched = False
 
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil:
         """Send a frame that was built back to where the one in hand came from; false if there is none."""
-        self.translate_forth(data, length, self.packet.linktype)
-        return self.originate(data, length, self.packet.interface, self.packet.linktype)
+        self.translate_forth(data, length, self.hand.packet.linktype)
+        return self.outlet.originate(data, length, self.hand.packet.interface, self.hand.packet.linktype)
 
     cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil:
         """Have a frame that was built leave as those of its session do, if it belongs to one."""
@@ -269,8 +265,6 @@ cdef class Translation(Outlet):
         if link.set_target[<int> FORTH]:
             rewrite_eth_dst(&rewrite, link.target[<int> FORTH])
 
-    # --- how sessions begin ---------------------------------------------------------------------------
-
     cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back,
                               SessionShare share):
         """Have the packet in hand begin a session, or join that which it belongs to."""
@@ -278,11 +272,11 @@ cdef class Translation(Outlet):
         cdef int64_t idle_ns = span_of("idle", idle), transitory_ns = 0
         if transitory is not None:
             transitory_ns = span_of("transitory", transitory)
-        self.in_hand(packet)
-        if self.matched and (self.match.direction == BACK or not self.match.index):
+        self.hand.in_hand(packet)
+        if self.hand.matched and (self.hand.match.direction == BACK or not self.hand.match.index):
             raise SessionError("the packet is a reply, or an error, of a session")
-        if self.matched:
-            session = self.handles[session_at(&self.sessions, self.match.index).hold]
+        if self.hand.matched:
+            session = self.handles[session_at(&self.sessions, self.hand.match.index).hold]
             if not addresses and not turn_back:
                 session.idle = min(idle, session.idle)
             else:
@@ -337,8 +331,8 @@ cdef class Translation(Outlet):
         self.read_tuples(addresses, &arrives, &leaves)
         self.read_link(addresses, turn_back, &link)
         for _ in range(2):
-            result = sessions_insert(&self.sessions, &arrives, &leaves, self.packet.time_ns, idle_ns, transitory_ns,
-                                     share, &index)
+            result = sessions_insert(&self.sessions, &arrives, &leaves, self.hand.packet.time_ns, idle_ns,
+                                     transitory_ns, share, &index)
             if result != SESSION_BUDGET or not self.make_way(sessions_oldest(&self.sessions), 0):
                 break
         if result != SESSION_MADE:
@@ -351,9 +345,9 @@ cdef class Translation(Outlet):
         else:
             session_at(&self.sessions, index).hold = <uint32_t> len(self.handles)
             self.handles.append(session)
-        self.matched = True
-        memset(&self.match, 0, sizeof(self.match))
-        self.match.index, self.match.direction = index, FORTH
+        self.hand.matched = True
+        memset(&self.hand.match, 0, sizeof(self.hand.match))
+        self.hand.match.index, self.hand.match.direction = index, FORTH
         return 0
 
     cdef bint make_way(self, uint32_t index, uint32_t besides) except -1:
@@ -367,7 +361,7 @@ cdef class Translation(Outlet):
 
     cdef int read_tuples(self, dict addresses, Tuple* arrives, Tuple* leaves) except -1:
         """What the packet in hand arrives as, and is to leave as."""
-        if not tuple_of(self.packet, self.kind, arrives):
+        if not tuple_of(self.hand.packet, self.hand.kind, arrives):
             raise SessionError("a session is of TCP, UDP or ICMP echo; this packet is none, or a fragment")
         leaves[0] = arrives[0]
         for name in ("src", "dst"):
@@ -382,13 +376,13 @@ cdef class Translation(Outlet):
 
     cdef int read_link(self, dict addresses, bint turn_back, SessionLink* link) except -1:
         """Link-layer addresses of a session; replies get those of its first packet back."""
-        cdef const uint8_t* ethernet = self.packet.link
+        cdef const uint8_t* ethernet = self.hand.packet.link
         memset(link, 0, sizeof(SessionLink))
         link.turn_back = turn_back
         for name in ("eth_src", "eth_dst"):
             if addresses.get(name) is None:
                 continue
-            if ethernet == NULL or self.packet.linktype != 1 or self.link_len < 14:
+            if ethernet == NULL or self.hand.packet.linktype != 1 or self.hand.link_len < 14:
                 raise SessionError(f"pkt.session({name}=...): the packet has no Ethernet header")
             wanted = link_address(addresses[name])
             if name == "eth_src":
@@ -400,8 +394,6 @@ cdef class Translation(Outlet):
                 memcpy(link.source[<int> BACK], ethernet, 6)
                 link.set_target[<int> FORTH] = link.set_source[<int> BACK] = True
         return 0
-
-    # --- how they end ---------------------------------------------------------------------------------
 
     cdef int64_t due_ns(self) noexcept:
         """When a session is to be looked at, or now if the end of one is to be told; INT64_MAX: never."""
@@ -461,5 +453,15 @@ cdef int64_t span_of(str name, object value) except -1:
     return nanoseconds(value)
 
 
+cdef Translation new_translation(Outlet outlet, Hand hand, settings, bytes key):
+    cdef Translation translation = Translation.__new__(Translation)
+    translation.outlet, translation.hand = outlet, hand
+    memcpy(translation.keys, <const char*> key, 16)
+    translation.handles, translation.free_handles, translation.gone = [None], [], []
+    decode_options_of(settings, <const uint8_t*> <const char*> key, &translation.decode_options)
+    translation.session_room = settings.budgets.sessions
+    return translation
+
+
 seal(Session)
-mark_part(Translation)
+seal(Translation)

@@ -123,7 +123,7 @@ class SimulatedPump:
     def _next_ns(self, now_ns: int) -> int | None:
         """Return to when the simulation is to go if no frame comes before; None: as far as it likes."""
         due_ns = self._feed.clock.due_ns
-        if not self._feed.engine.outlet.session_count:
+        if not self._feed.engine.line.session_count:
             return due_ns
         step_ns = (now_ns // SESSION_STEP_NS + 1) * SESSION_STEP_NS
         return step_ns if due_ns is None else min(due_ns, step_ns)

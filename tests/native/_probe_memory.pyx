@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from aiomos.line.outlet cimport Outlet
+from aiomos.line.outlet cimport Outlet, new_outlet
 from aiomos.poison cimport POISONS, is_poisoned
 from aiomos.transport.source cimport FrameSource
 from aiomos.wire.pool cimport Pool, pool_at, pool_close, pool_give, pool_open, pool_take
@@ -16,9 +16,6 @@ from aiomos.wire.slabs cimport (
     slabs_close,
     slabs_open,
 )
-
-from aiomos import Settings
-from aiomos.line.verdicts import Verdicts
 
 poisons = bool(POISONS)
 
@@ -113,7 +110,7 @@ cdef class Ways:
     cdef uint8_t* taken
 
     def __cinit__(self):
-        self.outlet = Verdicts(Settings(), bytes(16))
+        self.outlet = new_outlet()
 
     def take(self, size_t size):
         self.taken = self.outlet.take(size)

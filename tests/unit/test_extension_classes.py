@@ -73,7 +73,7 @@ def test_objects_of_a_run_survive_whatever_is_asked_of_them(mode: str) -> None:
     found = run(mode)
     assert set(found["classes"]) >= {
         *("Account", "Call", "Chunk", "Engine", "Flow", "Half", "MonitorConnection", "Packet", "Pressure"),
-        *("Stream", "Timer", "Verdicts", "Waiting"),
+        *("Stream", "Timer", "Line", "Waiting"),
     }
     assert found["calls"] > 1000
 
@@ -184,7 +184,7 @@ def collect_from_run(told: Callable[[list[Any]], None]) -> list[Any]:
     @app.on(aiomos.CONN_NEW_DATA)
     @app.on(aiomos.CONN_TEARDOWN)
     def look(pkt: Packet, flow: Flow, event: aiomos.Occurrence, engine: aiomos.Runtime) -> None:
-        things: list[Any] = [pkt, flow, event, engine.engine, engine.engine.outlet]
+        things: list[Any] = [pkt, flow, event, engine.engine, engine.engine.line]
         if flow is not None:
             things += [flow.client, flow.server]
             with contextlib.suppress(aiomos.FlowClosed):

@@ -39,8 +39,8 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/line": (
         ("edits", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
         ("sessions translation", "sessions* in_line_sessions nat_* flow_table"),
-        ("verdicts outlet waiting", "in_line in_line_order in_line_offload firewall_states in_line_sessions "
-         "in_line_edits in_line_cuts in_line_memory"),
+        ("passing ordering changes hand line outlet waiting", "in_line in_line_order in_line_offload firewall_states "
+         "in_line_sessions in_line_edits in_line_cuts in_line_memory"),
         ("paths", "in_line defrag frames in_line_sessions in_line_edits"),
         ("", "in_line* packets wire* views"),
     ),

@@ -1,0 +1,6 @@
+from typing import final
+
+REFUSAL_NAMES: tuple[str, ...]
+
+@final
+class Changes: ...
