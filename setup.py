@@ -68,8 +68,11 @@ _guard_against_none = NameNode.as_none_safe_node
 
 
 def _guard_others_against_none(node: Any, *args: Any, **kwargs: Any) -> Any:
-    """Leave ``self`` unchecked: it is never None, and without the interpreter ``self.n += 1`` could not check it."""
-    return node if node.name == "self" else _guard_against_none(node, *args, **kwargs)
+    """Leave ``self`` and the engine's ``core`` unchecked: neither is None.
+
+    Without the interpreter, ``self.n += 1`` could not check it.
+    """
+    return node if node.name in ("self", "core") else _guard_against_none(node, *args, **kwargs)
 
 
 NameNode.as_none_safe_node = _guard_others_against_none

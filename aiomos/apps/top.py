@@ -31,7 +31,7 @@ from aiomos.outputs import ended, open_output
 
 if TYPE_CHECKING:
     from aiomos import Flow, Runtime
-    from aiomos.engine.callbacks import Timer
+    from aiomos.engine.flow_timers import Timer
 
 REDRAW_SECONDS = 0.1
 """A terminal is not drawn upon more often, however fast the capture is read."""

@@ -1,3 +1,1 @@
-from aiomos.engine.lifetimes import Lifetimes
-
-class Admission(Lifetimes): ...
+"""For other compiled modules only: no Python face."""

@@ -1,8 +1,7 @@
 # The registry of an engine: its apps, what they wait for, and the tree of events of each slot.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
-from aiomos.ude.machine cimport PredicateSet
-from aiomos.ude.rules cimport Rules
+from aiomos.engine.core cimport Core
 
 cdef enum:
     SAMPLED = 64               # one call in so many is timed
@@ -59,23 +58,23 @@ cdef class Node:
 cdef Call new_call(Account account, object event, object function, object parameters, Node node, uint32_t rule)
 
 cdef class Registry:
-    cdef object __weakref__
-    cdef Rules rules
+    cdef Core core
     cdef list accounts
     cdef list rule_accounts            # by rule: whose it is,
     cdef list filters                  # its Program, or None,
     cdef list openers                  # and what makes its connections, or None
     cdef list roots                    # Node by slot
     cdef list judges                   # Predicates by slot, or None
-    cdef const PredicateSet* programs[17]  # the same for TCP processing; NULL where there is none
     cdef dict nodes                    # by (UserEvent, slot)
     cdef bint chatty                   # callbacks are to be made for every packet
+    cdef uint64_t on_event             # rules whose handlers are started by an event: nothing else is asked
 
     cdef bint may_edit(self, int slot, function, parameters) except -1
     cdef int note_edits(self, Call call) except -1
     cdef Account owner(self, uint32_t rule)
     cdef Node node_of(self, object event, int slot, Account account)
-    cdef int refresh(self) except -1
     cdef int prune(self) except -1
     cdef int rebuild(self, int slot) except -1
-    cdef void watch_errors(self, bint watched) noexcept
+    cdef int refresh(self) except -1
+
+cdef Registry new_registry(Core core)

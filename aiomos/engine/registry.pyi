@@ -42,6 +42,7 @@ class Call:
 @final
 class Node: ...
 
+@final
 class Registry:
     def add_account(self, name: str) -> Account: ...
     def add_rule(

@@ -1,17 +1,19 @@
 """The registry of an engine: its apps, what they wait for, and the tree of events of each slot.
 
-The base of the engine: it owns the rules. Whatever changes here is worked out at once, so that TCP processing only has
+Whatever changes here is worked out at once, so that TCP processing only has
 to look at bits.
 """
 
 cimport cython
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
-from aiomos.sealing cimport is_part, mark_part, seal
+from aiomos.engine.core cimport Core
+from aiomos.sealing cimport seal
 from aiomos.ude.machine cimport Predicates, Program
-from aiomos.ude.rules cimport MAX_RULES, MAX_SETS, Interest, Rule, rules_changed, rules_open, rules_take
+from aiomos.ude.rules cimport Interest, MAX_RULES, MAX_SETS, Rule, rules_changed, rules_take
 from aiomos.ude.slots cimport (
+    SLOTS,
     SLOT_EMITTED,
     SLOT_ERROR,
     SLOT_FRAME,
@@ -29,7 +31,6 @@ from aiomos.ude.slots cimport (
     SLOT_STATE_SENDER,
     SLOT_TEARDOWN,
     SLOT_TIMEOUT,
-    SLOTS,
 )
 
 from aiomos.errors import RegistrationError
@@ -113,21 +114,9 @@ cdef class Node:
         self.bit = -1
 
 
+@cython.final
 cdef class Registry:
-    """Who waits for what. Not to be made by itself: `aiomos.engine.engine.Engine` is one."""
-
-    def __cinit__(self):
-        cdef Node root
-        if is_part(self):
-            raise TypeError(f"a {type(self).__name__} is a part of an Engine, and cannot be made by itself")
-        rules_open(&self.rules)
-        self.accounts, self.rule_accounts, self.nodes = [], [], {}
-        self.filters, self.openers = [], []
-        self.roots, self.judges = [], [None] * SLOTS
-        for slot in range(<int> SLOTS):
-            root = Node.__new__(Node)
-            root.slot = slot
-            self.roots.append(root)
+    """Who waits for what."""
 
     def add_account(self, name):
         """Make the account of an app, behind those there are.
@@ -169,7 +158,7 @@ cdef class Registry:
         cdef Account owner = self.add_account("app") if account is None else <Account?> account
         if owner.detached:
             raise RegistrationError(f"the app {owner.name} is detached")
-        number = rules_take(&self.rules)
+        number = rules_take(&self.core.rules)
         if number == MAX_RULES:
             raise RegistrationError(f"one engine takes {MAX_RULES} handlers and callbacks; merge some of them")
         bit = <uint64_t> 1 << number
@@ -180,7 +169,7 @@ cdef class Registry:
         self.filters[number], self.openers[number] = program, opener
         self.rule_accounts[number] = owner
         owner.rules |= bit
-        rule = &self.rules.rules[number]
+        rule = &self.core.rules.rules[number]
         rule.code = program.code if program is not None else NULL
         rule.code_len = program.n if program is not None else 0
         rule.level = int(level)
@@ -191,13 +180,13 @@ cdef class Registry:
         rule.keeps = keeps
         rule.follows = not unbound
         if midstream and not unbound:
-            self.rules.midstream |= bit
+            self.core.rules.midstream |= bit
         if opener is not None:
-            self.rules.connecting |= bit
+            self.core.rules.connecting |= bit
             if level == STREAM_LEVEL:
-                self.rules.reading |= bit
+                self.core.rules.reading |= bit
                 if rule.urgent_out:
-                    self.rules.urgent_out |= bit
+                    self.core.rules.urgent_out |= bit
         return number
 
     def add_call(self, uint32_t rule, event, hook, function, parameters, edits=None):
@@ -236,7 +225,7 @@ cdef class Registry:
         cdef Call other
         if not call.declared:
             for other in call.account.calls or ():
-                other.edits = other.edits or other.rule == call.rule   # it may be one of a single connection
+                other.edits = other.edits or other.rule == call.rule  # it may be one of a single connection
             self.refresh()
         return 0
 
@@ -250,11 +239,12 @@ cdef class Registry:
         """
         cdef Call call
         cdef Account account = self.owner(rule)
-        cdef const Rule* waiting = &self.rules.rules[rule]
+        cdef const Rule* waiting = &self.core.rules.rules[rule]
         started = self.add_rule(None, waiting.level, account=account, overlap=OVERLAPS[waiting.overlap],
                                 urgent="out_of_band" if waiting.urgent_out else "inline", opener=opener)
         call = self.add_call(rule, event, Hook.RECEIVER, None, ())
         call.starts = started
+        self.on_event |= <uint64_t> 1 << <uint32_t> started
         return started
 
     def slot_of(self, event, hook):
@@ -282,14 +272,15 @@ cdef class Registry:
         """Have a rule pick no more flows and call nothing; its connections are to be left by their app."""
         cdef Call call
         cdef Account account
-        if number < self.rules.count and self.rules.rules[number].active:
+        if number < self.core.rules.count and self.core.rules.rules[number].active:
             account = self.rule_accounts[number]
             for call in list(account.calls):
                 if call.rule == number:
                     self.remove_call(call)
             account.rules &= ~(<uint64_t> 1 << number)
-            self.rules.rules[number].active = False
-            self.rules.retired |= <uint64_t> 1 << number
+            self.core.rules.rules[number].active = False
+            self.core.rules.retired |= <uint64_t> 1 << number
+            self.on_event &= ~(<uint64_t> 1 << number)
 
     cdef Account owner(self, uint32_t rule):
         """Whose rule it is.
@@ -297,7 +288,7 @@ cdef class Registry:
         Raises:
             RegistrationError: there is no such rule.
         """
-        if rule >= self.rules.count or not self.rules.rules[rule].active:
+        if rule >= self.core.rules.count or not self.core.rules.rules[rule].active:
             raise RegistrationError(f"there is no rule {rule}")
         return self.rule_accounts[rule]
 
@@ -331,7 +322,7 @@ cdef class Registry:
             if isinstance(error, RecursionError):
                 raise RegistrationError(f"{event.name} is nested too deep to be compiled from here") from error
             raise
-        event.engines.add(self)
+        event.engines.add(self.core.engine())
         return node
 
     def remove_event(self, event):
@@ -359,11 +350,8 @@ cdef class Registry:
         collect((<Node> self.roots[slot]).children, rows)
         judge = combine(rows) if rows else None
         self.judges[slot] = judge
-        self.programs[slot] = &judge.c if rows else NULL
+        self.core.programs[slot] = &judge.c if rows else NULL
         return 0
-
-    cdef void watch_errors(self, bint watched) noexcept:
-        """Told whether anybody waits for an ERROR."""
 
     cdef int refresh(self) except -1:
         """Work out anew who is to be called where."""
@@ -373,15 +361,15 @@ cdef class Registry:
         cdef Rule* rule
         cdef uint32_t number
         cdef set served = set()                    # nodes whose account waits for them; others keep the one they had
-        for number in range(self.rules.count):
-            memset(&self.rules.rules[number].interest, 0, sizeof(Interest))
+        for number in range(self.core.rules.count):
+            memset(&self.core.rules.rules[number].interest, 0, sizeof(Interest))
         waiting = {}
         self.chatty = False
         for account in self.accounts:
             for call in account.calls:
                 node = call.node
                 waiting.setdefault(node, []).append(call)
-                rule = &self.rules.rules[call.rule]
+                rule = &self.core.rules.rules[call.rule]
                 rule.interest.events |= 1 << node.slot
                 rule.interest.edits = rule.interest.edits or call.edits
                 if node.slot <= SLOT_OUT and (node.parent is None or node.predicate is not None):
@@ -392,7 +380,7 @@ cdef class Registry:
                     rule.interest.called[node.slot] |= <uint64_t> 1 << node.bit
                 while node.parent is not None:
                     rule.interest.udes[node.slot] |= <uint64_t> 1 << node.bit
-                    if node not in served or node is call.node:    # its own callbacks before those upon it
+                    if node not in served or node is call.node:  # its own callbacks before those upon it
                         node.account = account
                     served.add(node)
                     node = node.parent
@@ -400,8 +388,8 @@ cdef class Registry:
             calls = waiting.get(node, [])
             node.calls = calls
             node.back_calls = sorted(calls, key=backwards) if len(calls) > 1 else calls
-        rules_changed(&self.rules)
-        self.watch_errors((self.rules.interests[MAX_SETS].events >> SLOT_ERROR & 1) != 0)
+        rules_changed(&self.core.rules)
+        self.core.streams.log_incidents = (self.core.rules.interests[MAX_SETS].events >> SLOT_ERROR & 1) != 0
         return 0
 
 
@@ -460,7 +448,21 @@ def backwards(Call call not None):
     return -<int64_t> call.account.order
 
 
+cdef Registry new_registry(Core core):
+    cdef Registry registry = Registry.__new__(Registry)
+    cdef Node root
+    registry.core = core
+    registry.accounts, registry.rule_accounts, registry.nodes = [], [], {}
+    registry.filters, registry.openers = [], []
+    registry.roots, registry.judges = [], [None] * SLOTS
+    for slot in range(<int> SLOTS):
+        root = Node.__new__(Node)
+        root.slot = slot
+        registry.roots.append(root)
+    return registry
+
+
 seal(Account)
 seal(Call)
 seal(Node)
-mark_part(Registry)
+seal(Registry)

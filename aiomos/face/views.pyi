@@ -3,7 +3,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Literal, final
 
-from aiomos.engine.callbacks import Timer
+from aiomos.engine.flow_timers import Timer
 from aiomos.levels import Level
 from aiomos.ude.user import UserEvent
 

@@ -42,6 +42,10 @@ class Sleepers:
         heapq.heappush(self._heap, (due_ns, next(self._ticket), future))
         return future
 
+    def move(self, by_ns: int) -> None:
+        """Have all wake so much later: the clock is set to another time. Their order stays."""
+        self._heap = [(due_ns + by_ns, ticket, future) for due_ns, ticket, future in self._heap]
+
     def wake(self, now_ns: int) -> bool:
         """Wake those whose time has come; return whether there were any."""
         woken = False
@@ -75,6 +79,7 @@ class Clock:
         self._backlog = backlog
         self._attend = attend
         self._sleepers = Sleepers()
+        engine.on_set_back = self._sleepers.move
         self._stands_still = False
         self._last_sleeps: Counter[asyncio.Task[Any] | None] = Counter()
 

@@ -28,6 +28,7 @@ from aiomos.tcp.pieces cimport (
     store_has,
 )
 from aiomos.tcp.reassembly cimport (
+    ACKED_HOLE,
     BASED,
     FINISHED,
     HELD_BEFORE,
@@ -240,6 +241,7 @@ cdef uint64_t run_before(const Streams* s, const Track* t, uint64_t to) noexcept
 cdef inline void begin_at(Track* t, Half* half, uint32_t seq) noexcept nogil:
     """Have a stream begin at a sequence number of which nothing was delivered."""
     t.edge_seq = seq
+    t.flags &= ~<uint32_t> ACKED_HOLE              # it began elsewhere, so the hole begins now
     half.iss = seq - 1
 
 

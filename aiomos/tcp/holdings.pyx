@@ -1,13 +1,15 @@
 """Holdings: the bytes of a half that are at hand, wherever they are.
 
-There are four places: blocks of kept bytes (tcp/retention), the parts of the running batch, the bytes handed over last
-(Track.past), and pieces beyond a hole (tcp/pieces). Each is a list ordered by offset, or one stretch; a cursor
-walks them side by side. A byte that is in two places is the same in both.
+There are four places: blocks of kept bytes (tcp/retention), the parts of the running batch, the chunks handed over
+before (tcp/past; who reads is given the last of them alone), and pieces beyond a hole (tcp/pieces). Each is a list
+ordered by offset; a cursor walks them side by side. A byte that is in two places is the same in both.
 """
 
-from libc.stdint cimport UINT32_MAX, UINT64_MAX, int64_t, uint32_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
+from aiomos.tcp.flows cimport KEEP
+from aiomos.tcp.past cimport PastRun, past_find, past_start
 from aiomos.tcp.pieces cimport Piece, bytes_held, first_overlap, piece_at
 from aiomos.tcp.reassembly cimport (
     BASED,
@@ -23,9 +25,6 @@ from aiomos.tcp.reassembly cimport (
 )
 from aiomos.tcp.retention cimport KeptBlock, kept_at, kept_bytes
 
-cdef enum:
-    MAX_COMPARED = 256         # parts of a batch that a segment sent again is compared with
-
 ctypedef struct Stretch:
     uint64_t start             # stream offsets
     uint64_t end
@@ -36,15 +35,14 @@ ctypedef struct Cursor:
     uint32_t kept
     uint32_t part
     uint32_t piece
-    uint32_t parts_left        # how many more parts may be looked at
+    PastRun* past
 
 
-cdef void cursor_begin(const Streams* s, const Track* t, uint64_t offset, uint32_t most_parts,
-                       Cursor* cursor) noexcept nogil:
+cdef void cursor_begin(const Streams* s, const Track* t, uint64_t offset, Cursor* cursor) noexcept nogil:
     """Stand at *offset*; beyond the edge there are only pieces."""
     cursor.piece = first_overlap(&s.store, &t.held, offset) if t.held.head[0] else 0
     cursor.kept = cursor.part = 0
-    cursor.parts_left = most_parts
+    cursor.past = t.past.last
     if offset < t.edge:
         cursor.kept = t.kept_head
         if t.kept_tail and kept_at(s, t.kept_tail).start <= offset:
@@ -125,15 +123,17 @@ cdef bint next_stretch(const Streams* s, const Track* t, Cursor* cursor, uint64_
             consider(out, offset, block.start, block.start + block.length, kept_bytes(block))
             break
         cursor.kept = block.next
-    if t.past != NULL and t.past_offset + t.past_length > offset:
-        consider(out, offset, t.past_offset, t.past_offset + t.past_length, t.past)
-    while cursor.part and cursor.parts_left:
+    while cursor.past != NULL:
+        if cursor.past.end > offset:
+            consider(out, offset, cursor.past.start, cursor.past.end, cursor.past.data)
+            break
+        cursor.past = cursor.past.after
+    while cursor.part:
         part = part_at(s, cursor.part)
         if part.kind == PART_DATA and part.offset + part.length > offset:
             consider(out, offset, part.offset, part.offset + part.length, part.data)
             break
         cursor.part = part.next
-        cursor.parts_left -= 1
     while cursor.piece:
         piece = piece_at(&s.store, cursor.piece)
         if piece.data != NULL and piece.end > offset:
@@ -161,7 +161,7 @@ cdef uint64_t track_read(const Streams* s, const Track* t, uint64_t offset, uint
     cdef Cursor cursor
     cdef Stretch stretch
     cdef uint64_t done = 0, length
-    cursor_begin(s, t, offset, UINT32_MAX, &cursor)
+    cursor_begin(s, t, offset, &cursor)
     while done < n and next_stretch(s, t, &cursor, offset + done, &stretch) and stretch.start == offset + done:
         length = min(stretch.end - stretch.start, n - done)
         memcpy(out + done, stretch.data, length)
@@ -179,7 +179,7 @@ cdef const uint8_t* track_view(const Streams* s, const Track* t, uint64_t offset
     cdef Stretch stretch
     cdef const uint8_t* data = NULL
     cdef uint64_t done = 0
-    cursor_begin(s, t, offset, UINT32_MAX, &cursor)
+    cursor_begin(s, t, offset, &cursor)
     while done < n and next_stretch(s, t, &cursor, offset + done, &stretch) and stretch.start == offset + done:
         data = stretch.data if done == 0 else NULL
         done += min(stretch.end - stretch.start, n - done)
@@ -194,7 +194,7 @@ cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t start, uint6
     cdef Stretch stretch
     cdef uint64_t offset = start
     cdef size_t count = 0
-    cursor_begin(s, t, start, UINT32_MAX, &cursor)
+    cursor_begin(s, t, start, &cursor)
     link_parts(<Streams*> s, <Track*> t)
     while next_stretch(s, t, &cursor, offset, &stretch) and stretch.start < end:
         pass_run(s, &cursor, &stretch)
@@ -250,7 +250,7 @@ cdef bint differs_from_delivered(const Streams* s, const Track* t, const Packet*
 
 cdef bint differing(const Streams* s, const Track* t, const Packet* packet, uint64_t limit,
                     Stretch* where) noexcept nogil:
-    """Compare a payload with what is at hand before *limit*; a batch's parts are looked at within a bound."""
+    """Compare a payload with what is at hand before *limit*; of what was delivered, with what is kept or remembered."""
     cdef int64_t start = offset_of(t, data_seq(packet)), end = start + packet.payload_cap
     cdef uint64_t at = <uint64_t> max(start, 0), stop
     cdef Cursor cursor
@@ -259,7 +259,10 @@ cdef bint differing(const Streams* s, const Track* t, const Packet* packet, uint
     if end <= 0:
         return False
     limit = min(limit, <uint64_t> end)
-    cursor_begin(s, t, at, MAX_COMPARED, &cursor)
+    if not t.half.flags & KEEP:
+        at = max(at, past_start(&s.past, &t.past, t.edge))
+    cursor_begin(s, t, at, &cursor)
+    cursor.past = past_find(&t.past, at)
     while at < limit and next_stretch(s, t, &cursor, at, &stretch) and stretch.start < limit:
         stop = min(stretch.end, limit)
         if note_difference(packet.payload + (<int64_t> stretch.start - start), &stretch, stop, where, found):

@@ -286,7 +286,7 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
         if not snd.flags & SEQ_KNOWN:
             refuse(flow, snd, packet)
         return 0
-    if answers_data(snd, rcv):
+    if is_behind_answer(snd, rcv, packet):
         snd.iss = packet.seq
     if snd.flags & SEQ_KNOWN and packet.seq != snd.iss:
         anomalies[A_BAD_SYNACK] += 1
@@ -317,13 +317,14 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     return outcome
 
 
-cdef inline bint answers_data(const Half* snd, const Half* rcv) noexcept nogil:
-    """Is a SYN-ACK the answer to data in a SYN, captured behind what its client, or a stranger, has acknowledged first?
+cdef inline bint is_behind_answer(const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+    """Is a SYN-ACK captured behind a client's acknowledgement of more than that, or a stranger's?
 
-    RFC 7413: a server that takes the SYN's data speaks before the client acknowledges its SYN-ACK, so that may
-    acknowledge more.
+    The first may be missing: all that a client acknowledges lies within its window. RFC 7413: a server that takes the
+    SYN's data speaks before the client acknowledges its SYN-ACK, so the first may acknowledge any more.
     """
-    return snd.flags & (SEQ_KNOWN | WINDOW_KNOWN) == SEQ_KNOWN and is_unheard(snd, rcv) and snd.wnd != rcv.iss + 1
+    return snd.flags & (SEQ_KNOWN | WINDOW_KNOWN) == SEQ_KNOWN and is_unheard(snd, rcv) and (
+        snd.wnd != rcv.iss + 1 or 0 < seq_diff(snd.iss, packet.seq) <= allowance(rcv))
 
 
 cdef inline bint is_unheard(const Half* half, const Half* peer) noexcept nogil:

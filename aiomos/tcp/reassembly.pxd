@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Half
+from aiomos.tcp.past cimport Past, PastClock
 from aiomos.tcp.pieces cimport Piece, Pieces, Store
 from aiomos.wire.pool cimport Pool, pool_at
 from aiomos.wire.seq cimport seq_diff
@@ -88,9 +89,7 @@ ctypedef struct Track:
     uint64_t out_of_order      # segments
     uint64_t gaps
     uint64_t conflicts         # segments whose bytes differ from those held, kept or delivered
-    const uint8_t* past        # bytes last delivered, kept by whoever took them; NULL when there are none
-    uint64_t past_offset
-    uint64_t past_length
+    Past past                  # chunks handed over, kept by whoever made them
     uint64_t kept_from         # delivered bytes before it are not kept; those up to kept_to are
     uint64_t kept_to
     Pieces held                # beyond a hole
@@ -119,6 +118,7 @@ ctypedef struct Track:
     uint32_t early_late        # with HELD_EARLY: segments held apart that came again, counted once one is believed
     uint32_t early_said        # with HELD_EARLY: segments of its sender that said something new
     uint32_t disturbed         # the next of that list
+    uint8_t ending             # with FINISHED: how, a PartKind
     const Half* half           # what it is the track of
 
 # Bytes that were given up, for those who want to know at once.
@@ -147,6 +147,7 @@ ctypedef struct Streams:
     int64_t hold_ns
     int64_t age_ns
     uint64_t serial            # of the next part
+    PastClock past
     uint64_t parts_missing     # parts that found no room; stays 0 unless the pool was made too small
     uint64_t gaps[6]           # by GapReason
     uint64_t gap_bytes[6]

@@ -15,6 +15,7 @@ from aiomos.tcp.copies cimport is_copy
 from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, early_passed, lower_doubted
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
+from aiomos.tcp.past cimport past_delivered
 from aiomos.tcp.pieces cimport (
     Piece,
     Room,
@@ -109,7 +110,7 @@ cdef void track_lower(Streams* s, Track* t) noexcept nogil:
     track_forget(s, t)
     drop_blocks(&s.store, &t.held)
     lower_doubted(s, t)
-    t.past = NULL
+    t.past.last = NULL
 
 
 cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil:
@@ -126,7 +127,7 @@ cdef void track_base(Track* t, const Half* half) noexcept nogil:
     """Fix which sequence number is offset 0: the one after the SYN, or where the half was picked up."""
     if t.edge == 0 and not t.held.head[0] and half.flags & SEQ_KNOWN:
         t.edge_seq = half.iss + 1 if half.flags & ISS_KNOWN else half.una
-        t.flags |= BASED
+        t.flags = t.flags & ~<uint32_t> ACKED_HOLE | BASED
 
 
 # --- offsets --------------------------------------------------------------------------------------
@@ -229,6 +230,7 @@ cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, 
     if half.flags & TAKEN and captured:
         part = emit(s, t, PART_DATA, start, captured, packet.time_ns)
         if part != NULL:
+            past_delivered(&s.past, &t.past, start, captured)
             part.data = data
             if packet.transient:
                 own_bytes(s, t, part)
@@ -574,6 +576,7 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
         if half.flags & TAKEN and piece.data != NULL:
             part = emit(s, t, PART_DATA, t.edge, end - t.edge, now_ns)
         if part != NULL:
+            past_delivered(&s.past, &t.past, t.edge, end - t.edge)
             part.data = piece.data + (t.edge - piece.start)
             part.block = take_piece(&s.store, &t.held, index)
             if t.flags & URGENT:
@@ -706,6 +709,7 @@ cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, i
 cdef void tell_end(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     if offset_of(t, half.fin) == <int64_t> t.edge:
         t.flags |= FINISHED
+        t.ending = PART_END
         if half.flags & TAKEN:
             emit(s, t, PART_END, t.edge, 0, now_ns)
 
@@ -729,6 +733,7 @@ cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t
         t.flags |= FINISHED
         if half.flags & FIN_SEEN and t.flags & BASED and offset_of(t, half.fin) == <int64_t> t.edge:
             kind = PART_END
+        t.ending = <uint8_t> kind
         if half.flags & TAKEN:
             emit(s, t, kind, t.edge, 0, now_ns)
 

@@ -15,7 +15,7 @@ from aiomos.ude.predicates import Compiled, NotNative, compile_predicate
 from aiomos.ude.sizes import TooLarge, check_sizes
 
 if TYPE_CHECKING:
-    from aiomos.engine.registry import Registry
+    from aiomos.engine.engine import Engine
 
 Predicate: TypeAlias = Callable[..., object]
 AnyEvent: TypeAlias = "Event | UserEvent"
@@ -67,7 +67,7 @@ class UserEvent:
         self.compiled: Compiled | None = None
         self.why_not: str | None = None
         self.active: bool = True
-        self.engines: WeakSet[Registry] = WeakSet()
+        self.engines: WeakSet[Engine] = WeakSet()
         self._check_depth()
         check_filter(self.root, chosen)
         compiled = compile_predicate(predicate, self.parameters)

@@ -2,8 +2,8 @@
 
 from libc.stdint cimport INT64_MAX
 
-from aiomos.engine.callbacks cimport Timer
 from aiomos.engine.engine cimport Engine
+from aiomos.engine.flow_timers cimport Timer
 from aiomos.tcp.reassembly cimport track_open
 
 
@@ -12,40 +12,40 @@ def left(Engine engine not None):
 
     Fragments whose datagram will never be whole are given up first: an engine does so when the next one comes.
     """
-    engine.defragmenter.expire(INT64_MAX)
+    engine.intake.defragmenter.expire(INT64_MAX)
     counts = {
-        "flow records": engine.flows.pool.in_use,
-        "flows": engine.flows.count,
-        "half-open flows": engine.flows.half_open.count,
-        "closed flows": engine.flows.closed.count,
-        "SYNs that wait": engine.flows.pending.in_use,
-        "tracks": engine.streams.tracks.in_use,
-        "parts": engine.streams.parts.in_use,
-        "gaps remembered": engine.streams.missed.in_use,
-        "held pieces": engine.streams.store.count,
-        "held blocks": engine.streams.store.blocks.blocks,
-        "bytes of held pieces": engine.streams.store.bytes,
-        "bytes of doubted segments": engine.streams.doubted_memory,
-        "kept blocks": engine.streams.kept.blocks,
-        "kept bytes": engine.streams.kept_memory,
-        "halves of which bytes are kept": engine.streams.keepers_head,
-        "disturbed halves": engine.streams.disturbed,
-        "incidents": engine.streams.incident_count,
-        "views": sum([view is not None for view in engine.views or ()]),
-        "last views": len(engine.passing or ()),
-        "signals": engine.signal_count,
-        "datagrams in fragments": engine.defragmenter.table.datagrams,
-        "bytes of fragments": engine.defragmenter.table.memory,
-        "sessions": engine.outlet.sessions.count,
-        "session records": engine.outlet.sessions.pool.in_use,
-        "session handles": sum([handle is not None for handle in engine.outlet.handles or ()]),
-        "edited halves": engine.outlet.edits.halves.in_use,
-        "edits": engine.outlet.edits.edits.in_use,
-        "blocks of edits": engine.outlet.edits.blocks.in_use,
-        "bytes of frames that wait": engine.outlet.waiting_bytes,
-        "frames to be sent": engine.outlet.count,
+        "flow records": engine.core.flows.pool.in_use,
+        "flows": engine.core.flows.count,
+        "half-open flows": engine.core.flows.half_open.count,
+        "closed flows": engine.core.flows.closed.count,
+        "SYNs that wait": engine.core.flows.pending.in_use,
+        "tracks": engine.core.streams.tracks.in_use,
+        "parts": engine.core.streams.parts.in_use,
+        "gaps remembered": engine.core.streams.missed.in_use,
+        "held pieces": engine.core.streams.store.count,
+        "held blocks": engine.core.streams.store.blocks.blocks,
+        "bytes of held pieces": engine.core.streams.store.bytes,
+        "bytes of doubted segments": engine.core.streams.doubted_memory,
+        "kept blocks": engine.core.streams.kept.blocks,
+        "kept bytes": engine.core.streams.kept_memory,
+        "halves of which bytes are kept": engine.core.streams.keepers_head,
+        "disturbed halves": engine.core.streams.disturbed,
+        "incidents": engine.core.streams.incident_count,
+        "views": sum([view is not None for view in engine.holdings.views or ()]),
+        "last views": len(engine.holdings.passing or ()),
+        "signals": engine.core.signal_count,
+        "datagrams in fragments": engine.intake.defragmenter.table.datagrams,
+        "bytes of fragments": engine.intake.defragmenter.table.memory,
+        "sessions": engine.core.line.sessions.count,
+        "session records": engine.core.line.sessions.pool.in_use,
+        "session handles": sum([handle is not None for handle in engine.core.line.handles or ()]),
+        "edited halves": engine.core.line.edits.halves.in_use,
+        "edits": engine.core.line.edits.edits.in_use,
+        "blocks of edits": engine.core.line.edits.blocks.in_use,
+        "bytes of frames that wait": engine.core.line.waiting_bytes,
+        "frames to be sent": engine.core.line.count,
         "timers of flows": count_timers(engine),
-        "frames held": engine.holds_frame,
+        "frames held": engine.intake.holds_frame,
     }
     return {name: count for name, count in counts.items() if count}
 
@@ -54,11 +54,11 @@ cdef int count_timers(Engine engine):
     """Those that are still to run out, for a flow."""
     cdef Timer timer
     cdef int count = 0
-    for _, _, timer in engine.timers:
+    for _, _, timer in engine.flow_timers.timers:
         count += timer.active and timer.view is not None
     return count
 
 
 def leak(Engine engine not None):
     """Take a record, and give it to nobody."""
-    track_open(&engine.streams, NULL)
+    track_open(&engine.core.streams, NULL)

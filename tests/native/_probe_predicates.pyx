@@ -7,6 +7,7 @@ from aiomos.face.packets cimport Packet
 from aiomos.face.views cimport Flow, make_flow
 from aiomos.tcp.flows cimport CLIENT_IS_LOW, FlowKey, Half, make_key
 from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.past cimport PastRun, past_add
 from aiomos.tcp.reassembly cimport PART_DATA, Part, Streams, Track, part_at, track_at
 from aiomos.ude.machine cimport Predicates, predicates_fire, run_predicates
 from aiomos.ude.scene cimport Scene
@@ -28,6 +29,7 @@ cdef class Box:
     cdef Streams streams
     cdef readonly Flow flow
     cdef list held
+    cdef PastRun[2] runs
 
     def __cinit__(self, key, flow, halves, tracks):
         cdef int side
@@ -64,9 +66,10 @@ cdef class Box:
         cdef Track* t = track_at(&self.streams, self.record.halves[side].track)
         cdef Part* part
         self.held += [past, batch]
-        t.past = <const uint8_t*> <const char*> past
-        t.past_offset = past_offset
-        t.past_length = len(past)
+        self.runs[side].data = <const uint8_t*> <const char*> past
+        self.runs[side].start = past_offset
+        self.runs[side].end = past_offset + len(past)
+        past_add(&t.past, &self.runs[side], 1)
         t.out_head = t.out_tail = pool_take(&self.streams.parts)
         part = part_at(&self.streams, t.out_head)
         memset(part, 0, sizeof(Part))

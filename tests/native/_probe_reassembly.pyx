@@ -7,6 +7,7 @@ from libc.string cimport memset
 from aiomos.tcp.doubts cimport track_doubt, track_resume
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK, Half
 from aiomos.tcp.holdings cimport track_conflict, track_ranges, track_read, track_unseen, track_view
+from aiomos.tcp.past cimport PastRun, past_add
 from aiomos.tcp.reassembly cimport (
     MAX_INCIDENTS, PART_DATA, PART_END, PART_GAP, Part, Streams, Track, part_at, part_release, streams_close,
     streams_open, track_acked, track_at, track_base, track_close, track_finish, track_open, track_payload, track_tick)
@@ -40,6 +41,7 @@ cdef class Reassembly:
     cdef int policy
     cdef list payloads         # of this batch, which its parts point to
     cdef bytes past
+    cdef PastRun run
 
     def __cinit__(self, uint32_t isn=0xFFFF_FFF0, policy="first", *, bint keep=True, bint sink=False,
                   held=1 << 20, held_half=1 << 20, kept=1 << 20, kept_half=1 << 16):
@@ -138,9 +140,11 @@ cdef class Reassembly:
                 items.append(data)
                 if self.half.flags & SINK:
                     self.past = data
-                    t.past = <const uint8_t*> <const char*> self.past
-                    t.past_offset = part.offset
-                    t.past_length = part.length
+                    self.run.data = <const uint8_t*> <const char*> self.past
+                    self.run.start = part.offset
+                    self.run.end = part.offset + part.length
+                    t.past.last = NULL
+                    past_add(&t.past, &self.run, 1)
             else:
                 items.append((part.offset, part.length, GAPS[part.reason]) if part.kind == PART_GAP else None)
             t.out_head = part.next

@@ -9,6 +9,7 @@ from aiomos.console.shortfalls import shortfalls
 from aiomos.testing.packets import fastopen, mss, timestamps, wscale
 from aiomos.testing.scenario import START, Conversation, Frame, Watched, Watcher, walk
 from aiomos.testing.scenario import watch_in_batches as watch
+from tests.events import play
 from tests.line import cross
 
 WRAPS = [
@@ -143,12 +144,37 @@ def test_first_data_captured_before_the_syn_ack() -> None:
     check(c)
 
 
-@pytest.mark.parametrize("isn", [-1, 5, 5000, 1 << 30])
+@pytest.mark.parametrize("isn", [-200_000, 5, 5000, 1 << 30])
 def test_a_syn_ack_that_does_not_fit_what_the_client_acknowledged(isn: int) -> None:
     """It was somebody else's: the client has told by then."""
     c = Conversation().client("S").server("SA", captured=False).client("A")
     c.server("SA", seq=isn, ack=1, options=mss(4), forged=True)
     check(talk(c), bad_synack=1)
+
+
+@pytest.mark.parametrize("numbers", WRAPS)
+@pytest.mark.parametrize("length", [1, 6, 60_000])
+def test_what_the_server_said_before_what_its_client_was_first_seen_to_acknowledge_is_missing(
+    length: int, numbers: dict[str, Any]
+) -> None:
+    """The SYN-ACK is captured behind it, and tells where the server begins: a window before it at most."""
+    c = Conversation(**numbers).client("S").server("SA", captured=False).client("A", captured=False)
+    c.server("PA", bytes(length), captured=False).client("A").server("SA", seq=0, ack=1)
+    c.client("PA", b"hello").server("PA", b"answer").client("A").close()
+    seen = watch(c.frames, level=Level.STREAM)
+    client, server = seen.streams[0]
+    assert (client.data, client.gaps, client.error) == (b"hello", (), None)
+    assert (server.data, server.gaps, server.error) == (b"answer", ((0, length, "lost"),), None)
+    assert (seen.record["server_lost"], seen.record["reason"]) == (length, "fin")
+
+
+def test_a_hole_begins_when_it_is_known_where_the_stream_does() -> None:
+    """What its receiver acknowledged before that, from another beginning on, is no measure of how long it waits."""
+    c = Conversation().client("S").server("SA", captured=False).server("PA", b"answer", captured=False)
+    c.client("PA", b"hello").server("FPA", b"ANSWER", captured=False).client("FA").wait(0.6)
+    c.server("PA", b"answer", seq=1, ack=6).wait(0.6).server("FPA", b"ANSWER", seq=7, ack=6).server("A")
+    server = watch(c.frames, level=Level.STREAM).streams[0][1]
+    assert (server.data, server.gaps, server.error) == (b"answerANSWER", (), None)
 
 
 @pytest.mark.parametrize("numbers", WRAPS)
@@ -779,3 +805,18 @@ def test_one_forged_acknowledgement_makes_no_gap(options: bytes, ahead: int) -> 
     assert seen.record["client_lost"] == seen.record["server_lost"] == 0
     assert (seen.record["client_stream_bytes"], seen.record["server_stream_bytes"]) == (5, 12)
     assert seen.record["reason"] == "fin"
+
+
+def test_no_handler_begins_for_bytes_that_only_a_client_is_said_to_have_had() -> None:
+    """Of a flow that is not established, where the bytes of its ends are counted by their numbers."""
+    c = Conversation().client("S").server("A", seq=5000, ack=1, forged=True)
+    c.client("SA", seq=0, ack=0, forged=True).client("A", seq=1, ack=900, forged=True)
+    app: App[None] = App("app")
+    begun: list[Flow] = []
+
+    @app.monitor(level=Level.STATE)
+    async def begin(conn: MonitorConnection) -> None:
+        begun.append(conn.flow)
+
+    report = play(c.frames, app)
+    assert (report.counters["flows"], report.counters["anomaly.before_synack"], begun) == (1, 1, [])

@@ -28,7 +28,7 @@ from aiomos import (
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
 from aiomos.testing.packets import tcp_frame
-from aiomos.testing.scenario import Frame
+from aiomos.testing.scenario import Conversation, Frame
 from aiomos.ude.filters import Filter
 from tests.events import play
 from tests.traffic import START_NS, Traffic, fail
@@ -98,6 +98,26 @@ def test_what_is_kept_for_a_late_handler_is_kept_until_it_has_it(*, disturbed: b
     conn.close()
     play(traffic.frames, app, other, batch=4)
     assert got == [b"abcgolate"]
+
+
+def test_a_handler_that_begins_late_is_told_at_once_which_half_has_ended() -> None:
+    """It does not wait until the whole flow has ended."""
+    app: App[None] = App("app")
+    log: list[bytes] = []
+
+    @app.monitor(start=app.ude(PKT_IN)(lambda pkt: pkt.payload == b"go"))
+    async def read(conn: MonitorConnection) -> None:
+        log.append(await conn.client.read())
+        log.append(await conn.server.read())
+
+    @app.on(PKT_IN)
+    def note(pkt: Packet) -> None:
+        if pkt.payload == b"later":
+            log.append(b"note")
+
+    c = Conversation().handshake().client("FPA", b"hello").server("A").server("PA", b"go").client("A")
+    play(c.server("PA", b"later").client("A").server("FA").client("A").frames, app, batch=1)
+    assert log == [b"hello", b"note", b"golater"]
 
 
 @pytest.mark.parametrize("how", ["stop", "leave"])

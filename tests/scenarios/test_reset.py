@@ -174,3 +174,16 @@ def test_old_handshake_rst_does_not_raise_setup() -> None:
     c = Conversation().client("S").client("R").server("SA").client("A")
     seen = watch(c.frames)
     assert (seen.record["reason"], seen.setups) == ("rst", 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "seq"), [("PA", 1), ("FPA", 1)], ids=["an answer", "an answer and its end"]
+)
+@pytest.mark.parametrize("reset", ["R", "RA"])
+def test_handler_that_begins_after_the_reset_is_told_of_it(answer: str, seq: int, reset: str) -> None:
+    """Nothing but a try to open until then: the handler begins with what the server says to no one."""
+    c = Conversation().client("S").client(reset, seq=1, ack=2 if reset == "RA" else None)
+    c.server(answer, b"answer", seq=seq, ack=1)
+    seen = watch(c.frames, level=Level.STREAM)
+    assert seen.record["reason"] == "rst"
+    assert [half.error for half in seen.streams[0]] == ["ConnectionReset", "ConnectionReset"]

@@ -29,7 +29,7 @@ from aiomos import (
     Runtime,
     Settings,
 )
-from aiomos.engine.callbacks import Timer
+from aiomos.engine.flow_timers import Timer
 from aiomos.testing.scenario import START, Conversation, Frame, merge
 from tests.events import flags_of, play, source_of
 from tests.traffic import in_loop

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from aiomos import Chunk, Event, Filter, Flow, Gap, Hook, Packet
+import aiomos
+from aiomos import App, Chunk, Event, Filter, Flow, Gap, Hook, MonitorConnection, Packet, Runtime
 from aiomos.engine.engine import Engine
 from aiomos.levels import Level
 from aiomos.line.translation import Session
@@ -16,6 +17,7 @@ from aiomos.testing.packets import tcp_frame, udp_frame
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, watch, watch_in_batches
 from aiomos.transport.captures import open_captures
 from aiomos.transport.writer import CaptureWriter
+from tests.events import play
 from tests.fuzz.in_line import Wire
 
 YEAR = 365 * 86_400
@@ -243,6 +245,23 @@ def test_nor_is_a_time_that_passes(extreme: int) -> None:
     watcher.finish()
 
 
+@pytest.mark.parametrize("extreme", EXTREMES)
+@pytest.mark.parametrize("which", [[0], [2], range(5)])
+def test_nor_one_that_a_transport_of_ones_own_tells(which: Sequence[int], extreme: int) -> None:
+    """Be it the largest of 64 bits, which no clock can go beyond."""
+    engine, wire = line_of()
+    engine.add_rule(Filter("").program, Level.STATE)
+    for n in range(5):
+        time_ns = extreme if n in which else round(START + n) * SECOND
+        wire.waiting = [(time_ns, tcp_frame(flags="S", sport=2000 + n), 0)]
+        assert wire.read_batch()
+        engine.feed(wire)
+        engine.flush(wire)
+    bounds = (1 << 62) - 1
+    expected = round(START + 4) * SECOND if len(which) == 1 else max(-bounds, min(bounds, extreme))
+    assert (engine.clock_ns, engine.statistics()["flows"]) == (expected, 5)
+
+
 HOUR_NS, MONTH_NS = 3600 * SECOND, 30 * DAY * SECOND
 
 
@@ -445,3 +464,27 @@ def test_what_begins_with_a_wild_first_frame_ends_in_time(off: float) -> None:
     engine.pass_time(round((START + 40) * SECOND))
     assert len(ended) == 5
     assert len(ran_out) == 5
+
+
+@pytest.mark.parametrize("off", [YEAR, -YEAR])
+def test_who_sleeps_from_a_wild_first_frame_on_wakes_in_time(off: float) -> None:
+    app: App[None] = App("app")
+    engines: list[Runtime] = []
+    times: list[float] = []
+
+    @app.startup
+    def begin(engine: Runtime) -> None:
+        engines.append(engine)
+
+    @app.monitor("client port 40000", midstream=True)
+    async def doze(_conn: MonitorConnection) -> None:
+        times.append(engines[0].now)
+        await aiomos.sleep(30)
+        times.append(engines[0].now)
+
+    c = Conversation().client("PA", b"hello")
+    other = Conversation("10.0.0.9:1", start=START + 1, step=1)
+    for _ in range(60):
+        other.client("S", seq=0)
+    play(moved(c.frames, [0], off) + other.frames, app, batch=1)
+    assert times == [START + off, START + 31]

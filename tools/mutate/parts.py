@@ -77,9 +77,11 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/engine": (
         ("admission", "sharing floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),
+        ("watching segments", "streams late_and_early_ends sharing accounting floods before_synack jumps in_line"),
         ("delivery", "streams connections gaps sharing accounting copies unread callbacks"),
-        ("hooks", "events event_state callbacks exits"),
-        ("callbacks", "callbacks meddling_callbacks events sharing"),
+        ("attention holdings_of_apps", "sharing streams connections late_and_early_ends callbacks events exits"),
+        ("raising", "events event_state callbacks exits"),
+        ("gate flow_timers clock", "callbacks meddling_callbacks events sharing timeouts wild_times exits"),
         ("registry", "sharing app callbacks exits events"),
         ("", "frames accounting sharing wild_times any_segments runtime metrics in_line exits snapshot"),
     ),

@@ -1,3 +1,0 @@
-from aiomos.engine.delivery import Delivery
-
-class Hooks(Delivery): ...
