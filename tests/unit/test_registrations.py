@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from aiomos import CONN_SETUP, CONN_START, App, Level, MonitorConnection, RegistrationError
-from aiomos.registrations import Registration
+from aiomos import CONN_SETUP, CONN_START, App, Level, MonitorConnection, RegistrationError, Runtime
+from aiomos.registrations import Attachment, Registration
+from tests.traffic import Traffic
 
 
 class Place:
@@ -115,3 +116,31 @@ def test_what_is_registered_is_put_back_to_what_it_was(app: App[None]) -> None:
     put_back()
     assert app.registrations == before
     assert len(before) == 2
+
+
+class Noting:
+    """A registration of a kind that nobody here knows."""
+
+    def __init__(self, app: App[Any], log: list[str], name: str) -> None:
+        self.app, self.log, self.name = app, log, name
+
+    def install(self, _: Attachment) -> Callable[[], object]:
+        """Note it, and that it is undone."""
+        self.log.append(f"{self.name} comes")
+        return lambda: self.log.append(f"{self.name} goes")
+
+
+async def test_a_runtime_undoes_whatever_was_installed_the_last_first(app: App[Any]) -> None:
+    log: list[str] = []
+    lists: list[Any] = [app.monitors, app.callbacks, app.tracks]
+    for name, registered in zip(("first", "second", "third"), lists, strict=True):
+        registered.append(Noting(app, log, name))
+    async with Runtime(source=Traffic().source()) as runtime:
+        await runtime.attach(app)
+        assert log == ["first comes", "second comes", "third comes"]
+        runtime.withdraw(app.registrations[1])
+        runtime.withdraw(app.registrations[1])  # once is enough
+        late = Noting(app, log, "fourth")
+        runtime.install(late)
+        await runtime.detach(app)
+    assert log[3:] == ["second goes", "fourth comes", "fourth goes", "third goes", "first goes"]
