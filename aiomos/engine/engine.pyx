@@ -99,6 +99,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_ORPHAN, SLOT_OUT, SLO
 from aiomos.wire.clock cimport nanoseconds, seconds
 from aiomos.wire.defrag cimport DEFRAG_COMPLETE
 from aiomos.wire.layers cimport LAYER_IP, LAYERS
+from aiomos.wire.numbers cimport PROTO_TCP
 from aiomos.wire.rewriting cimport Quote, quote_read
 from aiomos.wire.sharding cimport flow_hash
 from aiomos.wire.table cimport table_first
@@ -148,7 +149,6 @@ cdef enum:
     TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY | KEEP_ALIVE
     UNBOUND_EVENTS = 1 << SLOT_RAW | 1 << SLOT_FRAME | 1 << SLOT_ERROR
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
-    PROTO_TCP = 6
 
 
 cdef class Engine(Admission):

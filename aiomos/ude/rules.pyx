@@ -12,7 +12,6 @@ from aiomos.ude.scene cimport Scene
 from aiomos.ude.slots cimport SLOTS
 
 cdef enum:
-    PROTO_TCP = 6
     STATE_LEVEL = 1
     STREAM_LEVEL = 3
 
