@@ -7,6 +7,7 @@ live connection is doubted: it opens the next one once the other end has agreed.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from aiomos.levels cimport STATE_LEVEL, STREAM_LEVEL
 from aiomos.sealing cimport mark_part
 from aiomos.tcp.copies cimport is_copy
 from aiomos.tcp.flows cimport (
@@ -32,10 +33,6 @@ from aiomos.tcp.reassembly cimport Track, track_at
 from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
 from aiomos.wire.pool cimport pool_at
 from aiomos.wire.wire cimport ACK, MOST_IP_LENGTH, RST, SYN, decode_ip, decode_options_of
-
-cdef enum:
-    STATE_LEVEL = 1
-    STREAM_LEVEL = 3
 
 
 cdef class Admission(Lifetimes):

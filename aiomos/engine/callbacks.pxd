@@ -9,17 +9,18 @@ from aiomos.face.views cimport Flow
 from aiomos.line.verdicts cimport Verdicts
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Flows
-from aiomos.tcp.reassembly cimport Streams
+from aiomos.tcp.monitor cimport ANOMALIES
+from aiomos.tcp.reassembly cimport GAP_REASONS, Streams
 from aiomos.ude.machine cimport Program, predicates_guard
 from aiomos.ude.rules cimport Interest, rules_interest
 from aiomos.ude.scene cimport Scene
 from aiomos.wire.wire cimport Packet as WirePacket
 
 cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
-    WHAT_GAP = 17              # and its reason
-    WHAT_CONFLICT = 23
-    WHAT_EVICTED = 24
-    WHAT_MALFORMED = 25        # and the kind of wire/wire
+    WHAT_GAP = ANOMALIES       # and its reason
+    WHAT_CONFLICT = WHAT_GAP + GAP_REASONS
+    WHAT_EVICTED = WHAT_CONFLICT + 1
+    WHAT_MALFORMED = WHAT_EVICTED + 1      # and the kind of wire/wire
 
 # The moment of TCP processing at which an event is raised.
 cdef struct Moment:

@@ -12,6 +12,7 @@ from aiomos.engine.callbacks cimport WHAT_GAP, Callbacks, Moment, is_open, momen
 from aiomos.engine.registry cimport Account, Call, new_call
 from aiomos.face.chunks cimport Gap, chunk_offset, new_chunk, new_gap
 from aiomos.face.views cimport reason_named
+from aiomos.levels cimport BYTES_LEVEL, STATE_LEVEL, STREAM_LEVEL
 from aiomos.sealing cimport mark_part, seal
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
@@ -75,9 +76,6 @@ from aiomos.errors import ConnectionEvicted, ConnectionReset, ConnectionTimedOut
 from aiomos.face.chunks import GAP_NAMES, URGENT_GAP
 
 cdef enum:
-    STATE_LEVEL = 1
-    BYTES_LEVEL = 2
-    STREAM_LEVEL = 3
     HISTORY_BYTES = 16 << 20   # delivered bytes kept, over all flows, to compare retransmissions with
     HISTORY_CHUNKS = 65536
     MOST_RANGES = 64           # stretches of kept bytes that a late reader is given

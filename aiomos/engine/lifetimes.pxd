@@ -3,7 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint64_t
 
 from aiomos.engine.hooks cimport Hooks
-from aiomos.tcp.flows cimport ENDED
+from aiomos.tcp.flows cimport ENDED, REASONS
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.wire.wire cimport Packet
 
@@ -19,7 +19,7 @@ cdef class Lifetimes(Hooks):
     cdef uint64_t without_syn          # of these, of flows whose SYN was not seen,
     cdef uint64_t evicted              # flows that made room,
     cdef uint64_t released_early       # and closed ones that did,
-    cdef uint64_t[7] ended             # and flows that apps were told of, by Reason
+    cdef uint64_t[REASONS] ended       # and flows that apps were told of, by Reason
 
     cdef int64_t due_ns(self) noexcept
     cdef int set_back(self, int64_t now_ns) except -1 nogil

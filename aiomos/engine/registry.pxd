@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from aiomos.ude.machine cimport PredicateSet
 from aiomos.ude.rules cimport Rules
+from aiomos.ude.slots cimport SLOTS
 
 cdef enum:
     SAMPLED = 64               # one call in so many is timed
@@ -67,7 +68,7 @@ cdef class Registry:
     cdef list openers                  # and what makes its connections, or None
     cdef list roots                    # Node by slot
     cdef list judges                   # Predicates by slot, or None
-    cdef const PredicateSet* programs[17]  # the same for TCP processing; NULL where there is none
+    cdef const PredicateSet* programs[SLOTS]  # the same for TCP processing; NULL where there is none
     cdef dict nodes                    # by (UserEvent, slot)
     cdef bint chatty                   # callbacks are to be made for every packet
 

@@ -8,6 +8,7 @@ cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from aiomos.levels cimport STREAM_LEVEL
 from aiomos.sealing cimport is_part, mark_part, seal
 from aiomos.ude.machine cimport Predicates, Program
 from aiomos.ude.rules cimport MAX_RULES, MAX_SETS, Interest, Rule, rules_changed, rules_open, rules_take
@@ -40,7 +41,6 @@ from aiomos.ude.parameters import CALLBACK_PARAMETERS
 
 cdef enum:
     MOST_EVENTS = 64           # user-defined ones of one slot
-    STREAM_LEVEL = 3
 
 OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
 
