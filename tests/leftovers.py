@@ -45,6 +45,8 @@ Unwatched = aiomos.engine.engine.Engine
 class Engine(Unwatched):
     """An engine that is looked at when its test is over, or when it goes."""
 
+    was_looked_at = True  # of one that could not be made
+
     def __init__(self, *_args: object, **_named: object) -> None:
         self.test = test_now.name
         self.was_looked_at = False

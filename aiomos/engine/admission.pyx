@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 from aiomos.engine.core cimport Core, Decoded, UNPICKED_BITS
 from aiomos.engine.lifetimes cimport end_flow, evict_flow, flow_deadline
 from aiomos.engine.watching cimport open_tracks, watch_flow
+from aiomos.levels cimport STATE_LEVEL, STREAM_LEVEL
 from aiomos.tcp.copies cimport is_copy
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
@@ -37,10 +38,6 @@ from aiomos.tcp.reassembly cimport track_at
 from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
 from aiomos.wire.pool cimport pool_at
 from aiomos.wire.wire cimport ACK, MOST_IP_LENGTH, Packet, RST, SYN, decode_ip
-
-cdef enum:
-    STATE_LEVEL = 1
-    STREAM_LEVEL = 3
 
 
 cdef int first_packet(Core core, Decoded* decoded, FlowRecord** flow) except -1 nogil:

@@ -16,6 +16,7 @@ from aiomos.engine.registry cimport Account, Call, Registry, new_call
 from aiomos.engine.watching cimport free_tracks, open_tracks, settle_half, watch_flow
 from aiomos.face.streams cimport MonitorConnection, Stream
 from aiomos.face.views cimport Flow
+from aiomos.levels cimport BYTES_LEVEL, STATE_LEVEL, STREAM_LEVEL
 from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport CLIENT_IS_LOW, ENDED, KEEP, TO_CONNECT, flow_at
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -36,9 +37,6 @@ from aiomos.ude.rules cimport (
 from aiomos.errors import RegistrationError
 
 cdef enum:
-    STATE_LEVEL = 1
-    BYTES_LEVEL = 2
-    STREAM_LEVEL = 3
     PICK_FLOWS = 8192          # looked at in one turn for a rule that is new: a millisecond
 
 

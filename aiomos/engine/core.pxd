@@ -4,13 +4,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
 from aiomos.line.line cimport Line
-from aiomos.tcp.flows cimport FlowKey, Flows
+from aiomos.tcp.flows cimport REASONS, FlowKey, Flows
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport ANOMALIES
-from aiomos.tcp.reassembly cimport Streams
+from aiomos.tcp.reassembly cimport GAP_REASONS, Streams
 from aiomos.ude.machine cimport PredicateSet
 from aiomos.ude.rules cimport Rules
 from aiomos.ude.scene cimport Scene
+from aiomos.ude.slots cimport SLOTS
 from aiomos.wire.wire cimport DecodeOptions, Packet
 from aiomos.wire.wire cimport Packet as WirePacket
 
@@ -28,10 +29,10 @@ ctypedef struct Decoded:
     bint from_low
 
 cdef enum:                     # what an ERROR is about (Moment.what); before these, the anomalies of tcp/monitor
-    WHAT_GAP = 17              # and its reason
-    WHAT_CONFLICT = 23
-    WHAT_EVICTED = 24
-    WHAT_MALFORMED = 25        # and the kind of wire/wire
+    WHAT_GAP = ANOMALIES       # and its reason
+    WHAT_CONFLICT = WHAT_GAP + GAP_REASONS
+    WHAT_EVICTED = WHAT_CONFLICT + 1
+    WHAT_MALFORMED = WHAT_EVICTED + 1      # and the kind of wire/wire
 
 # The moment of TCP processing at which an event is raised.
 cdef struct Moment:
@@ -68,7 +69,7 @@ cdef class Core:
     cdef Flows flows
     cdef Streams streams
     cdef Rules rules                   # the registry writes them
-    cdef const PredicateSet* programs[17]  # user-defined events by slot; NULL where there are none
+    cdef const PredicateSet* programs[SLOTS]  # user-defined events by slot; NULL where there are none
     cdef Line line        # frames to be sent, and what becomes of the one in hand
     cdef OpenGate open_gate
     cdef void* gate                    # the engine's Gate, as long as that lives
@@ -101,7 +102,7 @@ cdef class Core:
     cdef uint64_t no_memory            # flows for which there was none
     cdef uint64_t evicted              # flows that made room,
     cdef uint64_t released_early       # and closed ones that did
-    cdef uint64_t[7] ended             # flows that apps were told of, by Reason
+    cdef uint64_t[REASONS] ended       # flows that apps were told of, by Reason
     cdef uint64_t anomalies[ANOMALIES]  # of tcp/monitor
     cdef uint64_t noted[ANOMALIES]      # those of the segment at hand
 

@@ -25,6 +25,7 @@ from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_RAW
 from aiomos.wire.defrag cimport DEFRAG_COMPLETE, Defragmenter
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.layers cimport LAYERS, LAYER_IP
+from aiomos.wire.numbers cimport PROTO_TCP
 from aiomos.wire.rewriting cimport Quote, quote_read
 from aiomos.wire.sharding cimport flow_hash
 from aiomos.wire.table cimport table_first
@@ -63,7 +64,6 @@ cdef uint64_t FAR_NS = FAR_SECONDS * <uint64_t> 1_000_000_000
 cdef enum:
     UNBOUND_EVENTS = 1 << SLOT_RAW | 1 << SLOT_FRAME | 1 << SLOT_ERROR
     MAX_SUBFRAMES = 64         # of an 802.11 A-MSDU of 11,454 bytes at most, no more hold anything
-    PROTO_TCP = 6
 
 
 @cython.final

@@ -9,6 +9,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
 from aiomos.engine.core cimport Core
+from aiomos.levels cimport STREAM_LEVEL
 from aiomos.sealing cimport seal
 from aiomos.ude.machine cimport Predicates, Program
 from aiomos.ude.rules cimport Interest, MAX_RULES, MAX_SETS, Rule, rules_changed, rules_take
@@ -41,7 +42,6 @@ from aiomos.ude.parameters import CALLBACK_PARAMETERS
 
 cdef enum:
     MOST_EVENTS = 64           # user-defined ones of one slot
-    STREAM_LEVEL = 3
 
 OVERLAPS = ("first", "last", "bsd", "linux", "windows", "solaris")
 

@@ -95,12 +95,12 @@ from aiomos.tcp.reassembly cimport (
 from aiomos.tcp.retransmissions cimport track_acked_again
 from aiomos.ude.rules cimport rules_interest
 from aiomos.ude.slots cimport SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_SETUP
+from aiomos.wire.numbers cimport PROTO_TCP
 from aiomos.wire.pool cimport pool_at
 from aiomos.wire.wire cimport ACK, FIN, Packet, RST, SYN, URG
 
 cdef enum:
     TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY | KEEP_ALIVE
-    PROTO_TCP = 6
 
 
 cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:

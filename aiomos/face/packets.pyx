@@ -14,12 +14,19 @@ from aiomos.line.translation cimport SessionShare
 from aiomos.wire.addresses cimport address_text
 from aiomos.wire.clock cimport nanoseconds_of, seconds
 from aiomos.wire.frame cimport Frame
+from aiomos.wire.numbers cimport (
+    ETHERNET_HEADER,
+    ETHERTYPE_MIN,
+    IPV6_HEADER,
+    LINKTYPE_ETHERNET,
+    LINKTYPE_RAW,
+    TCP_HEADER,
+)
 from aiomos.wire.wire cimport (
     ACK,
     AE,
     CWR,
     ECE,
-    ETHERTYPE_MIN,
     FIN,
     NO_VLAN,
     OPT_MSS,
@@ -55,13 +62,8 @@ from aiomos.wire.wire cimport (
 from aiomos.errors import NotInLineError, StalePacketError
 
 cdef enum:
-    LINKTYPE_ETHERNET = 1
-    LINKTYPE_RAW = 101
     ETHERNET_ADDRESSES = 12
-    ETHERNET_HEADER = 14
     VLAN_TAG = 4
-    IPV6_HEADER = 40
-    TCP_HEADER = 20            # without options
     END_OF_OPTIONS = 0
     NO_OPERATION = 1
     DONT_FRAGMENT = 0x4000

@@ -42,6 +42,7 @@ from enum import IntEnum
 
 from aiomos.errors import FlowClosed
 from aiomos.levels import Level
+from aiomos.tcp.flows import FACT_NAMES, REASON_NAMES
 
 
 class State(IntEnum):
@@ -65,12 +66,9 @@ cdef Track NO_TRACK
 
 cdef tuple STATES = (None, *State)
 cdef tuple LEVELS = (None, *Level)
-# By the bits of flows.Fact.
-cdef tuple FACT_NAMES = (
-    "syn_sent", "syn_acked", "syn_received", "fin_sent", "fin_acked", "fin_received", "passive_close", "reset")
 cdef tuple FACTS = tuple([
     frozenset(name for bit, name in enumerate(FACT_NAMES) if facts >> bit & 1) for facts in range(256)])
-cdef tuple REASONS = (None, "fin", "rst", "timeout", "evicted", "end_of_capture", "dropped")
+cdef tuple REASONS = (None, *REASON_NAMES[1:])
 cdef tuple STATE_NAMES = (None, *(state.name for state in State))
 cdef tuple HALF_FIELDS = (
     "packets", "bytes", "stream_bytes", "retransmits", "out_of_order", "copies", "lost", "rtt", "mss",

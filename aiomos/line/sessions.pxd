@@ -67,7 +67,7 @@ ctypedef struct Sessions:
     Wheel wheel
     uint32_t ended_head        # oldest first
     uint32_t ended_tail
-    Share shares[16]
+    Share shares[MOST_SHARES]
 
 cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil
 cdef void sessions_close(Sessions* sessions) noexcept nogil

@@ -12,6 +12,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from aiomos.wire.numbers cimport PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP
 from aiomos.wire.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.wire.rewriting cimport (
     echo_id,
@@ -52,10 +53,6 @@ cdef enum:
     MOST_SESSIONS = 1 << 29    # an entry is an index and one bit, and at most half of the slots are taken
     SECOND = 1_000_000_000
     WHEEL_SLOTS = 1024         # seconds a deadline can lie ahead; farther ones are looked at again then
-    PROTO_ICMP = 1
-    PROTO_TCP = 6
-    PROTO_UDP = 17
-    PROTO_ICMPV6 = 58
 
 
 cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil:

@@ -27,13 +27,13 @@ from aiomos.ude.expressions import (
     Vlan,
 )
 from aiomos.ude.filters import Filter
+from aiomos.wire.numbers import ETHERNET_HEADER
 
 __all__ = ["prefilter"]
 
 KEEP = 0xFFFFFFFF
 """So many bytes of a frame: all."""
 
-ETHERNET_HEADER = 14
 ETHERNET_LINKS = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK
 BARE_LINKS = (519, 0xFFFE)  # ARPHRD_RAWIP, ARPHRD_NONE: no link header
 ETHERTYPES = {4: 0x0800, 6: 0x86DD}

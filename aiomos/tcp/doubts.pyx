@@ -11,6 +11,7 @@ the client acknowledges it.
 
 from libc.stdint cimport INT64_MAX, uint8_t, uint32_t, uint64_t
 
+from aiomos.levels cimport STREAM_LEVEL
 from aiomos.tcp.flows cimport FIN_SEEN, ISS_KNOWN
 from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
@@ -48,7 +49,6 @@ cdef enum:
     MOST_WINDOW = 1 << 30      # RFC 7323 section 2.3
     SAID = 2                   # segments that a client alone is to be heard of before it is believed
     UNPLACED = 1 << 29         # offset of the first of what came before it was known where its stream begins
-    LEVEL_STREAM = 3
 
 cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that is not answered tries again after it
 
@@ -68,7 +68,7 @@ cdef bint hold_doubted(Streams* s, Track* t, const Half* half, const Packet* pac
     """Hold a segment apart, if it has a place in the stream; False without room."""
     cdef int64_t start = offset_of(t, data_seq(packet))
     cdef uint64_t memory
-    cdef bint with_data = half.level == LEVEL_STREAM, differs = False
+    cdef bint with_data = half.level == STREAM_LEVEL, differs = False
     cdef Piece new
     cdef Room room
     if not t.flags & (BASED | HELD_EARLY) or not packet.payload_len or not 0 <= start - <int64_t> t.edge <= MOST_WINDOW:

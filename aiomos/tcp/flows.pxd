@@ -23,7 +23,7 @@ ctypedef struct FlowKey:
     uint8_t proto
 
 # What is known of one end's part in the connection; its TCP state follows from these bits (monitor.pyx).
-cdef enum Fact:
+cpdef enum Fact:
     SYN_SENT = 1
     SYN_ACKED = 2
     SYN_RECEIVED = 4
@@ -90,7 +90,7 @@ cdef enum FlowFlag:
     RESETTING = 32768          # and whoever sends one is told so by RST
     TO_CONNECT = 2048          # some of its watchers are still to be given a connection
 
-cdef enum Reason:
+cpdef enum Reason:
     OPEN = 0
     REASON_FIN = 1
     REASON_RST = 2
@@ -98,6 +98,9 @@ cdef enum Reason:
     REASON_EVICTED = 4
     REASON_END_OF_CAPTURE = 5
     REASON_DROPPED = 6         # by an app
+
+cdef enum:
+    REASONS = REASON_DROPPED + 1
 
 # 192 bytes: three cache lines.
 ctypedef struct Flow:

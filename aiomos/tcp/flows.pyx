@@ -22,6 +22,9 @@ cdef enum:
 
 assert sizeof(Flow) == 192
 
+FACT_NAMES = tuple([name.lower() for name in Fact.__members__])
+REASON_NAMES = tuple([name.removeprefix("REASON_").lower() for name in Reason.__members__])
+
 
 cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil:
     """Set up an empty table for at most *budget* flows; false when memory cannot be had."""

@@ -149,8 +149,8 @@ ctypedef struct Streams:
     uint64_t serial            # of the next part
     PastClock past
     uint64_t parts_missing     # parts that found no room; stays 0 unless the pool was made too small
-    uint64_t gaps[6]           # by GapReason
-    uint64_t gap_bytes[6]
+    uint64_t gaps[GAP_REASONS]           # by GapReason
+    uint64_t gap_bytes[GAP_REASONS]
     uint64_t conflicts
     uint64_t copies
     uint64_t unconfirmed       # segments, or parts of them, that were held around a handshake, and nothing confirmed

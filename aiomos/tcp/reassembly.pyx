@@ -11,6 +11,7 @@ from libc.stdint cimport UINT64_MAX
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from aiomos.levels cimport STREAM_LEVEL
 from aiomos.tcp.copies cimport is_copy
 from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, early_passed, lower_doubted
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
@@ -43,7 +44,6 @@ from aiomos.wire.wire cimport FIN
 cdef enum:
     MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again
     MOST_GIVEN_UP = 1024       # halves that give up a hole for the room of one segment
-    LEVEL_STREAM = 3
     DOUBTED_SHARE = 8          # of the budget of held bytes, one part
     TAKEN = SINK | KEEP        # somebody takes the bytes, or they are kept
 
@@ -238,7 +238,7 @@ cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, 
                 part_urgent(s, t, part)
     advance(t, start + captured)
     if captured < length:
-        if half.level == LEVEL_STREAM:
+        if half.level == STREAM_LEVEL:
             emit_gap(s, t, half, start + length, GAP_SNAPLEN, packet.time_ns)
         else:
             advance(t, start + length)
@@ -419,7 +419,7 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
     cdef Piece new
     cdef Room room
     cdef uint64_t fresh = 0
-    cdef bint with_data = half.level == LEVEL_STREAM
+    cdef bint with_data = half.level == STREAM_LEVEL
     new.owner = track_index(s, t)
     new.data = NULL
     new.seg_start = <uint64_t> start
@@ -583,7 +583,7 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
                 part_urgent(s, t, part)
             advance(t, end)
             continue
-        if cut and half.level == LEVEL_STREAM:
+        if cut and half.level == STREAM_LEVEL:
             emit_gap(s, t, half, end, GAP_SNAPLEN, now_ns)
         elif piece.data == NULL and half.flags & SINK:
             emit_gap(s, t, half, end, GAP_UNREAD, now_ns)    # held before anybody took the bytes

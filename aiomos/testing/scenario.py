@@ -27,6 +27,7 @@ from aiomos.settings import Settings
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
 from aiomos.ude.events import CONN_SETUP, CONN_START, CONN_TEARDOWN, Hook
 from aiomos.ude.filters import Filter
+from aiomos.wire.numbers import LINKTYPE_ETHERNET
 
 Frame = tuple[int, bytes, int, int]
 """Time in nanoseconds, captured bytes, link type, bytes on the wire."""
@@ -34,7 +35,6 @@ Frame = tuple[int, bytes, int, int]
 Change = Callable[[bytes], bytes | Sequence[bytes]]
 """What happens to a frame before it is captured; it may become several."""
 
-LINKTYPE_ETHERNET = 1
 START = 1_700_000_000.0
 """When a script begins, seconds since the epoch."""
 

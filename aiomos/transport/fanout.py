@@ -7,6 +7,7 @@ outside of the group: another program tells fragments from the rest, for either 
 from collections.abc import Sequence
 
 from aiomos.transport.bpf import Alu, Ancillary, Assembler, Jump, Label, Program, Size
+from aiomos.wire.numbers import ETHERNET_HEADER, ICMP_HEADER
 from aiomos.wire.sharding import Mix
 
 __all__ = ["fanout_program", "fragments_only", "without_fragments"]
@@ -17,7 +18,6 @@ BASE, SPORT, DPORT, NEXT, SUM, FIRST_END, END = range(7)
 OUTGOING = 4  # PACKET_OUTGOING of linux/if_packet.h
 ARPHRD_ETHER = 1
 ARPHRD_LOOPBACK = 772  # has an Ethernet header, too
-ETHERNET_HEADER = 14
 IPV4 = 0x0800
 IPV6 = 0x86DD
 TAGS = {
@@ -36,7 +36,6 @@ ICMP = 1
 TCP = 6
 UDP = 17
 ICMPV6 = 58
-ICMP_HEADER = 8
 ICMP_ERRORS = (3, 4, 5, 11, 12)  # RFC 792; of ICMPv6 all below 128, RFC 4443 section 2.1
 FRAGMENT = 44
 AUTHENTICATION = 51

@@ -28,6 +28,7 @@ from aiomos.transport.packet_sockets import (
 from aiomos.poison cimport poison, unpoison
 from aiomos.transport.transport cimport Transport
 from aiomos.wire.frame cimport Frame
+from aiomos.wire.numbers cimport ETHERTYPE_VLAN, LINKTYPE_ETHERNET
 
 
 cdef extern from "<linux/if_packet.h>" nogil:
@@ -81,8 +82,6 @@ cdef enum:
     MAC_ADDRESSES = 12         # bytes
     VLAN_TAG = 4
     CACHE_LINE = 64
-    ETHERTYPE_VLAN = 0x8100
-    LINKTYPE_ETHERNET = 1
 
 COUNTERS = ("received", "dropped", "freezes", "bytes", "truncated", "damaged", "sent", "unsent", "outages")
 

@@ -43,6 +43,7 @@ from aiomos.transport.linux_packet cimport (
 )
 from aiomos.transport.ports cimport HEADROOM, TAILROOM, Port
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.numbers cimport ETHERTYPE_VLAN, LINKTYPE_ETHERNET
 
 cdef enum:
     # The kernel takes a block's pages in one piece, by powers of two; slots do not cross blocks.
@@ -55,8 +56,6 @@ cdef enum:
     SECOND = 1_000_000_000
     MAC_ADDRESSES = 12         # bytes
     VLAN_TAG = 4
-    ETHERTYPE_VLAN = 0x8100
-    LINKTYPE_ETHERNET = 1
 
 # linux/if_packet.h, asm-generic/socket.h
 PACKET_VNET_HDR = 15

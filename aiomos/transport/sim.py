@@ -20,6 +20,7 @@ from attrs.validators import ge, gt, le, optional
 
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport
+from aiomos.wire.numbers import LINKTYPE_ETHERNET
 
 __all__ = ["EPOCH_NS", "Link", "Middlebox", "Network", "Node", "Timer", "Wire"]
 
@@ -27,7 +28,6 @@ EPOCH_NS = 1_000_000 * 1_000_000_000
 """When a network's time starts: 12 January 1970, so early that seconds as floats still tell nanoseconds apart."""
 
 SECOND = 1_000_000_000
-LINKTYPE_ETHERNET = 1
 
 
 # --- links --------------------------------------------------------------------------------------------

@@ -7,11 +7,8 @@ gives it frames to send. It is also all that another kind of wire has to be: `Tr
 from libc.stdint cimport INT64_MIN, int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport free, realloc
 
+from aiomos.wire.numbers cimport LINKTYPE_ETHERNET
 from aiomos.wire.times cimport held_within
-
-cdef enum:
-    LINKTYPE_ETHERNET = 1
-
 
 cdef class Transport(FrameSource):
     """Take frames from a wire as they come, and send some.

@@ -25,6 +25,7 @@ from aiomos.transport.rights import how_to_get
 from aiomos.transport.linux_packet cimport POLLOUT, poll, pollfd
 from aiomos.transport.ports cimport HEADROOM, TAILROOM, UNSENT_REFUSED, UNSENT_TOO_LONG, Port, PortTransport
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.numbers cimport LINKTYPE_ETHERNET, LINKTYPE_RAW
 from aiomos.wire.segmentation cimport (
     Segmentation,
     begin_segments,
@@ -39,8 +40,6 @@ cdef enum:
     SLOT = HEADROOM + LONGEST + TAILROOM
     FULL_WAIT_MS = 5
     SECOND = 1_000_000_000
-    LINKTYPE_ETHERNET = 1
-    LINKTYPE_RAW = 101
 
 # linux/if_tun.h, linux/if.h, linux/sockios.h
 TUNSETIFF = 0x400454CA

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, Self, cast
 
 import zstandard
 
+from aiomos.wire.numbers import LINKTYPE_ETHERNET
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-LINKTYPE_ETHERNET = 1
 DEFAULT_SNAPLEN = 256 * 1024
 MAX_TIME_NS = (1 << 62) - 1
 """Latest time a reader gives back, in the year 2116."""

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 from aiomos.levels import Level
+from aiomos.tcp.flows import REASON_NAMES
 from aiomos.ude.instructions import AddressField, BytesField, Field, Which
 from aiomos.ude.nodes import Address, Bytes, Node, Number, Peek, Thing
 
 __all__ = ["FLOW", "HALF", "HALVES", "PACKET", "PEERS", "SIDES", "UNSUPPORTED", "least_level"]
 
 SIDES = ((0, "client"), (1, "server"))
-_REASONS = tuple(enumerate(("fin", "rst", "timeout", "evicted", "end_of_capture", "dropped"), start=1))
+_REASONS = tuple(enumerate(REASON_NAMES[1:], start=1))
 _FLAGS = ("fin", "syn", "rst", "psh", "ack_flag", "urg", "ece", "cwr", "ae")
 
 PACKET: dict[str, Node] = {

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport ENDED, Flow, FlowKey
 from aiomos.ude.instructions cimport Instruction
+from aiomos.ude.slots cimport SLOTS
 
 cdef enum:
     MAX_RULES = 64             # bits of a watch set
@@ -14,8 +15,8 @@ cdef enum:
 ctypedef struct Interest:
     uint32_t events            # slots where there is anything to do
     uint32_t plain             # of these, those where callbacks wait for the built-in event itself
-    uint64_t udes[17]          # user-defined events to be judged
-    uint64_t called[17]        # of these, those that lead to a callback or to a predicate in Python
+    uint64_t udes[SLOTS]       # user-defined events to be judged
+    uint64_t called[SLOTS]     # of these, those that lead to a callback or to a predicate in Python
     bint edits                 # callbacks may replace payload
 
 # The C side of a registration.

@@ -6,15 +6,11 @@ record names it in two bytes; real traffic has few different sets.
 
 from libc.string cimport memset
 
+from aiomos.levels cimport STATE_LEVEL, STREAM_LEVEL
 from aiomos.tcp.flows cimport CLIENT_IS_LOW, MIDSTREAM
 from aiomos.ude.machine cimport run_filter
 from aiomos.ude.scene cimport Scene
 from aiomos.ude.slots cimport SLOTS
-
-cdef enum:
-    PROTO_TCP = 6
-    STATE_LEVEL = 1
-    STREAM_LEVEL = 3
 
 
 cdef void rules_open(Rules* rules) noexcept nogil:

@@ -10,31 +10,45 @@ from libc.string cimport memcpy, memset
 
 from aiomos.wire.checksums cimport (
     ChecksumField, checksum_of_protocol, checksum_of_segment, put16, put32)
+from aiomos.wire.numbers cimport (
+    ETHERNET_HEADER,
+    ETHERTYPE_MIN,
+    ETHERTYPE_MPLS,
+    ETHERTYPE_MPLS_UPSTREAM,
+    ETHERTYPE_PPPOE,
+    ICMP_HEADER,
+    IPV4_HEADER,
+    IPV6_HEADER,
+    LINKTYPE_ETHERNET,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_TCP,
+    TCP_HEADER,
+    UDP_HEADER,
+)
 from aiomos.wire.rewriting cimport address_bytes, dst_is_final, is_icmp_error
 from aiomos.wire.wire cimport (
-    ACK, ETHERTYPE_MIN, ETHERTYPE_MPLS, ETHERTYPE_MPLS_UPSTREAM, ETHERTYPE_PPPOE, FIN, OPT_TIMESTAMP, RST, SYN,
-    WIRE_FRAGMENT, WIRE_ICMP, WIRE_TCP, WIRE_UDP, Packet, be16, checksum_add, checksum_fold, is_vlan)
+    ACK,
+    FIN,
+    OPT_TIMESTAMP,
+    RST,
+    SYN,
+    WIRE_FRAGMENT,
+    WIRE_ICMP,
+    WIRE_TCP,
+    WIRE_UDP,
+    Packet,
+    be16,
+    checksum_add,
+    checksum_fold,
+    is_vlan,
+)
 
 cdef enum:
-    LINKTYPE_ETHERNET = 1
-    ETHERNET_HEADER = 14
-
-cdef enum:
-    IPV4_HEADER = 20
-    IPV6_HEADER = 40
-    TCP_HEADER = 20
-    UDP_HEADER = 8
-    ICMP_HEADER = 8
     MAX_LENGTH = 0xFFFF                # of an IPv4 packet, and of what follows the IPv6 header
     MAX_802_3_LENGTH = 1500            # IEEE 802.3 section 3.2.6: what is more is read as a type
     DONT_FRAGMENT = 0x4000
     TTL = 64                           # RFC 1700
-
-cdef enum:
-    PROTO_ICMP = 1
-    PROTO_TCP = 6
-    PROTO_UDP = 17
-    PROTO_ICMPV6 = 58
 
 cdef enum:
     ALIGNED_TIMESTAMPS = 0x0101080A    # RFC 7323 appendix A

@@ -7,16 +7,8 @@ not complemented: changed content is none of its business then, and changed addr
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from aiomos.wire.numbers cimport PROTO_DCCP, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP, PROTO_UDP, PROTO_UDPLITE
 from aiomos.wire.wire cimport Address, be16, checksum_add, checksum_fold
-
-cdef enum:
-    PROTO_ICMP = 1
-    PROTO_TCP = 6
-    PROTO_UDP = 17
-    PROTO_DCCP = 33
-    PROTO_ICMPV6 = 58
-    PROTO_UDPLITE = 136
-
 
 cdef uint32_t change_bytes(const uint8_t* old, const uint8_t* new, size_t n, size_t at) noexcept nogil:
     cdef uint32_t total = (0xFFFF ^ checksum_fold(checksum_add(0, old, n))) + checksum_fold(checksum_add(0, new, n))

@@ -17,6 +17,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from aiomos.wire.numbers cimport FRAGMENT_HEADER, IPV6_HEADER
 from aiomos.wire.siphash cimport siphash13
 from aiomos.wire.wire cimport Packet, checksum_add, checksum_fold
 
@@ -44,8 +45,6 @@ cdef tuple OUTCOMES = (
 
 cdef enum:
     MAX_LENGTH = 65535             # of IPv4's total length, and of IPv6's payload length
-    IPV6_HEADER = 40
-    FRAGMENT_HEADER = 8            # of IPv6
     KEY_WORDS = 6
     KEY_BYTES = 8 * KEY_WORDS
 

@@ -5,12 +5,18 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy, memset
 
 from aiomos.wire.checksums cimport put16, put32
+from aiomos.wire.numbers cimport (
+    FRAGMENT_HEADER,
+    IPV4_HEADER,
+    IPV6_HEADER,
+    PROTO_DESTINATION,
+    PROTO_FRAGMENT,
+    PROTO_HOP_BY_HOP,
+    PROTO_ROUTING,
+)
 from aiomos.wire.wire cimport be16, checksum_add, checksum_fold
 
 cdef enum:
-    IPV4_HEADER = 20
-    IPV6_HEADER = 40
-    FRAGMENT_HEADER = 8
     MAX_LENGTH = 0xFFFF            # of an IPv4 packet, and of what follows the IPv6 header
     MAX_EXTENSIONS = 8             # as many as the decoder reads
     MORE_FRAGMENTS = 0x2000
@@ -18,13 +24,6 @@ cdef enum:
     OPTION_END = 0
     OPTION_NOP = 1
     OPTION_COPIED = 0x80           # RFC 791 section 3.1
-
-cdef enum:
-    PROTO_HOP_BY_HOP = 0
-    PROTO_ROUTING = 43
-    PROTO_FRAGMENT = 44
-    PROTO_DESTINATION = 60
-
 
 cdef bint fragmenter_begin(Fragmenter* f, const uint8_t* packet, size_t length, size_t most,
                            uint32_t id) noexcept nogil:

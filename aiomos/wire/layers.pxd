@@ -1,6 +1,8 @@
 # What the readers of wire bytes share: the bounds-checked span, what a frame can turn out to be, a decoded packet.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from aiomos.wire.numbers cimport ETHERTYPE_MIN, ETHERTYPE_PROVIDER_VLAN, ETHERTYPE_QINQ, ETHERTYPE_VLAN
+
 
 # --- span: the one way to look at bytes we do not trust -------------------------------------------
 ctypedef struct Span:
@@ -104,18 +106,6 @@ cdef enum:
     # Longest IP packet: what the 16-bit lengths allow, or of TCP beyond them (BIG TCP, jumbograms: RFC 2675), which no
     # system makes longer than half of this. The length on the wire that a capture states is no measure by itself.
     MOST_IP_LENGTH = 1 << 20
-
-cdef enum:
-    ETHERTYPE_MIN = 0x0600             # below it the field is the length of an 802.3 frame
-    ETHERTYPE_IPV4 = 0x0800
-    ETHERTYPE_BRIDGED = 0x6558         # transparent Ethernet bridging, inside GRE and Geneve
-    ETHERTYPE_VLAN = 0x8100
-    ETHERTYPE_IPV6 = 0x86DD
-    ETHERTYPE_MPLS = 0x8847
-    ETHERTYPE_MPLS_UPSTREAM = 0x8848
-    ETHERTYPE_PPPOE = 0x8864
-    ETHERTYPE_PROVIDER_VLAN = 0x88A8   # 802.1ad
-    ETHERTYPE_QINQ = 0x9100            # QinQ before 802.1ad
 
 cdef inline bint is_vlan(uint16_t ethertype) noexcept nogil:
     return ethertype == ETHERTYPE_VLAN or ethertype == ETHERTYPE_PROVIDER_VLAN or ethertype == ETHERTYPE_QINQ

@@ -13,23 +13,23 @@ from aiomos.wire.checksums cimport (
     change16, change32, change_address, change_bytes, checksum_apply, checksum_content_changed, checksum_of_protocol,
     checksum_pseudo_changed, put16, put32)
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM
+from aiomos.wire.numbers cimport (
+    ETHERNET_HEADER,
+    ICMP_HEADER,
+    IPV6_HEADER,
+    LINKTYPE_ETHERNET,
+    PROTO_AH,
+    PROTO_FRAGMENT,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_ROUTING,
+    PROTO_TCP,
+    PROTO_UDP,
+    TCP_HEADER,
+)
 from aiomos.wire.wire cimport (
     OPT_SACK, WIRE_FRAGMENT, WIRE_ICMP, WIRE_IP_OTHER, WIRE_TCP, WIRE_TCP_CUT, WIRE_UDP,
     DecodeOptions, be16, be32, decode_ip)
-
-cdef enum:
-    LINKTYPE_ETHERNET = 1
-    ETHERNET_HEADER = 14
-    IPV6_HEADER = 40
-    TCP_HEADER = 20
-    ICMP_HEADER = 8
-    PROTO_ICMP = 1
-    PROTO_TCP = 6
-    PROTO_UDP = 17
-    PROTO_ROUTING = 43
-    PROTO_FRAGMENT = 44
-    PROTO_AH = 51
-    PROTO_ICMPV6 = 58
 
 cdef enum:
     OPTION_END = 0

@@ -3,7 +3,16 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memcpy
 
+from aiomos.wire.checksums cimport put16, put32
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.numbers cimport (
+    ETHERNET_HEADER,
+    ETHERTYPE_PROVIDER_VLAN,
+    ETHERTYPE_VLAN,
+    LINKTYPE_ETHERNET,
+    PROTO_TCP,
+    PROTO_UDP,
+)
 from aiomos.wire.wire cimport be16, be32, checksum_add, checksum_fold
 
 cdef enum:
@@ -12,25 +21,9 @@ cdef enum:
     GSO_TCPV6 = 4
     GSO_UDP_L4 = 5
     GSO_ECN = 0x80
-    LINKTYPE_ETHERNET = 1
-    ETHERTYPE_IPV4 = 0x0800
-    ETHERTYPE_IPV6 = 0x86DD
-    ETHERTYPE_VLAN = 0x8100
-    ETHERTYPE_QINQ = 0x88A8
     VLANS = 4                  # tags looked behind
-    PROTO_TCP = 6
-    PROTO_UDP = 17
     FIN_PSH = 0x09
     CWR = 0x80
-
-
-cdef inline void put16(uint8_t* p, uint16_t value) noexcept nogil:
-    p[0], p[1] = value >> 8, value & 0xFF
-
-
-cdef inline void put32(uint8_t* p, uint32_t value) noexcept nogil:
-    put16(p, <uint16_t> (value >> 16))
-    put16(p + 2, <uint16_t> (value & 0xFFFF))
 
 
 cdef bint find_network(Segmentation* whole, uint16_t linktype) noexcept nogil:
@@ -38,12 +31,12 @@ cdef bint find_network(Segmentation* whole, uint16_t linktype) noexcept nogil:
     cdef uint16_t ethertype
     cdef size_t at = 0
     if linktype == LINKTYPE_ETHERNET:
-        at = 14
+        at = ETHERNET_HEADER
         for _ in range(VLANS):
             if at > whole.end:
                 return False
             ethertype = be16(whole.frame + at - 2)
-            if ethertype != ETHERTYPE_VLAN and ethertype != ETHERTYPE_QINQ:
+            if ethertype != ETHERTYPE_VLAN and ethertype != ETHERTYPE_PROVIDER_VLAN:
                 break
             at += 4
     if at > whole.end or whole.end - at < 20:

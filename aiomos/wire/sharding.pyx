@@ -12,6 +12,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.wire.frame cimport Frame
+from aiomos.wire.numbers cimport ICMP_HEADER, IPV4_HEADER, IPV6_HEADER
 from aiomos.wire.wire cimport (
     Address,
     DecodeOptions,
@@ -29,9 +30,6 @@ from ipaddress import ip_address
 
 
 cdef enum:
-    ICMP_HEADER = 8
-    IPV4_HEADER = 20
-    IPV6_HEADER = 40
     MAX_EXTENSIONS = 8         # as in aiomos.wire.wire
     HOP_BY_HOP = 0
     ROUTING = 43

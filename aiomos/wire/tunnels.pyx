@@ -13,11 +13,6 @@ says what names a tunnel and what does not.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from aiomos.wire.layers cimport (
-    ETHERTYPE_BRIDGED,
-    ETHERTYPE_IPV4,
-    ETHERTYPE_IPV6,
-    ETHERTYPE_MPLS,
-    ETHERTYPE_MPLS_UPSTREAM,
     ENCRYPTED_ESP,
     ENCRYPTED_WLAN,
     LAYER_ENCRYPTED,
@@ -40,15 +35,32 @@ from aiomos.wire.layers cimport (
     is_vlan,
     unread,
 )
+from aiomos.wire.numbers cimport (
+    ETHERNET_HEADER,
+    ETHERTYPE_BRIDGED,
+    ETHERTYPE_EOIP,
+    ETHERTYPE_ERSPAN,
+    ETHERTYPE_ERSPAN_III,
+    ETHERTYPE_FRAME_RELAY,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    ETHERTYPE_MPLS,
+    ETHERTYPE_MPLS_UPSTREAM,
+    ETHERTYPE_NSH,
+    ETHERTYPE_PPP,
+    ETHERTYPE_WCCP,
+    IPV4_HEADER,
+    IPV6_HEADER,
+    LINKTYPE_FRELAY,
+    LINKTYPE_IEEE802_11,
+    PROTO_ETHERIP,
+    PROTO_GRE,
+    PROTO_IPV4,
+    PROTO_IPV6,
+    PROTO_L2TP,
+    PROTO_MPLS,
+)
 from aiomos.wire.siphash cimport siphash13
-
-cdef enum:
-    PROTO_IPV4 = 4
-    PROTO_IPV6 = 41
-    PROTO_GRE = 47
-    PROTO_ETHERIP = 97
-    PROTO_L2TP = 115
-    PROTO_MPLS = 137
 
 cdef enum:
     PORT_L2TP = 1701
@@ -65,26 +77,12 @@ cdef enum:
     PORT_MPLS = 6635
     PORT_TZSP = 37008
 
-cdef enum:                     # EtherTypes that only tunnels carry
-    ETHERTYPE_ERSPAN_III = 0x22EB
-    ETHERTYPE_EOIP = 0x6400
-    ETHERTYPE_FRAME_RELAY = 0x6559
-    ETHERTYPE_PPP = 0x880B
-    ETHERTYPE_WCCP = 0x883E
-    ETHERTYPE_ERSPAN = 0x88BE
-    ETHERTYPE_NSH = 0x894F
-
 cdef enum:
-    LINKTYPE_IEEE802_11 = 105
-    LINKTYPE_FRELAY = 107
     WLAN_DATA = 0x08           # version 0, type 2: IEEE 802.11 section 9.2.4.1
 
 cdef enum:
     MAX_EXTENSIONS = 8         # GTP-U extension headers, GRE source routes, labels behind UDP
     MAX_TAGS = 32              # of TZSP
-    ETHERNET_HEADER = 14
-    IPV4_HEADER = 20
-    IPV6_HEADER = 40
 
 # By what kind of name a tunnel is told from others.
 cdef enum Name:

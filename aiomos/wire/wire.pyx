@@ -15,6 +15,29 @@ from libc.string cimport memcpy, memset
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.layers cimport LAYER_UDP, LAYERS, unread
 from aiomos.wire.links cimport read_link, read_ppp
+from aiomos.wire.numbers cimport (
+    ETHERNET_HEADER,
+    ETHERTYPE_IPV4,
+    ETHERTYPE_IPV6,
+    ETHERTYPE_MIN,
+    IPV4_HEADER,
+    IPV6_HEADER,
+    LINKTYPE_ETHERNET,
+    PROTO_AH,
+    PROTO_DESTINATION,
+    PROTO_FRAGMENT,
+    PROTO_HIP,
+    PROTO_HOP_BY_HOP,
+    PROTO_ICMP,
+    PROTO_ICMPV6,
+    PROTO_MOBILITY,
+    PROTO_ROUTING,
+    PROTO_SHIM6,
+    PROTO_TCP,
+    PROTO_UDP,
+    TCP_HEADER,
+    UDP_HEADER,
+)
 from aiomos.wire.tags cimport read_ethernet, read_ethertype, read_llc, read_mpls, read_vlan
 from aiomos.wire.tunnels cimport TUNNEL_PORTS, add_tunnel_port, is_among, read_ip_tunnel, read_udp_tunnel, tunnel_port
 
@@ -22,29 +45,7 @@ cdef extern from "<arpa/inet.h>" nogil:
     uint16_t ntohs(uint16_t)
 
 cdef enum:
-    LINKTYPE_ETHERNET = 1
-
-cdef enum:
-    PROTO_HOP_BY_HOP = 0
-    PROTO_ICMP = 1
-    PROTO_TCP = 6
-    PROTO_UDP = 17
-    PROTO_ROUTING = 43
-    PROTO_FRAGMENT = 44
-    PROTO_AH = 51
-    PROTO_ICMPV6 = 58
-    PROTO_DESTINATION = 60
-    PROTO_MOBILITY = 135
-    PROTO_HIP = 139
-    PROTO_SHIM6 = 140
-
-cdef enum:
-    ETHERNET_HEADER = 14
-    IPV4_HEADER = 20
-    IPV6_HEADER = 40
-    TCP_HEADER = 20
     TCP_THROUGH_FLAGS = 14             # ports, numbers, data offset and flags
-    UDP_HEADER = 8
 
 # What bounds the work on one frame.
 cdef enum:

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from aiomos.line.verdicts import Verdicts
+from aiomos.engine.engine import Engine
 from aiomos.settings import Settings
 from aiomos.testing.packets import tcp_frame
 
@@ -106,4 +106,4 @@ def test_flows_are_hashed_by_both_ends_their_vlan_and_their_tunnel(
 @pytest.mark.parametrize("length", [0, 15, 17])
 def test_keys_are_16_bytes(length: int) -> None:
     with pytest.raises(ValueError, match=f"the key is 16 bytes, not {length}"):
-        Verdicts(Settings(), bytes(length))
+        Engine(Settings(), bytes(length), lambda *_: None)
