@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from Cython.Build import cythonize
-from Cython.Compiler.ExprNodes import NameNode
+from Cython.Compiler.ExprNodes import AttributeNode, ExprNode, NameNode
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.modified import newer_group
@@ -64,18 +64,25 @@ CHECK = re.compile(
 )
 """A line of C with its place, what comes before a check of Cython's, and that."""
 
-_guard_against_none = NameNode.as_none_safe_node
+PARTS = {
+    *("self", "core", "line"),
+    *("outlet", "hand", "translation", "ways", "passing", "ordering", "changes"),
+    *("registry", "holdings", "clock", "gate", "flow_timers", "attention", "delivery", "intake"),
+}
+"""What is never None: the object itself, and the parts of an engine and of its line, which are made with it.
+
+Without the interpreter, ``self.part.n += 1`` could not be checked.
+"""
+
+_guard_against_none = ExprNode.as_none_safe_node
 
 
 def _guard_others_against_none(node: Any, *args: Any, **kwargs: Any) -> Any:
-    """Leave ``self`` and the engine's ``core`` unchecked: neither is None.
-
-    Without the interpreter, ``self.n += 1`` could not check it.
-    """
-    return node if node.name in ("self", "core") else _guard_against_none(node, *args, **kwargs)
+    name = node.name if isinstance(node, NameNode) else node.attribute
+    return node if name in PARTS else _guard_against_none(node, *args, **kwargs)
 
 
-NameNode.as_none_safe_node = _guard_others_against_none
+NameNode.as_none_safe_node = AttributeNode.as_none_safe_node = _guard_others_against_none
 
 
 SHARED = "aiomos._cyutility"

@@ -34,7 +34,7 @@ from aiomos.tcp.flows cimport (
     flows_link,
 )
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.reassembly cimport track_at
+from aiomos.tcp.tracks cimport track_at
 from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
 from aiomos.wire.pool cimport pool_at
 from aiomos.wire.wire cimport ACK, MOST_IP_LENGTH, Packet, RST, SYN, decode_ip

@@ -7,7 +7,7 @@ from aiomos.line.line cimport Line
 from aiomos.tcp.flows cimport REASONS, FlowKey, Flows
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport ANOMALIES
-from aiomos.tcp.reassembly cimport GAP_REASONS, Streams
+from aiomos.tcp.tracks cimport GAP_REASONS, Streams
 from aiomos.ude.machine cimport PredicateSet
 from aiomos.ude.rules cimport Rules
 from aiomos.ude.scene cimport Scene

@@ -13,7 +13,7 @@ from aiomos.line.line cimport new_line
 from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport SIGNALLED, flow_index, flows_close, flows_open
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.reassembly cimport streams_close, streams_open
+from aiomos.tcp.tracks cimport streams_close, streams_open
 from aiomos.ude.rules cimport rules_open
 from aiomos.wire.clock cimport nanoseconds
 from aiomos.wire.wire cimport decode_options_of

@@ -11,7 +11,7 @@ from aiomos.face.views cimport Flow
 from aiomos.tcp.copies cimport remember
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.past cimport PastRun
-from aiomos.tcp.reassembly cimport Track
+from aiomos.tcp.tracks cimport Track
 
 cdef class Past:
     cdef Flow view

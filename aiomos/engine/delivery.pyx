@@ -26,7 +26,7 @@ from aiomos.tcp.flows cimport ENDED, KEEP, SIGNALLED, TO_CONNECT, flow_at
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.holdings cimport track_ranges, track_read
 from aiomos.tcp.past cimport past_add, past_drop
-from aiomos.tcp.reassembly cimport (
+from aiomos.tcp.tracks cimport (
     FINISHED,
     GAP_UNREAD,
     PART_DATA,

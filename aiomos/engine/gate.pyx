@@ -33,7 +33,7 @@ from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport CLIENT, CLIENT_IS_LOW, DROPPED, ENDED, SILENCED, TO_CONNECT
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.holdings cimport track_read
-from aiomos.tcp.reassembly cimport track_at
+from aiomos.tcp.tracks cimport track_at
 from aiomos.ude.machine cimport Program, run_filter
 from aiomos.ude.rules cimport ANY_SET, rules_assign, rules_intern, rules_watching
 from aiomos.ude.slots cimport SLOT_ERROR, SLOT_REXMIT, SLOT_STATE, SLOT_STATE_SENDER

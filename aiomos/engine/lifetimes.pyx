@@ -36,7 +36,9 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport CLOSED_NOW
-from aiomos.tcp.reassembly cimport (
+from aiomos.tcp.progress cimport track_finish, track_tick
+from aiomos.tcp.reassembly cimport track_deadline
+from aiomos.tcp.tracks cimport (
     HELD_EARLY,
     HOLED,
     PART_CAPTURE_END,
@@ -46,9 +48,6 @@ from aiomos.tcp.reassembly cimport (
     PART_TIMEOUT,
     Track,
     track_at,
-    track_deadline,
-    track_finish,
-    track_tick,
 )
 from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN

@@ -26,7 +26,7 @@ from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.holdings cimport track_conflict
 from aiomos.tcp.monitor cimport ANOMALIES, JOINED, PAYLOAD_OK, REBASED, RESTARTED, monitor_segment, state_of
-from aiomos.tcp.reassembly cimport BASED, Incident, Streams, Track, data_seq, offset_of, track_at
+from aiomos.tcp.tracks cimport BASED, Incident, Streams, Track, data_seq, offset_of, track_at
 from aiomos.tcp.retransmissions cimport track_judge
 from aiomos.ude.machine cimport predicates_fire
 from aiomos.ude.rules cimport Interest, MAX_SETS, rules_interest, rules_match_packet, rules_watching

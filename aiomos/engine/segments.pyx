@@ -77,21 +77,10 @@ from aiomos.tcp.monitor cimport (
     monitor_segment,
     reach,
 )
-from aiomos.tcp.reassembly cimport (
-    BASED,
-    HELD_EARLY,
-    HOLED,
-    Track,
-    offset_of,
-    track_acked,
-    track_at,
-    track_base,
-    track_copied,
-    track_payload,
-    track_tick,
-    track_urgent,
-    tracks_set_up,
-)
+from aiomos.tcp.progress cimport track_acked, track_tick
+from aiomos.tcp.reassembly cimport track_copied, track_payload, track_urgent
+from aiomos.tcp.rtt cimport tracks_set_up
+from aiomos.tcp.tracks cimport BASED, HELD_EARLY, HOLED, Track, offset_of, track_at, track_base
 from aiomos.tcp.retransmissions cimport track_acked_again
 from aiomos.ude.rules cimport rules_interest
 from aiomos.ude.slots cimport SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_SETUP

@@ -20,18 +20,8 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.reassembly cimport (
-    BASED,
-    PART_DATA,
-    Part,
-    Track,
-    part_at,
-    take_disturbed,
-    track_at,
-    track_close,
-    track_lower,
-    track_open,
-)
+from aiomos.tcp.reassembly cimport take_disturbed, track_close, track_lower
+from aiomos.tcp.tracks cimport BASED, PART_DATA, Part, Track, part_at, track_at, track_open
 from aiomos.tcp.retention cimport track_forget
 from aiomos.ude.rules cimport Need, rules_assign, rules_interest, rules_intern, rules_watching
 from aiomos.ude.slots cimport SLOT_NEW_DATA

@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyTypeObject
 from libc.string cimport memcpy
 
-from aiomos.tcp.reassembly cimport GAP_REASONS
+from aiomos.tcp.tracks cimport GAP_REASONS
 from aiomos.wire.clock cimport nanoseconds_of, seconds
 
 

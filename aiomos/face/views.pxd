@@ -3,7 +3,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.flows cimport Half as HalfRecord
-from aiomos.tcp.reassembly cimport Streams, Track
+from aiomos.tcp.tracks cimport Streams, Track
 
 # The last values of a flow that is gone.
 ctypedef struct Kept:

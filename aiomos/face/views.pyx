@@ -32,7 +32,7 @@ from aiomos.tcp.flows cimport (
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.holdings cimport track_ranges, track_read, track_view
 from aiomos.tcp.monitor cimport state_of
-from aiomos.tcp.reassembly cimport BASED, HAS_RTT, offset_of, track_at, track_lost
+from aiomos.tcp.tracks cimport BASED, HAS_RTT, offset_of, track_at, track_lost
 from aiomos.wire.addresses cimport address_text
 from aiomos.wire.clock cimport seconds
 from aiomos.wire.seq cimport seq_lt

@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from aiomos.tcp.reassembly cimport Track
+from aiomos.tcp.tracks cimport Track
 from aiomos.wire.wire cimport Packet
 
 cdef enum:

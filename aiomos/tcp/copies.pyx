@@ -5,7 +5,7 @@ frame twice. A copy has the IP identification, the numbers and the checksum of a
 gives no identification, only time tells it from a retransmission, which takes a round trip at least.
 """
 
-from aiomos.tcp.reassembly cimport ACKED_HOLE, BASED
+from aiomos.tcp.tracks cimport ACKED_HOLE, BASED
 from aiomos.wire.wire cimport FIN, SYN
 
 cdef int64_t UNMARKED_NS = 3_000_000   # the same without identification, where no round trip was measured

@@ -2,13 +2,11 @@
 from libc.stdint cimport int64_t
 
 from aiomos.tcp.flows cimport Half
-from aiomos.tcp.reassembly cimport Streams, Track
+from aiomos.tcp.tracks cimport Streams, Track
 from aiomos.wire.wire cimport Packet
 
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
 cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t reach, int64_t now_ns) noexcept nogil
-cdef void drop_doubted(Streams* s, Track* t) noexcept nogil
-cdef void lower_doubted(Streams* s, Track* t) noexcept nogil
 cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bint goes_on) noexcept nogil
 cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil
 cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil

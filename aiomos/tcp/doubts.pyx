@@ -9,18 +9,16 @@ If of the server nothing comes at all, all of it was. And so is what a server sa
 the client acknowledges it.
 """
 
-from libc.stdint cimport INT64_MAX, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 
 from aiomos.levels cimport STREAM_LEVEL
-from aiomos.tcp.flows cimport FIN_SEEN, ISS_KNOWN
+from aiomos.tcp.flows cimport FIN_SEEN, Half, ISS_KNOWN
 from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
     Piece,
     Room,
     bytes_held,
-    drop_blocks,
     drop_piece,
-    drop_pieces,
     first_piece,
     half_has,
     hold_segment,
@@ -28,21 +26,23 @@ from aiomos.tcp.pieces cimport (
     room_for,
     store_has,
 )
-from aiomos.tcp.reassembly cimport (
+from aiomos.tcp.reassembly cimport hold_piece, tell_end, track_settle
+from aiomos.tcp.tracks cimport (
     ACKED_HOLE,
     BASED,
     FINISHED,
     HELD_BEFORE,
     HELD_EARLY,
+    Streams,
+    Track,
     data_seq,
-    hold_piece,
+    drop_doubted,
     offset_of,
-    tell_end,
     track_base,
     track_index,
-    track_settle,
 )
 from aiomos.wire.seq cimport seq_diff, seq_lt
+from aiomos.wire.wire cimport Packet
 
 cdef enum:
     MOST_DOUBTED = 32          # pieces held in one half
@@ -51,6 +51,8 @@ cdef enum:
     UNPLACED = 1 << 29         # offset of the first of what came before it was known where its stream begins
 
 cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that is not answered tries again after it
+
+# --- before the SYN-ACK -----------------------------------------------------------------------------------
 
 
 cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
@@ -125,23 +127,6 @@ cdef void drop_first(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory -= t.doubted.bytes
     drop_piece(&s.store, &t.doubted, t.doubted.head[0])
     s.doubted_memory += t.doubted.bytes
-
-
-cdef void drop_doubted(Streams* s, Track* t) noexcept nogil:
-    s.doubted_memory -= t.doubted.bytes
-    drop_pieces(&s.store, &t.doubted)
-    t.flags &= ~<uint32_t> (HELD_EARLY | HELD_BEFORE)
-    t.early_late = t.early_said = 0
-
-
-cdef void lower_doubted(Streams* s, Track* t) noexcept nogil:
-    """Drop the bytes, and keep account of them."""
-    s.doubted_memory -= t.doubted.bytes
-    drop_blocks(&s.store, &t.doubted)
-    s.doubted_memory += t.doubted.bytes
-
-
-# --- before the SYN-ACK -----------------------------------------------------------------------------------
 
 
 cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bint goes_on) noexcept nogil:

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
-from aiomos.tcp.reassembly cimport Streams, Track
+from aiomos.tcp.tracks cimport Streams, Track
 from aiomos.wire.wire cimport Packet
 
 cdef uint64_t track_read(const Streams* s, const Track* t, uint64_t offset, uint64_t n, uint8_t* out) noexcept nogil

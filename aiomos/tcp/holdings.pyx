@@ -11,7 +11,7 @@ from libc.string cimport memcmp, memcpy
 from aiomos.tcp.flows cimport KEEP
 from aiomos.tcp.past cimport PastRun, past_find, past_start
 from aiomos.tcp.pieces cimport Piece, bytes_held, first_overlap, piece_at
-from aiomos.tcp.reassembly cimport (
+from aiomos.tcp.tracks cimport (
     BASED,
     PART_DATA,
     Missed,

@@ -7,14 +7,12 @@ A hole is given up as a gap when the receiver has acknowledged past it and a hol
 is too old, when too much is held behind it, or when the flow ends; never because of what the other half sends.
 """
 
-from libc.stdint cimport UINT64_MAX
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy
 
 from aiomos.levels cimport STREAM_LEVEL
 from aiomos.tcp.copies cimport is_copy
-from aiomos.tcp.doubts cimport drop_doubted, early_acked, early_ended, early_passed, lower_doubted
-from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
+from aiomos.tcp.flows cimport FIN_SEEN, Half, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.past cimport past_delivered
 from aiomos.tcp.pieces cimport (
@@ -29,64 +27,56 @@ from aiomos.tcp.pieces cimport (
     hold_segment,
     piece_at,
     room_for,
-    store_close,
     store_has,
-    store_open,
     take_piece,
 )
 from aiomos.tcp.retention cimport track_forget
 from aiomos.tcp.retransmissions cimport comes_late, overtaken
-from aiomos.wire.pool cimport pool_close, pool_give, pool_open, pool_take
-from aiomos.wire.seq cimport seq_leq, seq_lt
-from aiomos.wire.slabs cimport SLAB_BYTES, UNIT, block_at, block_give, block_take, slabs_close, slabs_open
-from aiomos.wire.wire cimport FIN
+from aiomos.tcp.tracks cimport (
+    ACKED_HOLE,
+    BASED,
+    DISTURBED,
+    FINISHED,
+    FIN_TAKEN,
+    GAP_BUDGET,
+    GAP_SNAPLEN,
+    GAP_UNREAD,
+    HELD_EARLY,
+    HOLED,
+    PART_DATA,
+    PART_END,
+    PART_GAP,
+    Part,
+    SYN_DATA,
+    SYN_REFUSED,
+    Streams,
+    TAKEN,
+    TIMING,
+    Track,
+    URGENT,
+    acked_offset,
+    advance,
+    data_seq,
+    drop_doubted,
+    is_only_fin,
+    lower_doubted,
+    missed_at,
+    note_incident,
+    offset_of,
+    part_at,
+    recover_missed,
+    remember_missed,
+    track_at,
+    track_drop_parts,
+    track_index,
+)
+from aiomos.wire.pool cimport pool_give, pool_take
+from aiomos.wire.seq cimport seq_lt
+from aiomos.wire.slabs cimport SLAB_BYTES, block_at, block_take
+from aiomos.wire.wire cimport FIN, Packet, SYN
 
 cdef enum:
-    MAX_MISSED = 64            # gaps of one half remembered, to take late bytes out of the loss again
     MOST_GIVEN_UP = 1024       # halves that give up a hole for the room of one segment
-    DOUBTED_SHARE = 8          # of the budget of held bytes, one part
-    TAKEN = SINK | KEEP        # somebody takes the bytes, or they are kept
-
-
-cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_bytes_half, size_t kept_bytes,
-                       size_t kept_bytes_half, size_t batch_frames, uint32_t seed) noexcept nogil:
-    """Set up the pools for *flows* flows, *held_bytes* bytes behind holes and *kept_bytes* kept ones.
-
-    False without memory.
-    """
-    memset(s, 0, sizeof(Streams))
-    s.kept_budget = kept_bytes
-    s.doubted_budget = held_bytes // DOUBTED_SHARE
-    s.kept_half_budget = min(kept_bytes_half, <size_t> 1 << 31)
-    s.incidents = <Incident*> malloc(MAX_INCIDENTS * sizeof(Incident))
-    cdef size_t parts = 4 * batch_frames + 2 * (held_bytes // UNIT) + 4 * flows
-    return (s.incidents != NULL
-            and store_open(&s.store, held_bytes, held_bytes_half, seed)
-            and slabs_open(&s.kept, kept_bytes)
-            and pool_open(&s.tracks, sizeof(Track), 2 * flows)
-            and pool_open(&s.missed, sizeof(Missed), flows + MAX_MISSED)
-            and pool_open(&s.parts, sizeof(Part), parts)
-            and pool_open(&s.links, sizeof(PartLink), parts))
-
-
-cdef void streams_close(Streams* s) noexcept nogil:
-    store_close(&s.store)
-    slabs_close(&s.kept)
-    pool_close(&s.tracks)
-    pool_close(&s.missed)
-    pool_close(&s.parts)
-    pool_close(&s.links)
-    free(s.incidents)
-    s.incidents = NULL
-
-
-cdef uint32_t track_open(Streams* s, const Half* half) noexcept nogil:
-    """A track for a half, whose record stays where it is."""
-    cdef uint32_t index = pool_take(&s.tracks)
-    if index:
-        memset(track_at(s, index), 0, sizeof(Track))
-        track_at(s, index).half = half
-    return index
 
 
 cdef void track_close(Streams* s, uint32_t index) noexcept nogil:
@@ -112,50 +102,6 @@ cdef void track_lower(Streams* s, Track* t) noexcept nogil:
     lower_doubted(s, t)
     t.past.last = NULL
 
-
-cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil:
-    """Drop what waits for delivery: nobody takes it."""
-    cdef uint32_t at = t.out_head, after
-    while at:
-        after = part_at(s, at).next
-        part_release(s, at)
-        at = after
-    t.out_head = t.out_tail = t.out_linked = 0
-
-
-cdef void track_base(Track* t, const Half* half) noexcept nogil:
-    """Fix which sequence number is offset 0: the one after the SYN, or where the half was picked up."""
-    if t.edge == 0 and not t.held.head[0] and half.flags & SEQ_KNOWN:
-        t.edge_seq = half.iss + 1 if half.flags & ISS_KNOWN else half.una
-        t.flags = t.flags & ~<uint32_t> ACKED_HOLE | BASED
-
-
-# --- offsets --------------------------------------------------------------------------------------
-
-cdef inline int64_t acked_offset(const Track* t, const Half* half) noexcept nogil:
-    """Stream offset up to which the receiver has acknowledged data (its ACK of a FIN counts one more)."""
-    if not half.flags & ACK_SEEN:
-        return 0
-    if half.flags & FIN_SEEN and seq_lt(half.fin, half.una):
-        return offset_of(t, half.fin)
-    return offset_of(t, half.una)
-
-
-cdef inline bint is_only_fin(const Track* t, const Half* half, int64_t acked) noexcept nogil:
-    """Is what is missing one acknowledged number, the last of all?
-
-    It is taken for a FIN that was not captured, until something behind it shows that it was a byte.
-    """
-    return (acked == <int64_t> t.edge + 1 and half.una == half.nxt and not half.flags & FIN_SEEN
-            and t.held.head[0] == 0)
-
-
-cdef void advance(Track* t, uint64_t to) noexcept nogil:
-    t.edge_seq += <uint32_t> (to - t.edge)
-    t.edge = to
-
-
-# --- parts: what goes to the consumers -------------------------------------------------------------
 
 cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length, int64_t time_ns) noexcept nogil:
     """Append a part; its pool holds as many as one batch can bring about."""
@@ -183,13 +129,6 @@ cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length
     return part
 
 
-cdef void part_release(Streams* s, uint32_t index) noexcept nogil:
-    cdef Part* part = part_at(s, index)
-    if part.block:
-        block_give(&s.store.blocks, part.block)
-    pool_give(&s.parts, index)
-
-
 cdef void emit_gap(Streams* s, Track* t, const Half* half, uint64_t to, int reason, int64_t now_ns) noexcept nogil:
     """Tell that the bytes from the edge to *to* will not come, and go on behind them."""
     cdef uint64_t length = to - t.edge
@@ -206,21 +145,6 @@ cdef void emit_gap(Streams* s, Track* t, const Half* half, uint64_t to, int reas
     if reason != GAP_SNAPLEN and reason != GAP_UNREAD:
         remember_missed(s, t, t.edge, to)
     advance(t, to)
-
-
-cdef void note_incident(Streams* s, const Track* t, uint64_t offset, uint64_t length, int reason,
-                        int64_t now_ns) noexcept nogil:
-    cdef Incident* incident
-    if s.incident_count == MAX_INCIDENTS:
-        s.incidents_missed += 1
-        return
-    incident = &s.incidents[s.incident_count]
-    s.incident_count += 1
-    incident.half = t.half
-    incident.offset = offset
-    incident.length = length
-    incident.time_ns = now_ns
-    incident.reason = <uint8_t> reason
 
 
 cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t start,
@@ -286,8 +210,6 @@ cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
     memcpy(block, part.data, part.length)
     part.data = block
 
-
-# --- segments --------------------------------------------------------------------------------------
 
 cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil:
@@ -608,61 +530,11 @@ cdef void settle_hole(Track* t, const Half* half, int64_t now_ns) noexcept nogil
         t.flags &= ~<uint32_t> HOLED
 
 
-# --- acknowledgements and time ----------------------------------------------------------------------
-
-cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
-    """The receiver has acknowledged more of this half (half.una has moved)."""
-    t.dup_acks = 0
-    if t.flags & TIMING and seq_leq(t.rtt_seq, half.una):
-        t.flags &= ~<uint32_t> TIMING
-        add_rtt(t, now_ns - t.rtt_ns)
-    if t.flags & (SYN_DATA | HELD_EARLY):
-        opening_acked(s, t, half, now_ns)
-    if t.flags & BASED:
-        settle_hole(t, half, now_ns)
-
-
-cdef void opening_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
-    """The same while what its sender said with its SYN, or before the SYN-ACK, waits for it."""
-    cdef int64_t acked = acked_offset(t, half)
-    if t.flags & SYN_DATA:
-        t.flags &= ~<uint32_t> SYN_DATA
-        if acked <= 0:                             # RFC 7413 section 4.2.2: the server did not take the SYN's data
-            t.flags |= SYN_REFUSED
-            t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
-            drop_pieces(&s.store, &t.held)
-        drain(s, t, half, now_ns)
-    if t.flags & HELD_EARLY:
-        early_acked(s, t, half, acked, now_ns)
-
-
 cdef void track_settle(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
     """The half's numbers have jumped: what is missing before them is a hole from now on."""
     t.dup_acks = 0
     t.flags &= ~<uint32_t> TIMING
     settle_hole(t, half, now_ns)
-
-
-cdef void add_rtt(Track* t, int64_t sample) noexcept nogil:
-    """RFC 6298 section 2."""
-    cdef int64_t error
-    if sample < 0:                                 # the capture's clock was set back
-        return
-    if not t.flags & HAS_RTT:
-        t.flags |= HAS_RTT
-        t.srtt = t.min_rtt = sample
-        t.rttvar = sample // 2
-        return
-    t.min_rtt = min(t.min_rtt, sample)
-    error = sample - t.srtt
-    t.srtt += error // 8
-    t.rttvar += ((error if error > 0 else -error) - t.rttvar) // 4
-
-
-cdef void tracks_set_up(Track* client, Track* server) noexcept nogil:
-    """The handshake is complete: its round trip, both ways from where the capture was, is known."""
-    if client.flags & server.flags & HAS_RTT:
-        client.handshake_ns = server.handshake_ns = client.srtt + server.srtt
 
 
 cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil:
@@ -674,24 +546,6 @@ cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) 
             and not is_only_fin(t, half, acked_offset(t, half))):
         due = t.acked_ns + s.hold_ns
     return due
-
-
-cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
-    """Give up the holes whose time has come."""
-    cdef int64_t acked = acked_offset(t, half)
-    cdef uint64_t limit
-    if t.flags & ACKED_HOLE and now_ns >= t.acked_ns + s.hold_ns and not is_only_fin(t, half, acked):
-        limit = t.acked_to if <int64_t> t.acked_to < acked else <uint64_t> acked
-        while t.edge < limit:
-            give_up_hole(s, t, half, limit, GAP_LOST, now_ns)
-        t.flags &= ~<uint32_t> ACKED_HOLE
-    if t.flags & HELD_EARLY and t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
-        early_passed(s, t, half, now_ns)
-    while t.held.head[0] and now_ns >= first_piece(&s.store, &t.held).time_ns + s.age_ns:
-        give_up_hole(s, t, half, first_piece(&s.store, &t.held).start, GAP_AGE, now_ns)
-    settle_hole(t, half, now_ns)
-    if half.flags & FIN_SEEN and not t.flags & FINISHED:
-        tell_end(s, t, half, now_ns)
 
 
 cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, int reason,
@@ -712,95 +566,3 @@ cdef void tell_end(Streams* s, Track* t, const Half* half, int64_t now_ns) noexc
         t.ending = PART_END
         if half.flags & TAKEN:
             emit(s, t, PART_END, t.edge, 0, now_ns)
-
-
-cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t now_ns) noexcept nogil:
-    """The flow has ended as *kind* (a PartKind) says: give up every hole, deliver all, and tell the end."""
-    cdef int64_t acked = acked_offset(t, half)
-    if not t.flags & BASED:
-        acked = 0
-    if t.flags & (HELD_EARLY | HELD_BEFORE):
-        early_ended(s, t, half, now_ns)
-    while t.held.head[0]:
-        give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,
-                     GAP_LOST if <int64_t> first_piece(&s.store, &t.held).start <= acked else GAP_END, now_ns)
-    if is_only_fin(t, half, acked):
-        kind = PART_END
-    elif acked > <int64_t> t.edge:
-        give_up_hole(s, t, half, <uint64_t> acked, GAP_LOST, now_ns)
-    t.flags &= ~<uint32_t> (HOLED | ACKED_HOLE)
-    if not t.flags & FINISHED:
-        t.flags |= FINISHED
-        if half.flags & FIN_SEEN and t.flags & BASED and offset_of(t, half.fin) == <int64_t> t.edge:
-            kind = PART_END
-        t.ending = <uint8_t> kind
-        if half.flags & TAKEN:
-            emit(s, t, kind, t.edge, 0, now_ns)
-
-
-# --- bytes given up ---------------------------------------------------------------------------------
-
-cdef void remember_missed(Streams* s, Track* t, uint64_t start, uint64_t end) noexcept nogil:
-    cdef uint32_t index
-    t.missed_bytes += end - start
-    if end > t.missed_end:
-        t.missed_end = end
-    if t.missed_count < MAX_MISSED:
-        index = pool_take(&s.missed)
-        if index:
-            t.missed_count += 1
-            missed_at(s, index).start = start
-            missed_at(s, index).end = end
-            missed_at(s, index).next = t.missed
-            t.missed = index
-
-
-cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end) noexcept nogil:
-    """Bytes of a late segment that had been given up: seen after all, though not delivered."""
-    cdef uint32_t* link = &t.missed
-    cdef uint32_t index
-    cdef uint64_t found = 0, left, right, tail
-    cdef Missed* gap
-    while link[0]:
-        index = link[0]
-        gap = missed_at(s, index)
-        left = gap.start if gap.start > start else start
-        right = gap.end if gap.end < end else end
-        if left >= right:
-            link = &gap.next
-            continue
-        found += right - left
-        tail = gap.end
-        if left > gap.start:
-            gap.end = left
-            if right < tail:
-                t.missed_bytes -= tail - right     # remember_missed() counts it again
-                remember_missed(s, t, right, tail)
-            link = &gap.next
-        elif right < gap.end:
-            gap.start = right
-            link = &gap.next
-        else:
-            link[0] = gap.next
-            t.missed_count -= 1
-            pool_give(&s.missed, index)
-    t.missed_bytes -= found
-    t.late_bytes += <uint32_t> found
-    return found
-
-
-cdef uint64_t track_lost(const Streams* s, const Track* t, const Half* half) noexcept nogil:
-    """Bytes acknowledged by the receiver and never seen."""
-    cdef int64_t acked = acked_offset(t, half)
-    cdef uint64_t beyond = 0
-    cdef uint32_t at = t.missed
-    cdef Missed* gap
-    if not half.flags & ACK_SEEN:
-        return 0
-    if acked < <int64_t> t.missed_end:
-        while at:
-            gap = missed_at(s, at)
-            if <int64_t> gap.end > acked:
-                beyond += gap.end - (gap.start if <int64_t> gap.start > acked else <uint64_t> acked)
-            at = gap.next
-    return t.missed_bytes - beyond if beyond < t.missed_bytes else 0

@@ -1,7 +1,7 @@
 # Delivered bytes that are kept, so that apps can look back at them and begin to read a stream late.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.reassembly cimport Streams, Track
+from aiomos.tcp.tracks cimport Streams, Track
 from aiomos.wire.slabs cimport block_at, block_bytes
 
 # At the beginning of a block, the bytes behind it.

@@ -7,7 +7,7 @@ halves together have used theirs up, all that is kept of the half goes that has 
 
 from libc.string cimport memcpy
 
-from aiomos.tcp.reassembly cimport GAP_UNREAD, PART_DATA, PART_GAP, Part, part_at, track_at, track_index
+from aiomos.tcp.tracks cimport GAP_UNREAD, PART_DATA, PART_GAP, Part, part_at, track_at, track_index
 from aiomos.wire.slabs cimport block_give, block_take
 
 cdef enum:

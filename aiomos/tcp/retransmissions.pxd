@@ -2,7 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from aiomos.tcp.flows cimport Half
-from aiomos.tcp.reassembly cimport Streams, Track, data_seq
+from aiomos.tcp.tracks cimport Streams, Track, data_seq
 from aiomos.wire.seq cimport seq_lt
 from aiomos.wire.wire cimport Packet
 

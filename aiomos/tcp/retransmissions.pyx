@@ -10,7 +10,7 @@ from aiomos.tcp.copies cimport COPY_NS, is_copy
 from aiomos.tcp.flows cimport ACK_SEEN
 from aiomos.tcp.holdings cimport track_conflict, track_unseen
 from aiomos.tcp.pieces cimport first_overlap
-from aiomos.tcp.reassembly cimport BASED, FIN_TAKEN, SYN_REFUSED, data_seq, offset_of
+from aiomos.tcp.tracks cimport BASED, FIN_TAKEN, SYN_REFUSED, data_seq, offset_of
 from aiomos.wire.seq cimport seq_leq, seq_max
 from aiomos.wire.wire cimport FIN, SYN
 

@@ -13,7 +13,7 @@ from libc.string cimport memcmp, memset
 
 from aiomos.tcp.flows cimport FlowKey, Half
 from aiomos.tcp.holdings cimport track_read, track_view
-from aiomos.tcp.reassembly cimport Streams, Track, track_at
+from aiomos.tcp.tracks cimport Streams, Track, track_at
 from aiomos.ude.instructions cimport (
     ADD,
     AND,

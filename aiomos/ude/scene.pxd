@@ -23,7 +23,7 @@ from aiomos.tcp.flows cimport (
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport state_of
-from aiomos.tcp.reassembly cimport BASED, Streams, Track, offset_of, track_at, track_lost
+from aiomos.tcp.tracks cimport BASED, Streams, Track, offset_of, track_at, track_lost
 from aiomos.ude.instructions cimport (
     ACK_NUMBER,
     CLIENT_ADDRESS,

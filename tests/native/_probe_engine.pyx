@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX
 from aiomos.engine.engine cimport Engine
 from aiomos.engine.flow_timers cimport Timer
 from aiomos.line.sessions cimport sessions_count
-from aiomos.tcp.reassembly cimport track_open
+from aiomos.tcp.tracks cimport track_open
 
 
 def left(Engine engine not None):

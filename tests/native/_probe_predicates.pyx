@@ -8,7 +8,7 @@ from aiomos.face.views cimport Flow, make_flow
 from aiomos.tcp.flows cimport CLIENT_IS_LOW, FlowKey, Half, make_key
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.past cimport PastRun, past_add
-from aiomos.tcp.reassembly cimport PART_DATA, Part, Streams, Track, part_at, track_at
+from aiomos.tcp.tracks cimport PART_DATA, Part, Streams, Track, part_at, track_at
 from aiomos.ude.machine cimport Predicates, predicates_fire, run_predicates
 from aiomos.ude.scene cimport Scene
 from aiomos.wire.pool cimport pool_close, pool_open, pool_take

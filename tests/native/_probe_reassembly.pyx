@@ -8,10 +8,25 @@ from aiomos.tcp.doubts cimport track_doubt, track_resume
 from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK, Half
 from aiomos.tcp.holdings cimport track_conflict, track_ranges, track_read, track_unseen, track_view
 from aiomos.tcp.past cimport PastRun, past_add
-from aiomos.tcp.reassembly cimport (
-    MAX_INCIDENTS, PART_DATA, PART_END, PART_GAP, Part, Streams, Track, part_at, part_release, streams_close,
-    streams_open, track_acked, track_at, track_base, track_close, track_finish, track_open, track_payload, track_tick)
-from aiomos.tcp.reassembly cimport track_drop_parts as drop_parts
+from aiomos.tcp.progress cimport track_acked, track_finish, track_tick
+from aiomos.tcp.reassembly cimport track_close, track_payload
+from aiomos.tcp.tracks cimport (
+    MAX_INCIDENTS,
+    PART_DATA,
+    PART_END,
+    PART_GAP,
+    Part,
+    Streams,
+    Track,
+    part_at,
+    part_release,
+    streams_close,
+    streams_open,
+    track_at,
+    track_base,
+    track_open,
+)
+from aiomos.tcp.tracks cimport track_drop_parts as drop_parts
 from aiomos.tcp.reassembly cimport track_lower as lower
 from aiomos.tcp.retention cimport track_forget, track_keep
 from aiomos.tcp.retransmissions cimport REXMIT_KINDS, track_acked_again, track_judge

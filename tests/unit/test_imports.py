@@ -1,4 +1,4 @@
-"""Imports point downwards: from each floor of the house to those before it.
+"""Imports point downwards: from each floor of the house to those before it, and no two modules to each other.
 
 What is not of this project is declared in pyproject.toml.
 """
@@ -8,6 +8,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -126,6 +127,15 @@ def test_imports_point_downwards(module: str) -> None:
     height = FLOORS.index(_floor(module))
     above = {target for target in _graph()[module] if FLOORS.index(_floor(target)) > height}
     assert not above, f"{module} must not import {', '.join(sorted(above))}, of floors above it"
+
+
+def test_no_modules_import_each_other() -> None:
+    """With the floors, this is one total order over all modules."""
+    try:
+        order = list(TopologicalSorter(_graph()).static_order())
+    except CycleError as error:
+        pytest.fail(f"a circle of imports: {' <- '.join(error.args[1])}")
+    assert len(order) == len(_graph())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=_id)

@@ -30,8 +30,8 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),
         ("doubts", "before_synack port_reuse jumps reset"),
-        ("reassembly retention retransmissions", "reassembly* retention* retransmissions gaps streams copies "
-         "*_budget conflicts evasion urgent"),
+        ("reassembly tracks progress rtt retention retransmissions", "reassembly* retention* retransmissions gaps "
+         "streams copies *_budget conflicts evasion urgent"),
         ("pieces holdings", "reassembly* retention* memory *_budget rewriting* edits* in_line_order sharing"),
         ("flows", "flow_table timer_wheel eviction floods timeouts port_reuse memory"),
         ("copies", "copies capture_quirks accounting"),
