@@ -32,15 +32,11 @@ from aiomos.tcp.flows cimport ACK_SEEN, ISS_KNOWN, MD5_SIGNED, OFFERS_SCALE, TIM
 from aiomos.wire.addresses cimport address_read
 from aiomos.wire.building cimport (
     MAX_HEADERS,
-    MAX_UNREACHABLE,
-    UNREACHABLE_PORT,
-    UNREACHABLE_PROHIBITED,
     Cut,
     LinkHeader,
     build_ack,
     build_cut,
     build_reset,
-    build_unreachable,
     build_with_payload,
     link_bears,
     link_of,
@@ -48,6 +44,7 @@ from aiomos.wire.building cimport (
 )
 from aiomos.wire.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
 from aiomos.wire.frame cimport Offload
+from aiomos.wire.icmp cimport MAX_ICMP_ERROR, UNREACHABLE_PORT, UNREACHABLE_PROHIBITED, build_icmp_error
 from aiomos.wire.rewriting cimport (
     Rewrite,
     Saved,
@@ -332,17 +329,17 @@ cdef class Verdicts(Paths):
         if why not in ("prohibited", "port"):
             raise ValueError(f"a packet is rejected as 'prohibited' or 'port', not {why!r}")
         self.dropped = True
-        out = self.take(MAX_UNREACHABLE)
+        out = self.take(MAX_ICMP_ERROR)
         if out == NULL:
             return 0
         if self.kind == WIRE_TCP:
             ack = self.packet.ack
             self.packet.ack = self.arrived_ack     # as in acknowledge()
-            length = build_reset(self.begin(), out, MAX_UNREACHABLE)
+            length = build_reset(self.begin(), out, MAX_ICMP_ERROR)
             self.packet.ack = ack
         else:
-            length = build_unreachable(self.begin(), UNREACHABLE_PORT if why == "port" else UNREACHABLE_PROHIBITED,
-                                       out, MAX_UNREACHABLE)
+            length = build_icmp_error(self.begin(), UNREACHABLE_PORT if why == "port" else UNREACHABLE_PROHIBITED,
+                                      0, NULL, out, MAX_ICMP_ERROR)
         self.rejected += self.answer(out, length)
         return 0
 

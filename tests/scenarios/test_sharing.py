@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
-from aiomos.engine.flow_timers import Timer
 from structlog.testing import capture_logs
 
 from aiomos import (
@@ -30,6 +29,7 @@ from aiomos import (
     Runtime,
     Settings,
 )
+from aiomos.engine.flow_timers import Timer
 from aiomos.testing.scenario import START, Conversation, Frame, merge
 from tests.events import flags_of, play, source_of
 from tests.traffic import in_loop
