@@ -39,8 +39,8 @@ ctypedef struct IcmpNotice:
 cdef bint icmp_read(const Packet* packet, int kind, IcmpNotice* out) noexcept nogil
 
 # An error about a packet to its source, from *source*, or where that is NULL from the packet's destination; *word* is
-# the MTU, or the pointer. 0 where none may be sent (RFC 1122 section 3.2.2, RFC 4443 section 2.4): about an ICMP error, a
-# fragment beyond the first, or what comes from or goes to a group, a broadcast address or none.
+# the MTU, or the pointer. 0 where none may be sent (RFC 1122 section 3.2.2, RFC 4443 section 2.4): about an ICMP error,
+# a fragment beyond the first, or what comes from or goes to a group, a broadcast address or none.
 cdef size_t build_icmp_error(const Rewrite* offender, int what, uint32_t word, const Address* source, uint8_t* out,
                              size_t room) noexcept nogil
 # The answer to an echo request, of the same bytes (RFC 1122 section 3.2.2.6, RFC 4443 section 4.2); takes
