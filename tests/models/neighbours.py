@@ -85,9 +85,7 @@ class Neighbours:
         entry = self.entries.get(key)
         if entry is None:
             asked = sum(other.state == "incomplete" for other in self.entries.values())
-            entry = (
-                self.insert(key, "incomplete", source) if asked < max(self.capacity // 2, 1) else None
-            )
+            entry = self.insert(key, "incomplete", source) if asked < max(self.capacity // 2, 1) else None
             if entry is None:
                 return "gone", None
             self.ask(entry, now)

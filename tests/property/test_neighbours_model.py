@@ -36,9 +36,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(key=keys, mac=st.none() | macs, solicited=flags, override=flags, router=flags)
     def told(self, key: Key, mac: str | None, solicited: bool, override: bool, router: bool) -> None:
-        self.table.told(
-            *key, None if mac is None else octets(mac), solicited, override, router, self.now
-        )
+        self.table.told(*key, None if mac is None else octets(mac), solicited, override, router, self.now)
         self.model.told(key, mac, self.now, solicited=solicited, override=override, router=router)
 
     @rule(key=keys, mac=macs, make=flags)
