@@ -14,14 +14,8 @@ from aiomos.line.paths cimport Path, Paths
 from aiomos.line.translation cimport Translation
 from aiomos.sealing cimport seal
 from aiomos.wire.addresses cimport address_read
-from aiomos.wire.building cimport (
-    MAX_UNREACHABLE,
-    UNREACHABLE_PORT,
-    UNREACHABLE_PROHIBITED,
-    build_reset,
-    build_unreachable,
-    build_with_payload,
-)
+from aiomos.wire.building cimport build_reset, build_with_payload
+from aiomos.wire.icmp cimport MAX_ICMP_ERROR, UNREACHABLE_PORT, UNREACHABLE_PROHIBITED, build_icmp_error
 from aiomos.wire.rewriting cimport (
     Rewrite,
     Saved,
@@ -75,17 +69,18 @@ cdef class Changes:
         if why not in ("prohibited", "port"):
             raise ValueError(f"a packet is rejected as 'prohibited' or 'port', not {why!r}")
         self.hand.dropped = True
-        out = self.outlet.take(MAX_UNREACHABLE)
+        out = self.outlet.take(MAX_ICMP_ERROR)
         if out == NULL:
             return 0
         if self.hand.kind == WIRE_TCP:
             ack = self.hand.packet.ack
             self.hand.packet.ack = self.hand.arrived_ack  # as in acknowledge()
-            length = build_reset(self.hand.begin(), out, MAX_UNREACHABLE)
+            length = build_reset(self.hand.begin(), out, MAX_ICMP_ERROR)
             self.hand.packet.ack = ack
         else:
-            length = build_unreachable(self.hand.begin(), UNREACHABLE_PORT if why == "port" else UNREACHABLE_PROHIBITED,
-                                       out, MAX_UNREACHABLE)
+            length = build_icmp_error(self.hand.begin(),
+                                      UNREACHABLE_PORT if why == "port" else UNREACHABLE_PROHIBITED,
+                                      0, NULL, out, MAX_ICMP_ERROR)
         self.rejected += self.translation.answer(out, length)
         return 0
 

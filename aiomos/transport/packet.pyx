@@ -10,7 +10,7 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, mun
 from posix.types cimport off_t
 
 from aiomos.errors import TransportError
-from aiomos.transport.interfaces import Interface
+from aiomos.transport.interfaces import live_interface
 from aiomos.transport.links import Link, LinkPoll
 from aiomos.transport.packet_sockets import (
     DEFAULT_BLOCK_SIZE,
@@ -290,7 +290,7 @@ cdef class PacketWatch(Transport):
                 self.sockets.append(sock)
                 self.links.append(Link(name, sock))
                 self._map(&self.rings[place], sock, block_size, blocks)
-                self.interfaces.append(Interface("", name, self.rings[place].linktype, 0))
+                self.interfaces.append(live_interface(name, self.rings[place].linktype))
         except BaseException:
             self.close()
             raise

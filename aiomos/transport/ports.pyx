@@ -5,7 +5,7 @@ from libc.stdint cimport uint16_t
 from libc.stdlib cimport calloc, free
 
 from aiomos.errors import TransportError
-from aiomos.transport.interfaces import Interface
+from aiomos.transport.interfaces import live_interface
 from aiomos.transport.links import LinkPoll
 
 from aiomos.transport.transport cimport Transport
@@ -113,7 +113,7 @@ cdef class PortTransport(Transport):
         self.fragment_ports = tuple([<Port?> given for given in fragment_ports])
         self.poll = LinkPoll()
         for port in self.ports:
-            self.interfaces.append(Interface("", port.interface, port.linktype, 0))
+            self.interfaces.append(live_interface(port.interface, port.linktype))
         for port in (*self.ports, *self.fragment_ports):
             self.poll.register(port.fileno())
 

@@ -1,4 +1,4 @@
-# Frames built from scratch in answer to, or in place of, a packet in hand: RST, ACK, unreachable, other payloads.
+# Frames built from scratch in answer to, or in place of, a packet in hand: RST, ACK, other payloads.
 #
 # Each build_ function writes a whole frame with full checksums (no offload) to *out* and returns its length, or 0
 # when *room* is too small, the packet must not be answered so (said at each function), or its link header cannot be
@@ -12,7 +12,6 @@ from aiomos.wire.wire cimport Address
 cdef enum:
     MAX_LINK_HEADER = 64
     MAX_HEADERS = 64 + 40 + 60     # room that build_segment() needs besides the payload, at most
-    MAX_UNREACHABLE = 64 + 1280    # room that build_unreachable() needs, at most
 
 # What stands before IP: nothing, or Ethernet with VLAN tags, SNAP, MPLS and PPPoE. Not tunnels.
 ctypedef struct LinkHeader:
@@ -42,6 +41,12 @@ ctypedef struct Envelope:
 # The envelope of a packet, or of an answer to it; false when its link header cannot be built.
 cdef bint envelope_of(const Rewrite* r, bint answer, Envelope* out) noexcept nogil
 
+cdef inline size_t ip_header_len(const Envelope* envelope) noexcept nogil:
+    return 20 if envelope.ip_version == 4 else 40
+
+# Write link and IP header of a packet that carries *n* bytes; where those go, 0 when they do not fit.
+cdef size_t envelope_write(const Envelope* envelope, uint8_t proto, size_t n, uint8_t* out, size_t room) noexcept nogil
+
 ctypedef struct Segment:
     uint32_t seq
     uint32_t ack
@@ -58,15 +63,6 @@ cdef size_t build_segment(const Envelope* envelope, const Segment* segment, cons
 cdef size_t build_reset(const Rewrite* offender, uint8_t* out, size_t room) noexcept nogil
 # An ACK without data to the sender of a segment: its own ack number is the sequence number; timestamps are echoed.
 cdef size_t build_ack(const Rewrite* segment, uint32_t ack, uint16_t window, uint8_t* out, size_t room) noexcept nogil
-
-cdef enum Unreachable:
-    UNREACHABLE_PORT           # ICMP 3/3, ICMPv6 1/4
-    UNREACHABLE_PROHIBITED     # ICMP 3/13, ICMPv6 1/1
-    UNREACHABLE_HOST           # ICMP 3/1, ICMPv6 1/3
-
-# ICMP destination unreachable from the packet's destination to its source. 0 where none may be sent (RFC 1122 section
-# 3.2.2, RFC 4443 section 2.4): for an ICMP error, a fragment beyond the first, to or from a group or broadcast address.
-cdef size_t build_unreachable(const Rewrite* offender, int why, uint8_t* out, size_t room) noexcept nogil
 
 # A part of a segment's new payload (line/edits makes them of a plan).
 ctypedef struct Cut:

@@ -20,20 +20,17 @@ from aiomos.wire.numbers cimport (
     IPV4_HEADER,
     IPV6_HEADER,
     LINKTYPE_ETHERNET,
-    PROTO_ICMP,
-    PROTO_ICMPV6,
     PROTO_TCP,
     TCP_HEADER,
     UDP_HEADER,
 )
-from aiomos.wire.rewriting cimport address_bytes, dst_is_final, is_icmp_error
+from aiomos.wire.rewriting cimport address_bytes, dst_is_final
 from aiomos.wire.wire cimport (
     ACK,
     FIN,
     OPT_TIMESTAMP,
     RST,
     SYN,
-    WIRE_FRAGMENT,
     WIRE_ICMP,
     WIRE_TCP,
     WIRE_UDP,
@@ -53,12 +50,6 @@ cdef enum:
 cdef enum:
     ALIGNED_TIMESTAMPS = 0x0101080A    # RFC 7323 appendix A
     TIMESTAMPS_SIZE = 12
-
-cdef enum:
-    MOST_ICMP = 576                    # RFC 1812 section 4.3.2.3
-    MOST_ICMPV6 = 1280                 # RFC 4443 section 2.4 (c)
-    ICMP_UNREACHABLE = 3
-    ICMPV6_UNREACHABLE = 1
 
 # --- link layer -----------------------------------------------------------------------------------------
 
@@ -161,13 +152,8 @@ cdef bint envelope_of(const Rewrite* r, bint answer, Envelope* out) noexcept nog
     return True
 
 
-cdef inline size_t ip_header_len(const Envelope* envelope) noexcept nogil:
-    return IPV4_HEADER if envelope.ip_version == 4 else IPV6_HEADER
-
-
-cdef size_t write_envelope(const Envelope* envelope, uint8_t proto, size_t n, uint8_t* out,
+cdef size_t envelope_write(const Envelope* envelope, uint8_t proto, size_t n, uint8_t* out,
                            size_t room) noexcept nogil:
-    """Write link and IP header of a packet that carries *n* bytes; where those go, 0 when they do not fit."""
     cdef size_t header = ip_header_len(envelope), begin = envelope.link.length + header
     cdef uint8_t* ip = out + envelope.link.length
     cdef size_t size
@@ -208,7 +194,7 @@ cdef size_t build_segment(const Envelope* envelope, const Segment* segment, cons
     cdef size_t begin = 0
     cdef uint8_t* tcp
     if n <= MAX_LENGTH:
-        begin = write_envelope(envelope, PROTO_TCP, header + n, out, room)
+        begin = envelope_write(envelope, PROTO_TCP, header + n, out, room)
     if begin == 0:
         return 0
     tcp = out + begin
@@ -259,44 +245,6 @@ cdef size_t build_ack(const Rewrite* segment, uint32_t ack, uint16_t window, uin
     answer.tsval = packet.tsecr                # the latest its peer is known to have sent, so PAWS lets it pass
     answer.tsecr = packet.tsval
     return build_segment(&envelope, &answer, NULL, 0, out, room)
-
-
-# --- ICMP -----------------------------------------------------------------------------------------------
-
-cdef uint8_t unreachable_code(int why, uint8_t ip_version) noexcept nogil:
-    if why == UNREACHABLE_PORT:
-        return 3 if ip_version == 4 else 4
-    if why == UNREACHABLE_HOST:
-        return 1 if ip_version == 4 else 3
-    return 13 if ip_version == 4 else 1
-
-
-cdef size_t build_unreachable(const Rewrite* offender, int why, uint8_t* out, size_t room) noexcept nogil:
-    cdef const Packet* packet = offender.packet
-    cdef bint v4 = packet.ip_version == 4
-    cdef uint8_t proto = PROTO_ICMP if v4 else PROTO_ICMPV6
-    cdef size_t quoted, begin, most
-    cdef Envelope envelope
-    cdef uint8_t* icmp
-    if offender.network == NULL or is_icmp_error(packet, offender.kind):
-        return 0
-    if offender.kind == WIRE_FRAGMENT and packet.fragment_offset:
-        return 0
-    if not envelope_of(offender, True, &envelope):
-        return 0
-    most = (MOST_ICMP if v4 else MOST_ICMPV6) - ip_header_len(&envelope) - ICMP_HEADER
-    quoted = min(<size_t> packet.network_len, most)
-    begin = write_envelope(&envelope, proto, ICMP_HEADER + quoted, out, room)
-    if begin == 0:
-        return 0
-    icmp = out + begin
-    memset(icmp, 0, ICMP_HEADER)
-    icmp[0] = ICMP_UNREACHABLE if v4 else ICMPV6_UNREACHABLE
-    icmp[1] = unreachable_code(why, packet.ip_version)
-    memcpy(icmp + ICMP_HEADER, offender.network, quoted)
-    put16(icmp + 2, checksum_of_segment(&envelope.src, &envelope.dst, envelope.ip_version, proto, icmp,
-                                        ICMP_HEADER + quoted))
-    return begin + ICMP_HEADER + quoted
 
 
 # --- other payloads -------------------------------------------------------------------------------------

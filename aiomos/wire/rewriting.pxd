@@ -69,8 +69,6 @@ cdef bint is_authenticated(const Rewrite* r) noexcept nogil
 cdef size_t address_bytes(const Address* address, uint8_t ip_version, uint8_t* out) noexcept nogil
 
 # --- ICMP -----------------------------------------------------------------------------------------
-# Whether the packet is an ICMP error, whatever it quotes.
-cdef bint is_icmp_error(const Packet* packet, int kind) noexcept nogil
 # Is it an echo request or reply? Then its identifier.
 cdef bint echo_id(const Packet* packet, int kind, uint16_t* id) noexcept nogil
 # Of an echo request or reply: is it the latter?

@@ -5,11 +5,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.wire.building cimport (
-    UNREACHABLE_HOST, UNREACHABLE_PORT, UNREACHABLE_PROHIBITED, Cut, Envelope, Segment, build_ack, build_cut,
-    build_reset, build_segment, build_unreachable, build_with_payload, envelope_of)
+    Cut, Envelope, Segment, build_ack, build_cut, build_reset, build_segment, build_with_payload, envelope_of)
 from aiomos.wire.checksums cimport checksum_of_segment
 from aiomos.wire.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.icmp cimport (
+    BAD_PARAMETER, HOPS_EXCEEDED, ICMP_ERRORS, PACKET_TOO_BIG, REASSEMBLY_EXCEEDED, UNREACHABLE_HOST,
+    UNREACHABLE_NETWORK, UNREACHABLE_PORT, UNREACHABLE_PROHIBITED, UNREACHABLE_PROTOCOL, IcmpNotice, build_echo_reply,
+    build_icmp_error, icmp_read)
 from aiomos.wire.rewriting cimport (
     Quote, Rewrite, echo_id, quote_read, quote_rewrite, rewrite_ack, rewrite_begin, rewrite_dport, rewrite_dst,
     rewrite_echo_id, rewrite_eth_dst, rewrite_eth_src, rewrite_flags, rewrite_mss, rewrite_sack, rewrite_seq,
@@ -18,7 +21,13 @@ from aiomos.wire.wire cimport WIRE_TCP, Address, DecodeOptions, Packet, decode_f
 
 from ipaddress import ip_address
 
-WHYS = {"port": UNREACHABLE_PORT, "prohibited": UNREACHABLE_PROHIBITED, "host": UNREACHABLE_HOST}
+WHYS = {
+    "port": UNREACHABLE_PORT, "prohibited": UNREACHABLE_PROHIBITED, "host": UNREACHABLE_HOST,
+    "network": UNREACHABLE_NETWORK, "protocol": UNREACHABLE_PROTOCOL, "too_big": PACKET_TOO_BIG, "hops": HOPS_EXCEEDED,
+    "reassembly": REASSEMBLY_EXCEEDED, "parameter": BAD_PARAMETER,
+}
+assert sorted(WHYS.values()) == list(range(ICMP_ERRORS))
+WORDS = {number: word for word, number in WHYS.items()}
 ROOM = 1 << 17
 
 
@@ -156,9 +165,26 @@ cdef class Writable:
         cdef bytearray out = bytearray(room)
         return bytes(out[:build_ack(&self.rewrite, ack, window, <uint8_t*> <char*> out, room)])
 
-    def unreachable(self, why, size_t room=ROOM):
+    def unreachable(self, why, size_t room=ROOM, word=0, source=None):
+        """An ICMP error, about what *why* says, with a word, and from another address."""
         cdef bytearray out = bytearray(room)
-        return bytes(out[:build_unreachable(&self.rewrite, WHYS[why], <uint8_t*> <char*> out, room)])
+        cdef Address address
+        if source is not None:
+            address = address_of(source)
+        return bytes(out[:build_icmp_error(&self.rewrite, WHYS[why], word, NULL if source is None else &address,
+                                           <uint8_t*> <char*> out, room)])
+
+    def notice(self):
+        """What an ICMP error tells: why, MTU, pointer, length of the packet, its ports, its sequence number."""
+        cdef IcmpNotice notice
+        if not icmp_read(&self.packet, self.kind, &notice):
+            return None
+        return (WORDS[notice.what], notice.mtu, notice.pointer, notice.packet_len,
+                (notice.quote.sport, notice.quote.dport), notice.seq if notice.has_seq else None)
+
+    def echo_reply(self, size_t room=ROOM):
+        cdef bytearray out = bytearray(room)
+        return bytes(out[:build_echo_reply(&self.rewrite, <uint8_t*> <char*> out, room)])
 
     def with_payload(self, bytes payload not None, size_t room=ROOM):
         cdef bytearray out = bytearray(room)

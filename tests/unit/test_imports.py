@@ -25,6 +25,7 @@ FLOORS = (
     "wire",
     "tcp",
     "line",
+    "host",
     "transport",
     "ude",
     "face",
@@ -45,7 +46,7 @@ FLOORS = (
 
 # The engine does no I/O and reads no clock: time, like frames, is an argument.
 WORLD = {"asyncio", "socket", "time", "structlog", "uvloop", "selectors", "threading", "random"}
-NO_WORLD = {"wire", "tcp", "line", "ude", "face", "engine"}
+NO_WORLD = {"wire", "tcp", "line", "host", "ude", "face", "engine"}
 ASYNC_FACE = {"face.streams", "face.occurrences"}
 
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w., ]+))", re.MULTILINE)

@@ -19,6 +19,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("checksums", "rewriting* edits* building in_line_sessions"),
         ("fragmenting", "fragmenting* building in_line"),
         ("frame", "rewriting segmentation* in_line_offload pcap"),
+        ("arp ndp icmp", "building in_line_sessions nat_*"),
         ("times", "wild_times pcap captures live_clock"),
         ("sharding", "sharding workers/ prefilter live/fanout"),
         ("segmentation", "segmentation* in_line_offload"),

@@ -2,11 +2,9 @@
 
 import struct
 
-import dpkt
 import pytest
 
 from aiomos.testing.packets import (
-    checksum,
     ethernet,
     ipv4,
     ipv6,
@@ -17,7 +15,6 @@ from aiomos.testing.packets import (
     timestamps,
     udp,
     vlan,
-    with_checksum,
 )
 
 probe = pytest.importorskip("tests.native._probe_rewriting", reason="needs the native test probes")
@@ -147,57 +144,6 @@ def test_raw_packets_have_no_link_header() -> None:
     assert probe.Writable(packet(tcp(), 6), RAW).reset() == reset
 
 
-# --- unreachable ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("why", "code"), [("port", 3), ("prohibited", 13), ("host", 1)])
-@pytest.mark.parametrize("size", [0, 9, 2000])
-def test_unreachable_quotes_what_fits_in_576_bytes(why: str, code: int, size: int) -> None:
-    offender = packet(udp(bytes(size), src=A4, dst=B4), 17)
-    body = struct.pack("!BBHI", 3, code, 0, 0) + offender[:548]
-    body = body[:2] + struct.pack("!H", checksum(body)) + body[4:]
-    assert probe.Writable(ethernet(offender)).unreachable(why) == answer(packet(body, 1, B4, A4))
-
-
-@pytest.mark.parametrize(("why", "code"), [("port", 4), ("prohibited", 1), ("host", 3)])
-@pytest.mark.parametrize("size", [0, 2000])
-def test_icmpv6_unreachable_quotes_what_fits_in_1280_bytes(why: str, code: int, size: int) -> None:
-    offender = packet(udp(bytes(size), src=A6, dst=B6), 17, A6, B6)
-    body = with_checksum(struct.pack("!BBHI", 1, code, 0, 0) + offender[:1232], 2, B6, A6, 58)
-    assert probe.Writable(ethernet(offender)).unreachable(why) == answer(packet(body, 58, B6, A6))
-
-
-SILENT = {
-    "an ICMP error": packet(struct.pack("!BBHI", 3, 1, 0, 0) + packet(udp(), 17), 1),
-    "a fragment": ipv4(udp(), proto=17, fragment_offset=8),
-    "to a group": packet(udp(), 17, A4, "224.0.0.251"),
-    "to all": packet(udp(), 17, A4, "255.255.255.255"),
-    "from nobody": packet(udp(), 17, "0.0.0.0", B4),
-    "from a group": packet(udp(), 17, "239.1.1.1", B4),
-    "to an IPv6 group": packet(udp(src=A6, dst="ff02::1"), 17, A6, "ff02::1"),
-    "from the unspecified": packet(udp(src="::", dst=B6), 17, "::", B6),
-    "no IP": b"\x45",
-}
-
-
-@pytest.mark.parametrize("what", sorted(SILENT))
-def test_nothing_answers(what: str) -> None:
-    """RFC 1122 section 3.2.2, RFC 4443 section 2.4 (e)."""
-    assert probe.Writable(ethernet(SILENT[what])).unreachable("port") == b""
-
-
-def test_a_broadcast_on_the_link_is_not_answered() -> None:
-    assert probe.Writable(ethernet(packet(udp(), 17), dst="ff:ff:ff:ff:ff:ff")).unreachable("port") == b""
-
-
-def test_an_echo_may_be_refused() -> None:
-    """ICMP, but not an error."""
-    ping = packet(struct.pack("!BBHHH", 8, 0, 0xFFFF - 0x0800 - 9, 9, 0), 1)
-    refused = probe.Writable(ethernet(ping)).unreachable("prohibited")
-    assert refused.endswith(ping)
-    assert dpkt.ethernet.Ethernet(refused).data.icmp.code == 13
-
-
 # --- other payloads ---------------------------------------------------------------------------------------
 
 
@@ -248,10 +194,9 @@ def test_what_does_not_fit_is_not_built() -> None:
     assert writable.with_payload(b"abc", 5) == b""
     assert writable.with_payload(bytes(65536)) == b""
     assert writable.segment(1, 2, 16, 3, bytes(65536)) == b""
-    for build in (writable.reset, lambda room: writable.unreachable("port", room)):
-        size = len(build(2000))
-        assert len(build(size)) == size
-        assert build(size - 1) == b""
+    size = len(writable.reset(2000))
+    assert len(writable.reset(size)) == size
+    assert writable.reset(size - 1) == b""
 
 
 def test_with_segments_left_the_last_address_is_not_the_header_s() -> None:

@@ -1,0 +1,1 @@
+"""Who we are on a link: neighbours and where they are, addresses of ours, ways to others."""

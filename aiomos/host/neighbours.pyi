@@ -1,0 +1,1 @@
+"""For other compiled modules only: the Python face of neighbours is in `aiomos.host.host`."""

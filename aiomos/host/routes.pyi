@@ -1,0 +1,1 @@
+"""For other compiled modules only: routes have no Python face of their own."""

@@ -1,0 +1,1 @@
+"""For other compiled modules only: ARP messages have no Python face."""

@@ -1,0 +1,1 @@
+"""For other compiled modules only: ICMP messages have no Python face."""

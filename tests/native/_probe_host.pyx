@@ -1,0 +1,95 @@
+"""Shows who we are on our links to pytest: own addresses, and ways to others."""
+
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy, memset
+
+from aiomos.host.interfaces cimport (
+    Interfaces, OwnAddress, interfaces_close, interfaces_open, own_add, own_find, own_number, own_remove, own_source)
+from aiomos.host.routes cimport (
+    Route, Routes, Way, path_lower, route_add, route_remove, routes_close, routes_open, way_to)
+from aiomos.wire.addresses cimport address_read, address_text
+from aiomos.wire.wire cimport Address
+
+KEY = bytes(range(16))
+MAPPED = 96
+
+
+cdef class Links:
+    """Own addresses, routes and paths."""
+
+    cdef Interfaces interfaces
+    cdef Routes routes
+
+    def __init__(self, addresses=16, paths=64, mtu=1500):
+        assert interfaces_open(&self.interfaces, addresses, KEY)
+        assert routes_open(&self.routes, &self.interfaces, paths, KEY)
+        for link in range(4):
+            self.interfaces.links[<int> link].mtu = mtu
+
+    def __dealloc__(self):
+        routes_close(&self.routes)
+        interfaces_close(&self.interfaces)
+
+    def add(self, interface, address, prefix, bytes mac=bytes(6)):
+        """Number of an address of ours."""
+        cdef OwnAddress own
+        memset(&own, 0, sizeof(own))
+        own.ip_version = address_read(address, &own.address)
+        own.prefix = prefix + (MAPPED if own.ip_version == 4 else 0)
+        own.interface = interface
+        memcpy(own.mac, <char*> mac, 6)
+        return own_add(&self.interfaces, &own)
+
+    def remove(self, interface, address):
+        cdef Address sought
+        address_read(address, &sought)
+        return bool(own_remove(&self.interfaces, interface, &sought))
+
+    def find(self, interface, address):
+        """Number and MAC address; None if it is not ours."""
+        cdef Address sought
+        address_read(address, &sought)
+        cdef OwnAddress* own = own_find(&self.interfaces, interface, &sought)
+        return None if own == NULL else (own_number(&self.interfaces, own), own.mac[:6])
+
+    def source(self, interface, target):
+        cdef Address sought
+        version = address_read(target, &sought)
+        cdef OwnAddress* own = own_source(&self.interfaces, interface, &sought, version)
+        return None if own == NULL else address_text(&own.address, version)
+
+    def route(self, network, prefix, interface, gateway=None, source=0):
+        cdef Route route
+        memset(&route, 0, sizeof(route))
+        route.ip_version = address_read(network, &route.network)
+        route.prefix = prefix + (MAPPED if route.ip_version == 4 else 0)
+        route.interface, route.source, route.has_gateway = interface, source, gateway is not None
+        if gateway is not None:
+            address_read(gateway, &route.gateway)
+        return bool(route_add(&self.routes, &route))
+
+    def unroute(self, network, prefix):
+        cdef Address address
+        version = address_read(network, &address)
+        return bool(route_remove(&self.routes, &address, prefix + (MAPPED if version == 4 else 0)))
+
+    def way(self, destination, int64_t now_ns=0):
+        """Interface, next hop, source, MTU, whether it may be fragmented; None without a way."""
+        cdef Address address
+        cdef Way way
+        version = address_read(destination, &address)
+        if not way_to(&self.routes, &address, version, now_ns, &way):
+            return None
+        source = address_text(&self.interfaces.own[way.source].address, version) if way.source else None
+        return way.interface, address_text(&way.next_hop, version), source, way.mtu, bool(way.may_fragment)
+
+    def lower(self, destination, uint32_t mtu, uint32_t length=1500, int64_t now_ns=0):
+        """Packet too big."""
+        cdef Address address
+        version = address_read(destination, &address)
+        return bool(path_lower(&self.routes, &address, version, mtu, length, now_ns))
+
+    @property
+    def counts(self):
+        """Path MTUs learnt, and refused."""
+        return self.routes.learnt, self.routes.refused
