@@ -186,6 +186,8 @@ cdef class Intake:
                 self.note_unread(decoded)
         if self.core.line.in_line:
             return self.cross(frame, decoded)
+        if self.core.wired:
+            self.is_for_host(frame, decoded)
         if decoded.kind > WIRE_TCP and decoded.kind != WIRE_FRAGMENT and not (
                 self.core.rules.interests[MAX_SETS].events & UNBOUND_EVENTS):
             return 0                               # nobody asks for what is of no flow
@@ -268,8 +270,11 @@ cdef class Intake:
             self.found_whole(decoded)
         if self.core.line.enter_session():
             look_up(&self.core.flows, decoded)
-        elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
-            decoded.packet.known = self.is_about_flow(&decoded.packet)
+        elif decoded.kind != WIRE_TCP:
+            if self.is_for_host(frame, decoded):
+                self.core.line.dropped = True
+            elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
+                decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.core.line.pass_on()
         while self.core.line.due and self.core.line.take_waiting(&decoded.packet, &decoded.kind):
@@ -277,6 +282,11 @@ cdef class Intake:
             take_segment(self.core, decoded)
             self.core.line.pass_on()
         return 0
+
+    cdef bint is_for_host(self, const Frame* frame, Decoded* decoded) noexcept nogil:
+        """Is it for an address of ours? That has answered then, if it was asked."""
+        return ((decoded.kind == WIRE_ICMP or decoded.kind == WIRE_NON_IP) and self.core.host.on
+                and self.core.host.take(frame, &decoded.packet, decoded.kind, self.core.now_ns))
 
     cdef bint collect(self, Decoded* decoded) noexcept nogil:
         """Keep a fragment until its packet is whole, as then it is."""

@@ -214,31 +214,31 @@ def test_hearsay_resolves_what_is_asked_for(neighbours: Neighbours) -> None:
 
 # RFC 4861 section 7.2.5 and the table of its appendix C: state before, what is told, state and MAC address after.
 TOLD = [
-    ("reachable", dict(mac=OTHER, solicited=False, override=False), "stale", MAC),
-    ("reachable", dict(mac=OTHER, solicited=True, override=False), "stale", MAC),
-    ("reachable", dict(mac=OTHER, solicited=False), "stale", OTHER),
-    ("reachable", dict(mac=OTHER), "reachable", OTHER),
-    ("reachable", dict(solicited=False, override=False), "reachable", MAC),
-    ("stale", dict(mac=OTHER, solicited=True, override=False), "stale", MAC),
-    ("stale", dict(mac=OTHER, solicited=False), "stale", OTHER),
-    ("stale", dict(mac=OTHER), "reachable", OTHER),
-    ("stale", dict(override=False), "reachable", MAC),
-    ("stale", dict(solicited=False, override=False), "stale", MAC),
-    ("stale", dict(mac=None, override=False), "reachable", MAC),
-    ("delay", dict(mac=OTHER, solicited=False, override=False), "delay", MAC),
-    ("delay", dict(solicited=False), "delay", MAC),
-    ("delay", dict(mac=OTHER, solicited=False), "stale", OTHER),
-    ("probe", dict(mac=OTHER, solicited=True, override=False), "probe", MAC),
-    ("probe", dict(mac=None, override=False), "reachable", MAC),
-    ("probe", dict(solicited=False), "probe", MAC),
-    ("incomplete", dict(mac=None), "incomplete", None),
-    ("incomplete", dict(override=False), "reachable", MAC),
-    ("incomplete", dict(solicited=False, override=False), "stale", MAC),
-    ("failed", dict(mac=None), "failed", None),
-    ("failed", dict(solicited=False), "stale", MAC),
-    ("stale", dict(mac="03:00:00:00:00:01"), "stale", MAC),  # of a group
-    ("incomplete", dict(mac="ff:ff:ff:ff:ff:ff"), "incomplete", None),
-    ("incomplete", dict(mac="00:00:00:00:00:00"), "incomplete", None),
+    ("reachable", {"mac": OTHER, "solicited": False, "override": False}, "stale", MAC),
+    ("reachable", {"mac": OTHER, "solicited": True, "override": False}, "stale", MAC),
+    ("reachable", {"mac": OTHER, "solicited": False}, "stale", OTHER),
+    ("reachable", {"mac": OTHER}, "reachable", OTHER),
+    ("reachable", {"solicited": False, "override": False}, "reachable", MAC),
+    ("stale", {"mac": OTHER, "solicited": True, "override": False}, "stale", MAC),
+    ("stale", {"mac": OTHER, "solicited": False}, "stale", OTHER),
+    ("stale", {"mac": OTHER}, "reachable", OTHER),
+    ("stale", {"override": False}, "reachable", MAC),
+    ("stale", {"solicited": False, "override": False}, "stale", MAC),
+    ("stale", {"mac": None, "override": False}, "reachable", MAC),
+    ("delay", {"mac": OTHER, "solicited": False, "override": False}, "delay", MAC),
+    ("delay", {"solicited": False}, "delay", MAC),
+    ("delay", {"mac": OTHER, "solicited": False}, "stale", OTHER),
+    ("probe", {"mac": OTHER, "solicited": True, "override": False}, "probe", MAC),
+    ("probe", {"mac": None, "override": False}, "reachable", MAC),
+    ("probe", {"solicited": False}, "probe", MAC),
+    ("incomplete", {"mac": None}, "incomplete", None),
+    ("incomplete", {"override": False}, "reachable", MAC),
+    ("incomplete", {"solicited": False, "override": False}, "stale", MAC),
+    ("failed", {"mac": None}, "failed", None),
+    ("failed", {"solicited": False}, "stale", MAC),
+    ("stale", {"mac": "03:00:00:00:00:01"}, "stale", MAC),  # of a group
+    ("incomplete", {"mac": "ff:ff:ff:ff:ff:ff"}, "incomplete", None),
+    ("incomplete", {"mac": "00:00:00:00:00:00"}, "incomplete", None),
 ]  # fmt: skip
 
 
@@ -325,3 +325,14 @@ def test_many_neighbours_are_found_again() -> None:
     assert neighbours.table.check() == (4096, 0)
     known = [neighbours.state((0, f"10.0.{n >> 8}.{n & 255}")) is not None for n in (0, 903, 904, 4999)]
     assert known == [False, False, True, True]
+
+
+def test_all_are_forgotten_and_what_waits_is_given_back(neighbours: Neighbours) -> None:
+    neighbours.resolved()
+    neighbours.find(B, frame(1))
+    neighbours.heard(C, make=True)
+    neighbours.table.take_log()
+    neighbours.table.clear()
+    assert neighbours.table.take_log() == [("give back", *B, frame(1), None)]
+    assert (neighbours.table.check(), neighbours.table.next_due) == ((0, 0), None)
+    assert neighbours.find() == ("waits", None)
