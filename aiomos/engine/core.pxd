@@ -3,6 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
+from aiomos.host.host cimport Host
 from aiomos.line.line cimport Line
 from aiomos.tcp.flows cimport REASONS, FlowKey, Flows
 from aiomos.tcp.flows cimport Flow as FlowRecord
@@ -71,6 +72,7 @@ cdef class Core:
     cdef Rules rules                   # the registry writes them
     cdef const PredicateSet* programs[SLOTS]  # user-defined events by slot; NULL where there are none
     cdef Line line        # frames to be sent, and what becomes of the one in hand
+    cdef Host host                     # who we are on our links; None before the line is open
     cdef OpenGate open_gate
     cdef void* gate                    # the engine's Gate, as long as that lives
     cdef object engine                 # weak reference to the Engine, for those whom apps ask

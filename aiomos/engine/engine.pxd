@@ -17,6 +17,7 @@ from aiomos.wire.frame cimport Frame
 cdef class Engine:
     cdef object __weakref__
     cdef Core core
+    cdef bytes key                     # secret
     cdef Registry registry
     cdef Holdings holdings
     cdef Clock clock
@@ -29,5 +30,6 @@ cdef class Engine:
     cdef size_t remaining_count
 
     cdef int64_t due_ns(self) noexcept
+    cdef void pass_time_of_host(self) noexcept
     cdef int run_batch(self, const Frame* frames, size_t count) except -1
     cdef int list_remaining(self) except -1

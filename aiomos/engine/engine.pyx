@@ -21,6 +21,7 @@ from aiomos.engine.lifetimes cimport cut_flow, end_flow, in_table
 from aiomos.engine.registry cimport Account, Call, new_registry
 from aiomos.engine.statistics cimport count_flows, statistics
 from aiomos.face.views cimport Flow
+from aiomos.host.host cimport Host
 from aiomos.tcp.flows cimport DROPPED, FlowKey, REASON_END_OF_CAPTURE, RESETTING, flow_at, flow_index
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.transport.source cimport FrameSource
@@ -59,6 +60,7 @@ cdef class Engine:
         cdef bytes secret = bytes(key)
         if len(secret) != 16:
             raise ValueError(f"the key is 16 bytes, not {len(secret)}")
+        self.key = secret
         self.core = new_core(settings, secret)
         self.core.engine = ref(self)
         self.registry = new_registry(self.core)
@@ -91,6 +93,7 @@ cdef class Engine:
             else:
                 with nogil:
                     self.intake.run(frames, count)
+            self.pass_time_of_host()
             self.delivery.deliver()
             self.delivery.tell_sessions()
             if self.intake.unread_told != self.intake.unread_table.used:
@@ -98,6 +101,10 @@ cdef class Engine:
         finally:
             self.clock.busy = False
         return self.gate.raise_fatal()
+
+    cdef void pass_time_of_host(self) noexcept:
+        if self.core.wired:
+            self.core.host.pass_time(self.core.now_ns)
 
     def pass_time(self, time_ns):
         """Let time pass without frames: what is due until *time_ns*, nanoseconds since the epoch, happens.
@@ -117,6 +124,7 @@ cdef class Engine:
             with nogil:
                 if now_ns >= self.core.next_tick_ns:
                     self.flow_timers.advance(now_ns)
+            self.pass_time_of_host()
             self.delivery.deliver()
             self.delivery.tell_sessions()
         finally:
@@ -130,14 +138,18 @@ cdef class Engine:
         return due if due != INT64_MAX else None
 
     cdef int64_t due_ns(self) noexcept:
-        """When something is due: a flow to be looked at, a timer, or a session; INT64_MAX: never."""
-        return min(wheel_next_ns(&self.core.flows.wheel), self.core.timer_ns, self.core.line.translation.due_ns())
+        """When something is due: a flow to be looked at, a timer, a session, a neighbour; INT64_MAX: never."""
+        cdef int64_t due = min(wheel_next_ns(&self.core.flows.wheel), self.core.timer_ns,
+                               self.core.line.translation.due_ns())
+        return min(due, self.core.host.next_due()) if self.core.wired else due
 
     def finish(self):
         """End the next slice of flows for want of frames, oldest first; False when none is left."""
         cdef size_t done = 0
         if self.intake.holds_frame:
             self.run_batch(NULL, 0)
+        if self.core.wired:
+            self.core.host.end()
         self.clock.begin()
         try:
             if self.remaining == NULL:
@@ -169,14 +181,16 @@ cdef class Engine:
         qsort(self.remaining, self.remaining_count, sizeof(FlowRecord*), younger_first)
         return 0
 
-    def open(self, forwards, interfaces):
+    def open(self, forwards, interfaces, links=()):
         """Have frames sent, and in line passed on; before the first is fed.
 
         Args:
             forwards: For each interface that by which its frames go on; empty where they are only watched.
             interfaces: Their names.
+            links: MAC address, empty where it is not known, and MTU of each.
         """
         self.core.line.open(forwards, interfaces, self.core.flow_budget + MOST_BATCH_FRAMES)
+        self.core.host = Host(self.core.line.outlet, self.key, list(links))
         self.core.wired = True
 
     def flush(self, Transport transport not None):
@@ -348,6 +362,22 @@ cdef class Engine:
     def line(self):
         """What becomes of the packet in hand, and what is sent."""
         return self.core.line
+
+    @property
+    def host(self):
+        """Who we are on our links; None where frames come from a capture."""
+        return self.core.host
+
+    def find_neighbour(self, interface, address, own):
+        """See `Host.find`."""
+        found = self.core.host.find(interface, address, own, self.clock_ns)
+        self.clock.tell_news()
+        return found
+
+    def announce(self, interface, address):
+        """See `Host.announce`."""
+        self.core.host.announce(interface, address)
+        self.clock.tell_news()
 
     @property
     def face(self):

@@ -48,6 +48,7 @@ cdef class Intake:
     cdef bint is_mine(self, const Packet* packet) noexcept nogil
     cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
+    cdef bint is_for_host(self, const Frame* frame, Decoded* decoded) noexcept nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
     cdef void found_whole(self, Decoded* decoded) noexcept nogil
     cdef bint is_about_flow(self, const Packet* packet) noexcept nogil

@@ -187,6 +187,8 @@ cdef class Intake:
                 self.note_unread(decoded)
         if self.core.line.outlet.in_line:
             return self.cross(frame, decoded)
+        if self.core.wired:
+            self.is_for_host(frame, decoded)
         if decoded.kind > WIRE_TCP and decoded.kind != WIRE_FRAGMENT and not (
                 self.core.rules.interests[MAX_SETS].events & UNBOUND_EVENTS):
             return 0                               # nobody asks for what is of no flow
@@ -269,8 +271,11 @@ cdef class Intake:
             self.found_whole(decoded)
         if self.core.line.translation.enter_session():
             look_up(&self.core.flows, decoded)
-        elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
-            decoded.packet.known = self.is_about_flow(&decoded.packet)
+        elif decoded.kind != WIRE_TCP:
+            if self.is_for_host(frame, decoded):
+                self.core.line.hand.dropped = True
+            elif decoded.kind == WIRE_ICMP and not decoded.packet.known:
+                decoded.packet.known = self.is_about_flow(&decoded.packet)
         self.on_packet(decoded)
         self.core.line.passing.pass_on()
         while self.core.line.passing.due and self.core.line.ordering.take_waiting(&decoded.packet, &decoded.kind):
@@ -278,6 +283,11 @@ cdef class Intake:
             take_segment(self.core, decoded)
             self.core.line.passing.pass_on()
         return 0
+
+    cdef bint is_for_host(self, const Frame* frame, Decoded* decoded) noexcept nogil:
+        """Is it for an address of ours? That has answered then, if it was asked."""
+        return ((decoded.kind == WIRE_ICMP or decoded.kind == WIRE_NON_IP) and self.core.host.on
+                and self.core.host.take(frame, &decoded.packet, decoded.kind, self.core.now_ns))
 
     cdef bint collect(self, Decoded* decoded) noexcept nogil:
         """Keep a fragment until its packet is whole, as then it is."""

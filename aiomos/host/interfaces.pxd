@@ -21,7 +21,7 @@ ctypedef struct OwnAddress:
     uint8_t ip_version         # 0: given back
     uint8_t prefix             # bits that are the same of all that are on the link, of 128
     uint8_t mac[6]             # by which it is answered for
-    bint echoes                # echo requests for it are answered
+    bint is_host               # packets to it end here: echoes are answered; else only where it is
 
 ctypedef struct Interfaces:
     Link links[64]

@@ -1,7 +1,7 @@
 """What we are on our links: MAC addresses, MTUs, and the addresses that we answer for.
 
-Addresses are found by a keyed hash, as whoever asks for them chooses them. Which to ask from is found by looking
-at all: that is needed only for a neighbour that nobody has named a source for.
+Addresses are found by a keyed hash, as whoever asks for them chooses them. Which to ask from is found by
+looking at all: that is needed only for a neighbour that nobody has named a source for.
 """
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t

@@ -110,6 +110,9 @@ cdef void neighbours_confirm(Neighbours* n, const NeighbourKey* key, int64_t now
 cdef void neighbours_pass_time(Neighbours* n, int64_t now_ns) noexcept nogil
 cdef int64_t neighbours_next_due(const Neighbours* n) noexcept nogil
 
+# Forget all, asking nobody any more: frames that wait are given back.
+cdef void neighbours_clear(Neighbours* n) noexcept nogil
+
 cdef Neighbour* neighbours_lookup(const Neighbours* n, const NeighbourKey* key) noexcept nogil
 
 cdef inline Neighbour* neighbour_at(const Neighbours* n, uint32_t index) noexcept nogil:

@@ -423,3 +423,11 @@ cdef void neighbours_pass_time(Neighbours* n, int64_t now_ns) noexcept nogil:
             ask(n, it, now_ns)
         else:
             fail(n, it, now_ns)
+
+
+cdef void neighbours_clear(Neighbours* n) noexcept nogil:
+    cdef int state
+    for state in range(<int> NEIGHBOUR_STATES):
+        while n.first[state]:
+            release_frames(n, neighbour_at(n, n.first[state]))
+            remove(n, neighbour_at(n, n.first[state]))

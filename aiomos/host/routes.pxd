@@ -52,7 +52,7 @@ cdef bint route_remove(Routes* r, const Address* network, uint8_t prefix) noexce
 # The way to a destination; false if there is none.
 cdef bint way_to(const Routes* r, const Address* destination, uint8_t ip_version, int64_t now_ns,
                  Way* out) noexcept nogil
-# A packet of *length* bytes was too big for a path that takes *mtu* (0: not told), of which the caller has seen
-# that it was ours; false if that says nothing new.
+# A packet of *length* bytes was too big for a path that takes *mtu* (0: that was not told). That the packet was ours
+# the caller has seen; false if that says nothing new.
 cdef bint path_lower(Routes* r, const Address* destination, uint8_t ip_version, uint32_t mtu, uint32_t length,
                      int64_t now_ns) noexcept nogil

@@ -1,4 +1,4 @@
-"""Ways to destinations: routes, the longest prefix first, and what is known of how long packets to one may be.
+"""Ways to destinations: routes, the longest prefix first, and what is known of how long packets to them may be.
 
 Routes are few, as a host has them, and are looked through in order. Of paths, those asked about lately are remembered:
 each destination has four slots it may be in, and the one learnt longest ago makes way. What was learnt ends after 10

@@ -29,6 +29,7 @@ from aiomos.runtime.failures import Failures
 from aiomos.runtime.interrupts import describe_tasks
 from aiomos.runtime.listeners import Listener
 from aiomos.runtime.live import LivePump
+from aiomos.runtime.neighbours import Neighbours
 from aiomos.runtime.opening import opened
 from aiomos.runtime.pickup import PickUp
 from aiomos.runtime.pumps import CapturePump, Feed, Progress, Pump, SimulatedPump
@@ -108,7 +109,10 @@ class Runtime:
         self.engine.face = self
         self.engine.on_unread = warn_of_unread
         if transport is not None:
-            self.engine.open(transport.forwards, [interface.name for interface in transport.interfaces])
+            interfaces = transport.interfaces
+            names = [interface.name for interface in interfaces]
+            links = [(interface.mac, interface.mtu) for interface in interfaces]
+            self.engine.open(transport.forwards, names, links)
             self.engine.read_clock = transport.now
         self._clock = Clock(self.engine, self._backlog, self._attend_soon)
         self._turns = Turns(self._clock, self._backlog, self._failures)
@@ -221,6 +225,11 @@ class Runtime:
     def interfaces(self) -> list[str]:
         """Names of the interfaces of a live run."""
         return [interface.name for interface in self.transport.interfaces] if self.transport else []
+
+    @property
+    def neighbours(self) -> Neighbours:
+        """Where hosts of our links are, and addresses that are answered for."""
+        return Neighbours(self.engine, self.interfaces)
 
     def send(self, frame: "Buffer", interface: str | int = 0) -> None:
         """Send a frame: after those before it, or between batches at once.

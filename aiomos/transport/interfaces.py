@@ -76,7 +76,7 @@ def _is_on(asked: socket.socket, name: str, command: int) -> bool:
     address = _address_of(value)
     with suppress(OSError):
         fcntl.ioctl(asked, SIOCETHTOOL, struct.pack("16sQ16x", os.fsencode(name), address))
-    return struct.unpack("II", value)[1] != 0
+    return bool(struct.unpack("II", value)[1])
 
 
 def _address_of(buffer: bytearray) -> int:

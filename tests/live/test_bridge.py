@@ -286,3 +286,17 @@ def test_a_full_queue_is_waited_for(pair: Ends) -> None:
     port.close()
     sock.close()
     assert (counters["sent"], counters["unsent"]) == (40, 0)
+
+
+# --- what is known of its interfaces ------------------------------------------------------------------
+
+
+def test_interfaces_know_what_they_are(in_line: Line) -> None:
+    in_line.middle.set_link("eth1", mtu=1400, address="02:00:00:00:00:77")
+    in_line.middle.set_offloads("eth1", on=False)
+    with in_line.middle.inside(), bridge() as both:
+        first, second = both.interfaces
+        assert (first.mtu, second.mtu, second.mac) == (MTU, 1400, "02:00:00:00:00:77")
+        assert first.index == socket.if_nametoindex("eth0") != second.index
+        assert {"tx_checksum", "tso", "gso"} <= first.offloads
+        assert not second.offloads & {"tx_checksum", "tso", "gso"}

@@ -139,7 +139,7 @@ def datagram(host: Host, address: str = "", port: int = 0) -> socket.socket:
 
 
 def knows_router() -> bool:
-    return nat._running[-1][0].neighbours.find("eth1", ROUTER, 0.0, own=EXTERNAL) is not None
+    return nat._running[-1][0].neighbours.find(ROUTER, "eth1", own=EXTERNAL) is not None
 
 
 def mappings(box: Middlebox) -> int:

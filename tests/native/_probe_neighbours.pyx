@@ -5,8 +5,8 @@ from libc.string cimport memset
 
 from aiomos.host.neighbours cimport (
     MOST_FRAME_BYTES, NEIGHBOUR_STATES, Neighbour, NeighbourCalls, NeighbourKey, Neighbours, WaitingFrame, neighbour_at,
-    neighbours_close, neighbours_confirm, neighbours_find, neighbours_heard, neighbours_lookup, neighbours_next_due,
-    neighbours_open, neighbours_pass_time, neighbours_told)
+    neighbours_clear, neighbours_close, neighbours_confirm, neighbours_find, neighbours_heard, neighbours_lookup,
+    neighbours_next_due, neighbours_open, neighbours_pass_time, neighbours_told)
 from aiomos.wire.addresses cimport address_read, address_text
 from aiomos.wire.frame cimport Frame, Offload
 
@@ -66,6 +66,9 @@ cdef class Table:
     def confirm(self, interface, address, int64_t now_ns):
         cdef NeighbourKey key = key_of(interface, address)
         neighbours_confirm(&self.native, &key, now_ns)
+
+    def clear(self):
+        neighbours_clear(&self.native)
 
     def pass_time(self, int64_t now_ns):
         neighbours_pass_time(&self.native, now_ns)

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 import aiomos
 from aiomos import Budgets, OptionError, Settings
 from aiomos.apps import nat
-from aiomos.apps.nat.neighbours import mac_of
+from aiomos.apps.nat.settings import mac_of
 from aiomos.testing.hosts import read_packet
 from aiomos.testing.packets import (
     checksum,

@@ -27,6 +27,12 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("wheel", "wheel* timer_wheel timeouts eviction sessions*"),
         ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
     ),
+    "aiomos/host": (
+        ("neighbours", "neighbours neighbours_model host"),
+        ("interfaces", "own_addresses routes host"),
+        ("replies host", "host neighbours nat_* live/nat"),
+        ("", "host/ neighbours_model"),
+    ),
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),

@@ -21,8 +21,7 @@ import attrs
 
 from aiomos import FRAME, PKT_IN, App, CallbackRegistration, Hook, SessionError, SessionShare
 from aiomos.apps.nat.mappings import Endpoint, Exhausted, HostLimit, Mapped, Mappings
-from aiomos.apps.nat.neighbours import ETHERTYPE_ARP, Neighbours, mac_of
-from aiomos.apps.nat.settings import ICMP, TCP, UDP, Config, read_config
+from aiomos.apps.nat.settings import ICMP, TCP, UDP, Config, mac_of, read_config
 from aiomos.errors import OptionError
 from aiomos.logging import get_logger
 from aiomos.starting import undone_on_failure
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
 NUMBERS = {6: TCP, 17: UDP}
 PROTO_TCP, PROTO_ICMP = 6, 1
+ETHERTYPE_ARP = 0x0806
 ECHO_REQUEST, ICMP_HEADER = 8, 8
 CACHED_ADDRESSES = 1 << 16
 OUTSIDE_SHARE = 2
@@ -105,34 +105,39 @@ class Nat:
         if self._gateway is not None:
             inside[self._gateway] = mac_of(self._gateway)
         own = {self._file.outside: self._macs, **dict.fromkeys(self._insides, inside)}
-        self.neighbours = Neighbours(engine.send, own)
+        self._own = [
+            (address, interface, mac) for interface, of in own.items() for address, mac in of.items()
+        ]
+        self.neighbours = engine.neighbours
         self._address = lru_cache(CACHED_ADDRESSES)(ip_address)
 
     def register(self) -> list[CallbackRegistration]:
-        """Have all packets seen that no session translates, and ARP."""
+        """Have all packets seen that no session translates, and ARP; answer for the addresses of ours."""
+        self.neighbours.hear_all()
+        for own in self._own:
+            self.neighbours.answer_for(*own)
         return [app.on(FRAME, hook=Hook.RAW)(self.hear), app.on(unknown, hook=Hook.RAW)(self.translate)]
 
     def begin(self) -> None:
         """Tell the neighbours where the external addresses are, and ask for those that will be needed."""
-        self.neighbours.announce(self._macs, self._file.outside)
+        for address in self._macs:
+            self.neighbours.announce(address, self._file.outside)
         if self._file.router is not None:
-            self.neighbours.ask(self._file.outside, str(self._file.router), own=self._external[0])
+            self.neighbours.find(str(self._file.router), self._file.outside, own=self._external[0])
         targets = {str(forward.to) for forward in self._config.forwards}
         targets |= {str(static.inside) for static in self._config.statics}
         for interface in self._insides:
             for address in sorted(targets):
-                self.neighbours.ask(interface, address, own=self._gateway)
+                self.neighbours.find(address, interface, own=self._gateway)
 
     # --- packets --------------------------------------------------------------------------------------
 
     def hear(self, pkt: "Packet") -> None:
-        """Take in ARP; refuse what is malformed."""
+        """Refuse what is malformed; behind a gateway, ARP stays on its link."""
         if pkt.malformed is not None:
             self._refuse(pkt, "malformed")
-        elif pkt.ethertype == ETHERTYPE_ARP and pkt.vlan is None and pkt.frame is not None:
-            ours = self.neighbours.hear(pkt.frame, pkt.interface or "")
-            if ours or self._gateway is not None:
-                pkt.drop()
+        elif self._gateway is not None and pkt.ethertype == ETHERTYPE_ARP and pkt.vlan is None:
+            pkt.drop()
 
     def translate(self, pkt: "Packet") -> None:
         """Make the session of a first packet, or let it pass, or refuse it."""
@@ -167,9 +172,7 @@ class Nat:
         external = mapped.external
         rewrites = {"src": external.address, "sport": external.port, "eth_src": self._macs[external.address]}
         if self._file.router is not None:
-            router = self.neighbours.find(
-                self._file.outside, str(self._file.router), pkt.time, own=external.address
-            )
+            router = self.neighbours.find(str(self._file.router), self._file.outside, own=external.address)
             if router is None:
                 self.mappings.tidy(mapped)
                 self._refuse(pkt, "unresolved")
@@ -188,7 +191,7 @@ class Nat:
         if hairpin and source is None:
             return
         peer = ends[0] if source is None else source.external
-        mac = self._find_inside(mapped.inside.address, pkt)
+        mac = self._find_inside(mapped.inside.address)
         allowed = mapped.lets_in(peer.address, self._file.filtering)
         if mac is None or not allowed:
             if source is not None:
@@ -291,16 +294,15 @@ class Nat:
         """Tell whether a host inside reaches an address without the router."""
         return self._is_inside(address) or address == LIMITED_BROADCAST or self._address(address).is_multicast
 
-    def _find_inside(self, address: str, pkt: "Packet") -> str | None:
+    def _find_inside(self, address: str) -> str | None:
         """Tell the MAC address of a host inside; None, and whoever it is has been asked for it."""
-        found = (
-            self.neighbours.find(interface, address, pkt.time, own=self._gateway)
-            for interface in self._insides
-        )
+        found = (self.neighbours.find(address, interface, own=self._gateway) for interface in self._insides)
         return next(filter(None, found), None)
 
     def close(self) -> None:
-        """Tell what was refused, and why."""
+        """Answer for nothing any more; tell what was refused, and why."""
+        for address, interface, _ in self._own:
+            self.neighbours.forget(address, interface)
         get_logger("aiomos.nat").info("ended", mappings=len(self.mappings), refused=dict(self.refused))
         self._metrics.close()
 

@@ -1,5 +1,7 @@
 """What a NAT's configuration file says."""
 
+from hashlib import sha256
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,11 @@ def _mac(value: object) -> str:
     if len(octets) != 6 or octets[0] & 1:
         raise ValueError(value)
     return octets.hex(":")
+
+
+def mac_of(address: str) -> str:
+    """Make up a MAC address for an external address: always the same, locally administered, of one host."""
+    return bytes([0x02, *sha256(IPv4Address(address).packed).digest()[:5]]).hex(":")
 
 
 _ADDRESS = "an IPv4 address such as 192.0.2.10"

@@ -325,3 +325,14 @@ def test_many_neighbours_are_found_again() -> None:
     assert neighbours.table.check() == (4096, 0)
     known = [neighbours.state((0, f"10.0.{n >> 8}.{n & 255}")) is not None for n in (0, 903, 904, 4999)]
     assert known == [False, False, True, True]
+
+
+def test_all_are_forgotten_and_what_waits_is_given_back(neighbours: Neighbours) -> None:
+    neighbours.resolved()
+    neighbours.find(B, frame(1))
+    neighbours.heard(C, make=True)
+    neighbours.table.take_log()
+    neighbours.table.clear()
+    assert neighbours.table.take_log() == [("give back", *B, frame(1), None)]
+    assert (neighbours.table.check(), neighbours.table.next_due) == ((0, 0), None)
+    assert neighbours.find() == ("waits", None)

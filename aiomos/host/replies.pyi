@@ -1,0 +1,1 @@
+"""For other compiled modules only: replies have no Python face."""
