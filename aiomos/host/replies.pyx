@@ -18,7 +18,7 @@ from aiomos.wire.icmp cimport MAX_ICMP_ERROR, build_echo_reply, build_icmp_error
 from aiomos.wire.ndp cimport (
     NDP_ADVERTISEMENT, NDP_FRAME, NDP_OVERRIDE, NDP_ROUTER, NDP_SOLICITATION, NDP_SOLICITED, NdpMessage, group_mac,
     ndp_read, ndp_write)
-from aiomos.wire.numbers cimport ETHERNET_HEADER, LINKTYPE_ETHERNET
+from aiomos.wire.numbers cimport LINKTYPE_ETHERNET
 from aiomos.wire.rewriting cimport rewrite_begin
 from aiomos.wire.wire cimport WIRE_ICMP, Address
 

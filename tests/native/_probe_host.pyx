@@ -17,7 +17,6 @@ from aiomos.wire.icmp cimport UNREACHABLE_PORT, IcmpNotice
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin
 from aiomos.wire.wire cimport Address, DecodeOptions, Packet, decode_frame
 
-from aiomos.settings import Settings
 
 cdef bytes KEY = bytes(range(16))
 MAPPED = 96
