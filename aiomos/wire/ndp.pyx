@@ -8,12 +8,13 @@ from libc.stdint cimport uint8_t, uint16_t
 from libc.string cimport memcpy, memset
 
 from aiomos.wire.checksums cimport checksum_of_segment, put16
-from aiomos.wire.numbers cimport ETHERNET_HEADER, ETHERTYPE_IPV6, ICMP_HEADER, IPV6_HEADER, PROTO_ICMPV6
+from aiomos.wire.numbers cimport ETHERNET_HEADER, ETHERTYPE_IPV6, IPV6_HEADER, PROTO_ICMPV6
 from aiomos.wire.rewriting cimport address_bytes
 from aiomos.wire.wire cimport Address, Span, be16, be32, be64, span_skip, span_take, span_u8
 
 cdef enum:
     HOP_LIMIT = 255
+    ICMP_START = 4                     # type, code, checksum
     OPTION_SOURCE_MAC = 1              # RFC 4861 section 4.6
     OPTION_TARGET_MAC = 2
     OPTION_MTU = 5
@@ -51,7 +52,7 @@ cdef bint is_whole(const Packet* packet) noexcept nogil:
         return False
     if packet.network[6] != PROTO_ICMPV6:          # behind extension headers, of which a fragment's may be one
         return False
-    if packet.payload_cap != packet.payload_len or packet.payload_len < ICMP_HEADER + 4 or packet.transport[1] != 0:
+    if packet.payload_cap != packet.payload_len or packet.payload_len < ICMP_START + 4 or packet.transport[1] != 0:
         return False
     return message_sum(packet) == 0
 
@@ -132,7 +133,7 @@ cdef bint ndp_read(const Packet* packet, NdpMessage* out) noexcept nogil:
     rest.p, rest.n = packet.transport, packet.payload_cap
     out.type = packet.transport[0]
     out.src, out.dst = packet.src, packet.dst
-    if not span_skip(&rest, ICMP_HEADER):
+    if not span_skip(&rest, ICMP_START):
         return False
     if out.type == NDP_SOLICITATION or out.type == NDP_ADVERTISEMENT:
         if out.type == NDP_ADVERTISEMENT:
