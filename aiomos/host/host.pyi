@@ -1,9 +1,12 @@
+from typing import Self, final
+
 from aiomos.line.outlet import Outlet
 
+@final
 class Host:
     """Who we are on our links."""
 
-    def __init__(self, line: Outlet, key: bytes, links: list[tuple[str, int]]) -> None: ...
+    def __new__(cls, line: Outlet, key: bytes, links: list[tuple[str, int]]) -> Self: ...
     def add_address(
         self, interface: int, address: str, mac: str, prefix: int | None = None, is_host: bool = False
     ) -> None: ...
