@@ -75,7 +75,7 @@ cdef class Core:
     cdef Host host                     # who we are on our links; None before the line is open
     cdef OpenGate open_gate
     cdef void* gate                    # the engine's Gate, as long as that lives
-    cdef object engine                 # weak reference to the Engine, for those whom apps ask
+    cdef void* engine                  # the Engine, as long as it lives, for those whom apps ask
     cdef DecodeOptions decode_options
     cdef bint wired                    # the line is open: frames can be sent
     # Time.
@@ -110,4 +110,5 @@ cdef class Core:
 
 cdef Core new_core(settings, bytes key)
 cdef int call_apps(Core core, Moment* m) except -1 nogil
+cdef object engine_of(Core core)
 cdef int signal_flow(Core core, FlowRecord* flow) except -1 nogil

@@ -65,7 +65,12 @@ cdef Core new_core(settings, bytes key):
 
 cdef int call_apps(Core core, Moment* m) except -1 nogil:
     """Call those who wait for what has happened, behind the gate."""
-    return core.open_gate(core.gate, m)
+    return core.open_gate(core.gate, m) if core.gate != NULL else 0
+
+
+cdef object engine_of(Core core):
+    """The engine that the core is of, also while it is being finalised; None once it has gone."""
+    return <object> core.engine if core.engine != NULL else None
 
 
 cdef int signal_flow(Core core, FlowRecord* flow) except -1 nogil:

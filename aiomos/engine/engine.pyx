@@ -5,6 +5,7 @@ no clock: time is that of the frames.
 """
 
 from libc.stddef cimport size_t
+cimport cython
 from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t, uint32_t, uint8_t
 from libc.stdlib cimport free, malloc, qsort
 from libc.string cimport memcmp
@@ -32,8 +33,6 @@ from aiomos.wire.frame cimport Frame
 from aiomos.wire.times cimport held_within
 from aiomos.wire.wheel cimport wheel_next_ns
 
-from weakref import ref
-
 from aiomos.engine.statistics import open_flows
 from aiomos.errors import NotInLineError
 
@@ -41,6 +40,7 @@ cdef enum:
     FINISH_SLICE = 4096        # flows ended between two deliveries when frames run out
 
 
+@cython.no_gc_clear                                # what it tells the core of its end is still there then
 cdef class Engine:
     """One core's flows. Made by the runtime, which feeds it and runs what it hands over.
 
@@ -62,7 +62,7 @@ cdef class Engine:
             raise ValueError(f"the key is 16 bytes, not {len(secret)}")
         self.key = secret
         self.core = new_core(settings, secret)
-        self.core.engine = ref(self)
+        self.core.engine = <void*> self
         self.registry = new_registry(self.core)
         self.holdings = new_holdings(self.core)
         self.clock = new_clock(self.core)
@@ -74,6 +74,8 @@ cdef class Engine:
                                  Defragmenter(secret, memory=settings.budgets.fragment_bytes), shard)
 
     def __dealloc__(self):
+        if self.core is not None:
+            self.core.engine = self.core.gate = NULL
         free(self.remaining)
 
     def feed(self, FrameSource source not None):

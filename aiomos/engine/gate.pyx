@@ -32,7 +32,7 @@ from aiomos.face.views cimport Flow, state_named
 from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport CLIENT, CLIENT_IS_LOW, DROPPED, ENDED, SILENCED, TO_CONNECT
 from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.holdings cimport track_read
+from aiomos.tcp.holdings cimport track_evidence
 from aiomos.tcp.tracks cimport track_at
 from aiomos.ude.machine cimport Program, run_filter
 from aiomos.ude.rules cimport ANY_SET, rules_assign, rules_intern, rules_watching
@@ -251,7 +251,7 @@ cdef class Gate:
         cdef uint64_t skip = m.offset - m.segment_offset
         cdef uint32_t track = m.flow.halves[m.scene.side].track
         if track:
-            held = track_read(&self.core.streams, track_at(&self.core.streams, track), m.offset, length, buffer)
+            held = track_evidence(&self.core.streams, track_at(&self.core.streams, track), m.offset, length, buffer)
         old = (<char*> buffer)[:held] if held else None
         if skip >= m.scene.packet.payload_cap:
             return old, None

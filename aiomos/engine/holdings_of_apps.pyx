@@ -4,7 +4,7 @@ cimport cython
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint32_t
 
-from aiomos.engine.core cimport Core, Moment
+from aiomos.engine.core cimport Core, Moment, engine_of
 from aiomos.engine.registry cimport Account
 from aiomos.face.views cimport Flow, make_flow
 from aiomos.sealing cimport seal
@@ -31,7 +31,8 @@ cdef class Holdings:
         for view in self.passing:
             if view.account is account:
                 return view
-        view = make_flow(m.flow, &self.core.streams, 0, account, self.core.engine())
+        view = make_flow(m.flow, &self.core.streams, 0, account, engine_of(self.core))
+        view.memory = self.core
         self.passing.append(view)
         return view
 
@@ -43,7 +44,8 @@ cdef class Holdings:
             if view.account is account:
                 return view
             view = view.sibling
-        view = make_flow(flow, &self.core.streams, flow_index(&self.core.flows, flow), account, self.core.engine())
+        view = make_flow(flow, &self.core.streams, flow_index(&self.core.flows, flow), account, engine_of(self.core))
+        view.memory = self.core
         if first is not None:
             view.sibling = first.sibling
             first.sibling = view

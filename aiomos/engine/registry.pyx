@@ -8,7 +8,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
-from aiomos.engine.core cimport Core
+from aiomos.engine.core cimport Core, engine_of
 from aiomos.levels cimport STREAM_LEVEL
 from aiomos.sealing cimport seal
 from aiomos.ude.machine cimport Predicates, Program
@@ -322,7 +322,7 @@ cdef class Registry:
             if isinstance(error, RecursionError):
                 raise RegistrationError(f"{event.name} is nested too deep to be compiled from here") from error
             raise
-        event.engines.add(self.core.engine())
+        event.engines.add(engine_of(self.core))
         return node
 
     def remove_event(self, event):

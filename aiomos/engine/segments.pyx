@@ -146,7 +146,7 @@ cdef int process_segment(Core core, FlowRecord* flow, int side, const Packet* pa
         PACKET_EVENTS | (START_EVENTS if packet.flags & SYN else 0))
     cdef Before before
     cdef int outcome
-    if watched & NOTED_EVENTS or (packet.flags & SYN and flow.flags & MIDSTREAM):  # it may yet bring watchers
+    if watched & NOTED_EVENTS or packet.flags & SYN:       # which may yet bring watchers
         outcome = monitor_watched(core, flow, side, packet, &before)
     else:
         outcome = monitor_segment(flow, side, packet, core.anomalies)

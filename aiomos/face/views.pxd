@@ -17,6 +17,7 @@ cdef class Flow:
     cdef Kept* kept                    # NULL until then
     cdef object _key
     cdef object engine                 # has the record: stays as long as the flow is followed; None afterwards
+    cdef object memory                 # what the record lies in: stays as long as it is read; None afterwards
     cdef object account                # the app it belongs to, as the engine knows it (aiomos.engine.registry.Account)
     cdef Flow sibling                  # the next app's view of the same flow
     cdef object _ctx

@@ -132,7 +132,7 @@ cdef class Flow:
         self.kept = kept
         self.r = &kept.record if kept != NULL else &NOTHING
         self.streams = NULL
-        self.engine = None
+        self.engine = self.memory = None
 
     @property
     def key(self):

@@ -6,6 +6,8 @@ from aiomos.tcp.tracks cimport Streams, Track
 from aiomos.wire.wire cimport Packet
 
 cdef uint64_t track_read(const Streams* s, const Track* t, uint64_t offset, uint64_t n, uint8_t* out) noexcept nogil
+cdef uint64_t track_evidence(const Streams* s, const Track* t, uint64_t offset, uint64_t n,
+                             uint8_t* out) noexcept nogil
 cdef const uint8_t* track_view(const Streams* s, const Track* t, uint64_t offset, uint64_t n,
                                uint64_t* available) noexcept nogil
 cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t start, uint64_t end, uint64_t* starts,

@@ -159,10 +159,24 @@ cdef void consider(Stretch* best, uint64_t offset, uint64_t start, uint64_t end,
 cdef uint64_t track_read(const Streams* s, const Track* t, uint64_t offset, uint64_t n, uint8_t* out) noexcept nogil:
     """Copy the bytes that are at hand from *offset* on without a break, *n* at most; returns how many."""
     cdef Cursor cursor
+    cursor_begin(s, t, offset, &cursor)
+    return read_on(s, t, &cursor, offset, n, out)
+
+
+cdef uint64_t track_evidence(const Streams* s, const Track* t, uint64_t offset, uint64_t n,
+                             uint8_t* out) noexcept nogil:
+    """As track_read(), of all that a segment sent again is compared with: also of what was handed over long before."""
+    cdef Cursor cursor
+    cursor_begin(s, t, offset, &cursor)
+    cursor.past = past_find(&t.past, offset)
+    return read_on(s, t, &cursor, offset, n, out)
+
+
+cdef uint64_t read_on(const Streams* s, const Track* t, Cursor* cursor, uint64_t offset, uint64_t n,
+                      uint8_t* out) noexcept nogil:
     cdef Stretch stretch
     cdef uint64_t done = 0, length
-    cursor_begin(s, t, offset, &cursor)
-    while done < n and next_stretch(s, t, &cursor, offset + done, &stretch) and stretch.start == offset + done:
+    while done < n and next_stretch(s, t, cursor, offset + done, &stretch) and stretch.start == offset + done:
         length = min(stretch.end - stretch.start, n - done)
         memcpy(out + done, stretch.data, length)
         done += length

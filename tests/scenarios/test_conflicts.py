@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-import aiomos
+import aiomos.engine.engine
+from aiomos.face.streams import MonitorConnection, Pressure
 from aiomos.levels import Level
 from aiomos.testing.scenario import Conversation, Frame, watch_in_batches
 from aiomos.testing.scenario import watch as watch_at_once
@@ -133,3 +134,27 @@ def test_bytes_are_forgotten_at_the_same_moment_whatever_the_batches() -> None:
         for batch in (1, 50, None)
     ]
     assert counts == [279] * 3
+
+
+@pytest.mark.parametrize("batch", [1, 3, 100])
+def test_a_conflict_comes_with_what_was_delivered_however_long_before(batch: int) -> None:
+    conversation = Conversation().handshake()
+    for i in range(6):
+        conversation.client("PA", bytes([65 + i]) * 100).server("A")
+    conversation.client("PA", b"x" * 100, seq=201).client("PA", b"x" * 100, seq=501)
+    told: list[tuple[int | None, bytes | None, bytes | None]] = []
+
+    def conflict(event: aiomos.Occurrence) -> None:
+        told.append((event.offset, event.old, event.new))
+
+    engine = aiomos.engine.engine.Engine(aiomos.Settings(), bytes(16), lambda *error: pytest.fail(str(error)))
+    pressure = Pressure(1 << 30, 1 << 30)
+    rule = engine.add_rule(
+        aiomos.Filter("").program,
+        Level.STREAM,
+        opener=lambda flow: MonitorConnection(flow, pressure, engine.released, "mark"),
+    )
+    engine.add_call(rule, aiomos.ERROR, aiomos.Hook.RECEIVER, conflict, ("event",))
+    for at in range(0, len(conversation.frames), batch):
+        engine.feed_frames(conversation.frames[at : at + batch])
+    assert told == [(200, b"C" * 100, b"x" * 100), (500, b"F" * 100, b"x" * 100)]

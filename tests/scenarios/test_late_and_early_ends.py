@@ -461,3 +461,29 @@ def test_an_app_that_is_attached_late_sees_them_all() -> None:
     aiomos.run(first, source=traffic.source(), settings=Settings(budgets=budgets, on_error="raise"))
     assert len(tasks) == 1
     assert len({flow.client.address for flow in seen}) == MANY
+
+
+def test_a_rule_that_comes_before_the_servers_late_syn_sees_no_change_of_old() -> None:
+    conversation = Conversation(client_isn=100, server_isn=1)
+    conversation.client("S").server("SA", captured=False).client("A").server("PA", b"x" * 10)
+    before = len(conversation.frames)
+    conversation.server("S", seq=0)
+    told: list[object] = []
+    engine = Engine(aiomos.Settings(), bytes(16), lambda *error: pytest.fail(str(error)))
+    first = engine.add_rule(Filter("").program, aiomos.Level.BYTES)
+    engine.add_call(
+        first, aiomos.CONN_START, aiomos.Hook.RECEIVER, lambda flow: told.append("start"), ("flow",)
+    )
+    engine.feed_frames(conversation.frames[:before])
+    late = engine.add_rule(Filter("").program, aiomos.Level.BYTES)
+    for hook in (aiomos.Hook.SENDER, aiomos.Hook.RECEIVER):
+        engine.add_call(
+            late,
+            aiomos.STATE_CHANGE,
+            hook,
+            lambda event: told.append((event.before, event.after)),
+            ("event",),
+        )
+        engine.add_call(late, aiomos.PKT_IN, hook, lambda flow: told.append(flow.client.packets), ("flow",))
+    engine.feed_frames(conversation.frames[before:])
+    assert told == ["start", 2, 2]
