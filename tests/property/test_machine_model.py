@@ -14,6 +14,7 @@ from aiomos.ude.verifier import FORMS, Constant, Role, Step
 from tests.models.machine import ARITHMETIC, Machine
 
 probe = pytest.importorskip("tests.native._probe_predicates", reason="needs the native test probes")
+fire = probe.fire
 
 ALL = (1 << 64) - 1
 EXTREMES = [0, 1, -1, 2, 3, 7, 62, 63, 64, 255, 1 << 31, 1 << 62, (1 << 63) - 1, -(1 << 63)]
@@ -83,7 +84,7 @@ PACKETS = st.builds(
 
 
 def run(steps: list[Step], pkt: Packet, wanted: int = ALL) -> tuple[int, int]:
-    return Predicates(Program(steps), [ALL] * 1024, ALL, False).fire(pkt, wanted=wanted, guarded=False)
+    return fire(Predicates(Program(steps), [ALL] * 1024, ALL, False), pkt, wanted=wanted, guarded=False)
 
 
 def model(steps: list[Step], pkt: Packet, wanted: int = ALL) -> tuple[int, int]:
@@ -170,6 +171,6 @@ def _refused_or_run(steps: list[Step], pkt: Packet | None) -> None:
     box = probe.Box((1, 2, 3, 4, 5, 4, 6), (1, 1), ((1,) * 13,) * 2, ((1,) * 12,) * 2)
     predicates = Predicates(program, [ALL] * 1024, ALL, False)
     for flow in (None, box.flow):
-        fired, unsure = predicates.fire(pkt, flow)
+        fired, unsure = fire(predicates, pkt, flow)
         assert 0 <= fired <= ALL
         assert 0 <= unsure <= ALL

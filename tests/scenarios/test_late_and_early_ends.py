@@ -471,9 +471,7 @@ def test_a_rule_that_comes_before_the_servers_late_syn_sees_no_change_of_old() -
     told: list[object] = []
     engine = Engine(aiomos.Settings(), bytes(16), lambda *error: pytest.fail(str(error)))
     first = engine.add_rule(Filter("").program, aiomos.Level.BYTES)
-    engine.add_call(
-        first, aiomos.CONN_START, aiomos.Hook.RECEIVER, lambda flow: told.append("start"), ("flow",)
-    )
+    engine.add_call(first, aiomos.CONN_START, aiomos.Hook.RECEIVER, lambda _: told.append("start"), ("flow",))
     engine.feed_frames(conversation.frames[:before])
     late = engine.add_rule(Filter("").program, aiomos.Level.BYTES)
     for hook in (aiomos.Hook.SENDER, aiomos.Hook.RECEIVER):

@@ -29,7 +29,7 @@ def members(path: str, enum: str) -> dict[str, int]:
     ("path", "enum", "prefix", "names"),
     [
         ("tcp/monitor.pxd", ":                     # anomalies", "A_", ANOMALY_NAMES),
-        ("tcp/reassembly.pxd", ":                     # reasons of a gap", "GAP_", GAP_NAMES),
+        ("tcp/tracks.pxd", ":                     # reasons of a gap", "GAP_", GAP_NAMES),
         ("tcp/pieces.pxd", "Policy:", "OVERLAP_", OVERLAPS),
         ("tcp/flows.pxd", "Reason:", "REASON_", REASON_NAMES),
     ],
