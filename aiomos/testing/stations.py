@@ -57,6 +57,11 @@ class SteppedPump:
         return self._over.done()
 
     @property
+    def has_failed(self) -> bool:
+        """Whether the engine's run ends with an exception."""
+        return self._over.done() and not self._over.cancelled() and self._over.exception() is not None
+
+    @property
     def has_sleepers(self) -> bool:
         """Whether a task of its apps waits for a time to come."""
         return not self.is_over and self._feed.clock.has_sleepers
@@ -174,6 +179,11 @@ class Station:
     def is_running(self) -> bool:
         """Whether it has begun and its engine is still fed."""
         return self._pump is not None and not self._pump.is_over
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether its run has raised something, or is about to."""
+        return self.error is not None or (self._pump is not None and self._pump.has_failed)
 
     async def begin(self) -> None:
         """Start its apps, in a task of its own, so that clocks of others are none of theirs; once."""

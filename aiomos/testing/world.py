@@ -332,7 +332,9 @@ class World:
         """Go from event to event up to a time, or until nothing is left to happen."""
         while True:
             await self._settle(stillness)
-            if any(station.error for station in self.stations):
+            if failed := [station for station in self.stations if station.has_failed]:
+                for station in failed:
+                    await station.end()
                 return
             next_ns = self._next_ns(is_bounded=until_ns is not None)
             if next_ns is None or (until_ns is not None and next_ns > until_ns):

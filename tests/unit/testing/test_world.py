@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -10,9 +11,11 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import aiomos
-from aiomos import PKT_IN, App, Hook, MonitorConnection, Packet, Runtime, Settings
+from aiomos import CONN_START, PKT_IN, App, Flow, Hook, MonitorConnection, Packet, Runtime, Settings
 from aiomos.settings import Timeouts
 from aiomos.testing import stations
 from aiomos.testing.hosts import DatagramHost, TcpHost
@@ -283,6 +286,53 @@ def test_a_world_is_run_until_a_time_and_on() -> None:
     assert_whole(client, server)
 
 
+def test_an_engine_may_be_plugged_in_between_two_runs() -> None:
+    world = World()
+    end, other = world.host(End(), "end"), world.host(End(), "other")
+
+    async def main() -> None:
+        async with world:
+            await world.run(1)
+            bridge = world.bridge("bridge", settings=STRICT)
+            world.link(end, bridge)
+            world.link(bridge, other)
+            assert not bridge.is_running
+            with pytest.raises(RuntimeError, match="bridge has not begun"):
+                bridge.pump  # noqa: B018 - raises
+            end.send(udp_frame(payload=b"hello"))
+            await world.run(2)
+            assert bridge.runtime.now == 2 + EPOCH_NS / SECOND
+
+    in_loop(main(), "asyncio")
+    assert frames_of(world.capture(other)) == [(SECOND, udp_frame(payload=b"hello"), 0)]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_timers_of_flows_ring_at_their_time(loop: Loop) -> None:
+    """Between frames, though two engines are told the time for reasons of their own only; 0 seconds are at once."""
+    rang: list[tuple[str, float]] = []
+
+    def timing(name: str, *seconds: float) -> App[None]:
+        app: App[None] = App(name)
+
+        @app.on(CONN_START)
+        def start(flow: Flow) -> None:
+            for each in seconds:
+                flow.timer(each, lambda _: rang.append((name, world.now)))
+
+        return app
+
+    world, client, server, _ = world_of(timing("a", 0.125, 0), settings=STRICT, links=(Link(delay=0.25),) * 2)
+    tap = world.tap("tap", timing("b", 0.2), settings=STRICT)
+    other = world.host(TcpHost("10.1.0.1", 1, peer=("10.1.0.2", 80)))
+    world.link(other, tap, Link(delay=0.01))
+    world.link(tap, world.host(TcpHost("10.1.0.2", 80)), Link(delay=1))
+    other.connect()
+    run(world, loop)
+    assert_whole(client, server)
+    assert rang == [("b", 0.21), ("a", 0.25), ("a", 0.375)]
+
+
 def test_flows_time_out_while_a_world_is_run_until_a_time() -> None:
     """To the end it is not kept going by them: they end with it."""
 
@@ -528,6 +578,65 @@ def test_what_an_app_raises_ends_the_world_where_it_is_to(
     assert len(server.received) < len(client.data) or not client.received
 
 
+def test_the_first_of_several_failures_comes_out_once_all_is_shut_down() -> None:
+    """However long shutting down takes the machine, no time goes on meanwhile."""
+    closed: list[float] = []
+
+    def slow_to_close(name: str) -> App[None]:
+        app = raising(ValueError(name))
+
+        @app.shutdown
+        async def stop() -> None:
+            await asyncio.sleep(0.01)
+            closed.append(world.now)
+
+        return app
+
+    world = World()
+    engines = [world.tap(name, slow_to_close(name), settings=STRICT) for name in ("near", "far")]
+    for number, engine in enumerate(engines):
+        server = f"10.{number}.0.2", 80
+        client = world.host(TcpHost(f"10.{number}.0.1", 1, peer=server, data=b"question"))
+        world.link(client, engine)
+        world.link(engine, world.host(TcpHost(*server)))
+        client.connect()
+    world.call_at(1e-9, lambda: None)
+    with pytest.raises(ValueError, match="near"):
+        run(world)
+    assert [str(engine.error) for engine in engines] == ["near", "far"]
+    assert closed == [0, 0]
+    assert world.now == 0
+
+
+@pytest.mark.parametrize("until", [None, 60])
+def test_a_world_that_is_cancelled_has_ended(until: float | None) -> None:
+    """Here by one of its own events; else by a time limit, as one whose handlers wait for ever."""
+    app: App[None] = App("waits")
+    ends: list[MonitorConnection] = []
+
+    @app.monitor()
+    async def handle(conn: MonitorConnection) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ends.append(conn)
+
+    world, *_, bridge = world_of(app, settings=STRICT)
+
+    async def main() -> None:
+        task = asyncio.create_task(world.run(until))
+        world.call_at(1, task.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(asyncio.all_tasks()) == 2  # this one, and the one that waits for it
+
+    in_loop(main(), "asyncio")
+    assert len(ends) == 1
+    assert world.now == 1
+    assert bridge.has_ended
+    assert bridge.report is None
+
+
 def test_an_app_that_cannot_start_ends_the_world() -> None:
     app: App[None] = App("broken")
 
@@ -696,3 +805,59 @@ def test_an_engine_is_keyed_by_seed_and_name(monkeypatch: pytest.MonkeyPatch) ->
     assert [len(key) for key in keys] == [16] * 4
     assert len(set(keys)) == 3
     assert keys[0] == keys[3]
+
+
+# --- any world ------------------------------------------------------------------------------------------
+
+shares = st.sampled_from([0.0, 0.0, 0.05, 0.2])
+links = st.builds(
+    Link,
+    bandwidth=st.sampled_from([None, 1e6, 1e9]),
+    delay=st.sampled_from([0.0, 0.003, 0.2]),
+    jitter=st.sampled_from([0.0, 0.02]),
+    loss=shares,
+    reorder=shares,
+    duplicate=shares,
+    corrupt=shares,
+    queue=st.sampled_from([None, 5000]),
+    mtu=st.sampled_from([None, 1500, 1000]),
+    outages=st.sampled_from([(), [(0.1, 1.5)], [(0.5, 3), (4, 5)]]),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(links, min_size=2, max_size=4), st.integers(0, 2**32), st.booleans())
+def test_any_world_does_the_same_again_and_bytes_that_arrive_are_those_that_were_sent(
+    row: list[Link], seed: int, watches: bool
+) -> None:
+    def converse(loop: Loop) -> tuple[World, TcpHost, TcpHost]:
+        world = World(seed=seed)
+        client, server = hosts_of(world)
+        near: TcpHost | Station = client
+        for number, link in enumerate(row[1:]):
+            app: App[None] = App(f"app{number}")
+            if watches:
+
+                @app.monitor()
+                async def watch(conn: MonitorConnection) -> None:
+                    with contextlib.suppress(aiomos.AiomosError):
+                        while await conn.server.read(1000):
+                            await aiomos.sleep(0.01)
+
+            far = world.tap(f"tap{number}", app) if number % 2 else world.bridge(f"bridge{number}", app)
+            world.link(near, far, link)
+            near = far
+        world.link(near, server, row[0])
+        client.connect()
+        run(world, loop)
+        return world, client, server
+
+    (world, client, server), (again, *_) = converse("asyncio"), converse("uvloop")
+    assert world.now == again.now
+    for number, station in enumerate(world.stations):
+        assert station.runtime.errors == {}
+        assert world.capture(station) == again.capture(again.stations[number])
+    # TCP's sum finds every single bit that is flipped behind the addresses of Ethernet, and IP's the rest.
+    assert client.data.startswith(server.received)
+    assert server.data.startswith(client.received)
+    assert client.failed or server.failed or (client.sent_all and server.sent_all)
