@@ -336,7 +336,7 @@ def test_timers_of_flows_ring_at_their_time(loop: Loop) -> None:
 def test_flows_time_out_while_a_world_is_run_until_a_time() -> None:
     """To the end it is not kept going by them: they end with it."""
 
-    def ends(until: float | None) -> tuple[list[str], float]:
+    def ends(until: float | None) -> tuple[list[int], float]:
         world = World()
         client = world.host(End(), "client")
         app: App[None] = App("follows")
