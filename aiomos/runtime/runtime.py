@@ -63,9 +63,10 @@ class Runtime:
         shard: Of how many workers' shares of the flows which is to be taken, ``(index, count)``.
         signals: Whether apps may handle signals, as `firewall` does with SIGHUP; a runtime itself handles none.
         pump: Makes what feeds the engine, of an `aiomos.runtime.pumps.Feed`; by default where frames come from tells.
+        key: 16 bytes, the key of hash tables, which a simulation derives from its seed; random ones by default.
 
     Raises:
-        ValueError: none or several of *pcap*, *source* and *transport*.
+        ValueError: none or several of *pcap*, *source* and *transport*, or a *key* of another length.
 
     Use it as an async context manager. Entering it opens the captures and raises `CaptureError` where one is none,
     `OSError` where it cannot be opened; leaving it cancels what still runs and closes the source::
@@ -87,6 +88,7 @@ class Runtime:
         shard: tuple[int, int] = (0, 1),
         signals: bool = True,
         pump: Callable[[Feed], Pump] | None = None,
+        key: bytes | None = None,
     ) -> None:
         if [pcap, source, transport].count(None) != 2:
             raise ValueError("a Runtime reads pcap=[...], source=... or transport=...: one of them")
@@ -105,7 +107,9 @@ class Runtime:
             stop=self.stop,
             attend=self._look_again,
         )
-        self.engine: Engine = Engine(self.settings, os.urandom(16), self._failures.of_callback, shard)
+        self.engine: Engine = Engine(
+            self.settings, os.urandom(16) if key is None else key, self._failures.of_callback, shard
+        )
         self.engine.face = self
         self.engine.on_unread = warn_of_unread
         if transport is not None:

@@ -11,7 +11,7 @@ cdef class Delayed:
     cdef Frame frame
     cdef Offload offload
 
-    cdef int take(self, const Frame* frame) except -1
+    cdef int take(self, const Frame* frame, bytes data) except -1
 
 cdef class Impaired(Transport):
     cdef readonly Transport transport

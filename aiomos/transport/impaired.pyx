@@ -33,9 +33,9 @@ cdef enum:
 cdef class Delayed:
     """A frame that is on its way."""
 
-    cdef int take(self, const Frame* frame) except -1:
-        """Copy a frame."""
-        self.data = <bytes> frame.data[:frame.caplen]
+    cdef int take(self, const Frame* frame, bytes data) except -1:
+        """Copy a frame, with its bytes as they arrive."""
+        self.data = data
         self.frame = frame[0]
         self.frame.data = <const uint8_t*> <const char*> self.data
         if frame.offload != NULL:
@@ -49,7 +49,8 @@ cdef class Impaired(Transport):
     """Send what another transport sends, but over links: late, lost, in other order, twice.
 
     The engine sees frames as they come in; they are impaired as they leave. A super-segment of segmentation offload is
-    one frame here, lost or late as a whole: switch the offloads off to have a link act on what would be on a wire.
+    one frame here, lost or late as a whole, and longer than an MTU: switch the offloads off to have a link act on what
+    would be on a wire. Outages are counted from when this was made.
 
     Args:
         transport: Where frames come from, and go to; it is closed with this one.
@@ -68,7 +69,8 @@ cdef class Impaired(Transport):
         self.transport = transport
         self.clock = None                          # frames have the other's time
         self.interfaces = transport.interfaces
-        self.wires = tuple(Wire(link, f"{seed}/{number}") for number, link in enumerate(links))
+        now_ns = time.monotonic_ns()
+        self.wires = tuple(Wire(link, f"{seed}/{number}", now_ns) for number, link in enumerate(links))
         self.on_the_way = []
         self.timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC)
         if self.timer < 0:
@@ -117,13 +119,12 @@ cdef class Impaired(Transport):
     cdef int carry(self, const Frame* frame) except -1:
         """Put a copy of a frame on its way, or none, or two."""
         cdef Delayed delayed
-        due = self.wires[frame.interface].carry(time.monotonic_ns(), frame.wirelen)
-        if due:
+        wire = self.wires[frame.interface]
+        for due_ns, data in wire.convey(time.monotonic_ns(), <bytes> frame.data[:frame.caplen]):
             delayed = Delayed()
-            delayed.take(frame)
-            for due_ns in due:
-                heapq.heappush(self.on_the_way, (due_ns, self.ticket, delayed))
-                self.ticket += 1
+            delayed.take(frame, data)
+            heapq.heappush(self.on_the_way, (due_ns, self.ticket, delayed))
+            self.ticket += 1
         return 0
 
     cdef int send_due(self) except -1:

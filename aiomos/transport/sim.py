@@ -2,7 +2,8 @@
 
 A `Network` holds what is going to happen, in order of time; `run` lets it happen. Everything random comes from its
 seed, so the same network does the same each time, to the byte and the nanosecond. A `Middlebox` on a link is a
-transport: an app runs between simulated hosts as it would between real ones::
+transport: an app runs between simulated hosts as it would between real ones. Where several engines are to run in one
+network, `aiomos.testing.world.World` steps them by its clock::
 
     network = Network(seed=7)
     client, server = Client(), Server()              # of class Node
@@ -12,7 +13,8 @@ transport: an app runs between simulated hosts as it would between real ones::
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 
 import attrs
@@ -22,12 +24,28 @@ from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport
 from aiomos.wire.numbers import LINKTYPE_ETHERNET
 
-__all__ = ["EPOCH_NS", "Link", "Middlebox", "Network", "Node", "Timer", "Wire"]
+__all__ = [
+    "EPOCH_NS",
+    "Cable",
+    "Link",
+    "Middlebox",
+    "Network",
+    "Node",
+    "SimPort",
+    "SimTransport",
+    "Timer",
+    "Wire",
+]
 
 EPOCH_NS = 1_000_000 * 1_000_000_000
 """When a network's time starts: 12 January 1970, so early that seconds as floats still tell nanoseconds apart."""
 
 SECOND = 1_000_000_000
+ETHERNET_HEADER = 14
+
+
+def _as_outages(given: Iterable[Sequence[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((start, end) for start, end in given)
 
 
 # --- links --------------------------------------------------------------------------------------------
@@ -47,6 +65,11 @@ class Link:
         duplicate: Share of frames that arrive twice, 0 to 1.
         queue: Bytes that wait to be sent; a frame that comes while there are more of them is dropped. None for no
             limit; without a bandwidth nothing waits.
+        corrupt: Share of frames that arrive with one bit flipped, 0 to 1.
+        mtu: Bytes of a frame behind its Ethernet header, at most, tags among them; one with more is lost. None for no
+            limit.
+        outages: When the link is down, as ``(start, end)`` in seconds since the network's start, the end possibly
+            infinite: frames that are sent or on their way meanwhile are lost.
     """
 
     bandwidth: float | None = attrs.field(default=None, validator=optional(gt(0)))
@@ -58,6 +81,9 @@ class Link:
     reorder_delay: float = attrs.field(default=0.005, validator=ge(0))
     duplicate: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
     queue: int | None = attrs.field(default=None, validator=optional(ge(0)))
+    corrupt: float = attrs.field(default=0.0, validator=[ge(0), le(1)])
+    mtu: int | None = attrs.field(default=None, validator=optional(gt(0)))
+    outages: tuple[tuple[float, float], ...] = attrs.field(default=(), converter=_as_outages)
 
     @burst.validator
     def _possible(self, _: object, burst: float | None) -> None:
@@ -65,19 +91,34 @@ class Link:
         if burst is not None and self.loss > burst / (burst + 1):
             raise ValueError(f"loss={self.loss} needs longer bursts than burst={burst}")
 
+    @outages.validator
+    def _in_time(self, _: object, outages: tuple[tuple[float, float], ...]) -> None:
+        for start, end in outages:
+            if not 0 <= start < end:
+                raise ValueError(
+                    f"an outage from {start} s until {end} s: it ends after it starts, at 0 or later"
+                )
+
 
 class Wire:
     """One direction of a link: tells when a frame that is sent arrives.
 
+    Args:
+        link: What happens to frames.
+        seed: Of what is random.
+        start_ns: Since when `Link.outages` are counted, in nanoseconds of the clock that `carry` is told.
+
     Attributes:
-        counts: Frames ``sent``, and of these ``lost``, ``overflowed``, ``reordered``, ``duplicated``.
+        counts: Frames ``sent``, and of these ``lost``, ``overflowed``, ``reordered``, ``duplicated``, ``corrupted``,
+            ``cut`` (by an outage), ``too_long`` (for the MTU).
     """
 
-    def __init__(self, link: Link, seed: int | str) -> None:
+    def __init__(self, link: Link, seed: int | str, start_ns: int = 0) -> None:
         self.link = link
         self.counts: dict[str, int] = dict.fromkeys(
-            ("sent", "lost", "overflowed", "reordered", "duplicated"), 0
+            ("sent", "lost", "overflowed", "reordered", "duplicated", "corrupted", "cut", "too_long"), 0
         )
+        self._start_ns = start_ns
         self._random = Random(seed)
         self._idle_ns = 0  # when all that was sent has left
         self._last_ns = 0  # when what was sent last arrives
@@ -94,16 +135,50 @@ class Wire:
             When it arrives, in nanoseconds: once, twice, or not at all.
         """
         self.counts["sent"] += 1
+        if self.link.mtu is not None and size - ETHERNET_HEADER > self.link.mtu:
+            self.counts["too_long"] += 1
+            return ()
+        if self._is_down(now_ns, now_ns):
+            self.counts["cut"] += 1
+            return ()
         left_ns = self._leave(now_ns, size)
         if left_ns is None:
             return ()
         if self._loses():
             self.counts["lost"] += 1
             return ()
-        if self._happens(self.link.duplicate):
-            self.counts["duplicated"] += 1
-            return self._arrive(left_ns), self._arrive(left_ns)
-        return (self._arrive(left_ns),)
+        copies = 1 + self._happens(self.link.duplicate)
+        self.counts["duplicated"] += copies - 1
+        arrivals = [self._arrive(left_ns) for _ in range(copies)]
+        whole = tuple(arrival_ns for arrival_ns in arrivals if not self._is_down(now_ns, arrival_ns))
+        self.counts["cut"] += not whole
+        return whole
+
+    def convey(self, now_ns: int, frame: bytes) -> list[tuple[int, bytes]]:
+        """Send a frame, of which bits may flip.
+
+        Args:
+            now_ns: When; never before the call before.
+            frame: Its bytes.
+
+        Returns:
+            When it arrives, as `carry` tells, and what then arrives.
+        """
+        return [(arrival_ns, self._corrupt(frame)) for arrival_ns in self.carry(now_ns, len(frame))]
+
+    def _corrupt(self, frame: bytes) -> bytes:
+        if not frame or not self._happens(self.link.corrupt):
+            return frame
+        self.counts["corrupted"] += 1
+        place, bit = divmod(self._random.randrange(8 * len(frame)), 8)
+        return frame[:place] + bytes([frame[place] ^ 1 << bit]) + frame[place + 1 :]
+
+    def _is_down(self, from_ns: int, until_ns: int) -> bool:
+        """Whether there is an outage at any time from one to another."""
+        return any(
+            start * SECOND <= until_ns - self._start_ns and from_ns - self._start_ns < end * SECOND
+            for start, end in self.link.outages
+        )
 
     def _leave(self, now_ns: int, size: int) -> int | None:
         """When the last bit has left; None where the queue has no room."""
@@ -172,6 +247,11 @@ class Node:
             raise RuntimeError(f"{type(self).__name__} is not joined to any other node")
         return self._network
 
+    @property
+    def is_joined(self) -> bool:
+        """Whether it is the end of a link."""
+        return self._network is not None
+
     def receive(self, frame: bytes, now_ns: int) -> None:
         """Take a frame that arrives."""
         raise NotImplementedError(f"{type(self).__name__} has no receive()")
@@ -190,24 +270,69 @@ class Node:
         return self.network.call_at(self.network.now_ns + round(seconds * SECOND), action)
 
 
+@attrs.frozen(eq=False)
+class Cable:
+    """A link as it is laid between two nodes.
+
+    Attributes:
+        first: The node at one end.
+        second: That at the other.
+        there: The direction from the first to the second.
+        back: The direction from the second to the first.
+    """
+
+    first: Node
+    second: Node
+    there: Wire
+    back: Wire
+
+    @property
+    def ports(self) -> tuple[Node, Node]:
+        """Its ends, the first and the second."""
+        return self.first, self.second
+
+
 class Network:
     """Nodes and links, and what is going to happen.
+
+    Args:
+        seed: Of all that is random.
 
     Attributes:
         now_ns: Its time, in nanoseconds since the epoch.
         wires: Directions of the links, in the order in which they were laid: for each link that from the first node,
             then that back.
+        on_sent: Called with each frame that a node puts on its link, and the node before it; None for nobody.
+        on_arrival: Called with each frame that arrives at a node, before the node takes it, alike.
     """
 
     def __init__(self, *, seed: int = 0) -> None:
         self.now_ns: int = EPOCH_NS
         self.wires: list[Wire] = []
+        self.on_sent: Callable[[Node, bytes], object] | None = None
+        self.on_arrival: Callable[[Node, bytes], object] | None = None
         self._seed = seed
         self._ticket = itertools.count()
         self._events: list[tuple[int, int, Timer]] = []
 
-    def join(self, first: Node, second: Node, link: Link | None = None) -> None:
+    def join(
+        self,
+        first: Node,
+        second: Node,
+        link: Link | None = None,
+        *,
+        back: Link | None = None,
+        name: str | None = None,
+    ) -> Cable:
         """Lay a link between two nodes that have none.
+
+        Args:
+            first: A node.
+            second: Another.
+            link: What happens to frames; an ideal link where it is left out.
+            back: What happens to those from the second node, where that differs.
+            name: What the random numbers of both directions are derived from, besides the seed: with a name they are
+                the same whatever other links there are; without one they depend on how many were laid before.
 
         Raises:
             ValueError: one has a link, or both are one.
@@ -215,11 +340,16 @@ class Network:
         link = link or Link()
         if first is second:
             raise ValueError("a link joins two nodes")
-        for node, other in ((first, second), (second, first)):
-            if node._network is not None:
+        for node in (first, second):
+            if node.is_joined:
                 raise ValueError(f"{type(node).__name__} has a link already; a node is the end of one")
-            node._network = self
-            node._send = self._way(link, other)
+        there = self._lay(link, first, second, None if name is None else f"{name}/there")
+        return Cable(
+            first,
+            second,
+            there,
+            self._lay(back or link, second, first, None if name is None else f"{name}/back"),
+        )
 
     def middlebox(self, first: Node, second: Node, *links: Link, in_line: bool = True) -> "Middlebox":
         """Put a middlebox between two nodes that have no link.
@@ -269,53 +399,79 @@ class Network:
         if until_ns is not None:
             self.now_ns = max(self.now_ns, until_ns)
 
-    def _way(self, link: Link, receiver: Node) -> Callable[[bytes], None]:
+    def _lay(self, link: Link, sender: Node, receiver: Node, name: str | None) -> Wire:
         """Lay one direction of a link."""
-        wire = Wire(link, f"{self._seed}/{len(self.wires)}")
+        number = len(self.wires)
+        wire = Wire(link, f"{self._seed}/{number if name is None else name}", EPOCH_NS)
         self.wires.append(wire)
 
         def send(frame: bytes) -> None:
-            for arrival_ns in wire.carry(self.now_ns, len(frame)):
-                self.call_at(arrival_ns, lambda: receiver.receive(frame, self.now_ns))
+            if self.on_sent is not None:
+                self.on_sent(sender, frame)
+            for arrival_ns, arriving in wire.convey(self.now_ns, frame):
+                self.call_at(arrival_ns, partial(self._arrive, receiver, arriving))
 
-        return send
+        sender._network = self
+        sender._send = send
+        return wire
+
+    def _arrive(self, receiver: Node, frame: bytes) -> None:
+        if self.on_arrival is not None:
+            self.on_arrival(receiver, frame)
+        receiver.receive(frame, self.now_ns)
 
 
-# --- middlebox ----------------------------------------------------------------------------------------
-class _Port(Node):
-    """An interface of a middlebox."""
+# --- transports ---------------------------------------------------------------------------------------
+class SimPort(Node):
+    """An interface of a transport: the end of a link, if it is joined to one.
 
-    def __init__(self, arrive: Callable[[bytes, int], None]) -> None:
+    Attributes:
+        name: Of the interface.
+    """
+
+    def __init__(self, name: str, arrive: Callable[[bytes, int], None]) -> None:
+        self.name = name
         self._arrive = arrive
 
     def receive(self, frame: bytes, now_ns: int) -> None:
+        """Have the transport take a frame."""
         self._arrive(frame, now_ns)
 
 
-class Middlebox(Transport):
-    """A transport on a simulated link; see `Network.middlebox`.
+class SimTransport(Transport):
+    """A transport whose interfaces are the ends of simulated links; it takes no time to process a frame.
 
-    Its interface 0 leads to the first node, 1 to the second. It takes no time to process a frame.
+    Whoever runs it moves the network's time: `Middlebox` by itself, `aiomos.testing.world` for several.
+
+    Args:
+        network: Where it is.
+        names: Of its interfaces.
+        forwards: For each interface the one by which frames go on, in line; empty to watch.
+        passes: Whether, of two interfaces, what comes by one leaves by the other untouched, as at a tap.
 
     Attributes:
         network: Where it is.
-        ports: Its two ends of links.
+        ports: Its ends of links, a `SimPort` for each interface.
     """
 
     virtual = True
 
-    def __init__(self, network: Network, *, in_line: bool = True) -> None:
+    def __init__(
+        self,
+        network: Network,
+        names: Sequence[str],
+        *,
+        forwards: Sequence[int | None] = (),
+        passes: bool = False,
+    ) -> None:
         self.network = network
-        self.forwards = [1, 0] if in_line else []
-        self.ports = (_Port(self._receiver(0)), _Port(self._receiver(1)))
-        self.interfaces.extend(Interface("", f"sim{side}", LINKTYPE_ETHERNET, 0) for side in (0, 1))
+        self.forwards = forwards
+        self.ports = tuple(SimPort(name, partial(self._take, side)) for side, name in enumerate(names))
+        self.interfaces.extend(Interface("", name, LINKTYPE_ETHERNET, 0) for name in names)
+        self._passes = passes
+        self._is_closed = False
         self._waiting: list[tuple[int, bytes, int]] = []
-        self._counts = {"received": 0, "sent": 0}
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing will happen any more in the network, unless a frame is sent."""
-        return not self._waiting and self.network.next_ns is None
+        self._counts = dict.fromkeys(("received", "dropped", "sent", "unsent"), 0)
 
     def receive(self) -> Sequence[tuple[int, bytes, int]]:
         """Return the frames that have arrived, as ``(time_ns, data, interface)``."""
@@ -324,28 +480,56 @@ class Middlebox(Transport):
         return [(time_ns, bytes(memoryview(frame)), interface) for time_ns, frame, interface in frames]
 
     def send(self, frame: bytes, interface: int = 0) -> None:
-        """Send a frame at the network's time."""
-        self._counts["sent"] += 1
-        self.ports[interface].send(frame)
+        """Send a frame at the network's time; by an interface without a link it goes nowhere, and is counted."""
+        if self.ports[interface].is_joined:
+            self._counts["sent"] += 1
+            self.ports[interface].send(frame)
+        else:
+            self._counts["unsent"] += 1
 
     def now(self) -> int:
         """Return the network's time, in nanoseconds since the epoch."""
         return self.network.now_ns
 
+    def statistics(self) -> dict[str, int]:
+        """Return counts of frames.
+
+        ``received`` ones arrived here, ``dropped`` ones arrived when it was closed; ``sent`` ones left, and ``unsent``
+        ones were to leave by an interface without a link.
+        """
+        return dict(self._counts)
+
+    def close(self) -> None:
+        """Take no more frames; a tap lets them by all the same. May be called again."""
+        super().close()
+        self._is_closed = True
+        self._waiting.clear()
+
+    def _take(self, side: int, frame: bytes, now_ns: int) -> None:
+        if self._is_closed:
+            self._counts["dropped"] += 1
+        else:
+            self._counts["received"] += 1
+            self._waiting.append((now_ns, frame, side))
+        if self._passes and self.ports[1 - side].is_joined:
+            self.ports[1 - side].send(frame)
+
+
+class Middlebox(SimTransport):
+    """A transport between two nodes, which moves the network's time; see `Network.middlebox`.
+
+    Its interface 0 leads to the first node, 1 to the second.
+    """
+
+    def __init__(self, network: Network, *, in_line: bool = True) -> None:
+        super().__init__(network, ("sim0", "sim1"), forwards=[1, 0] if in_line else [], passes=not in_line)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen any more in the network, unless a frame is sent."""
+        return not self._waiting and self.network.next_ns is None
+
     def pass_time(self, until: int | None) -> None:
         """Let the network run until a frame arrives here, yet not beyond *until*, in nanoseconds."""
         if not self._waiting:
             self.network.run(until, stop=lambda: bool(self._waiting))
-
-    def statistics(self) -> dict[str, int]:
-        """Return counts of frames: those ``received`` here and those ``sent``."""
-        return dict(self._counts)
-
-    def _receiver(self, side: int) -> Callable[[bytes, int], None]:
-        def arrive(frame: bytes, now_ns: int) -> None:
-            self._counts["received"] += 1
-            self._waiting.append((now_ns, frame, side))
-            if not self.forwards:
-                self.ports[1 - side].send(frame)
-
-        return arrive

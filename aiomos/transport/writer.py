@@ -36,6 +36,7 @@ class CaptureWriter:
         linktype: LINKTYPE_ number of the frames; in pcapng, of interface 0.
         nanoseconds: Whether times keep their nanoseconds, or are cut to microseconds.
         snaplen: Longest frame to be written, in bytes.
+        name: In pcapng, of interface 0; may be empty.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -50,10 +51,13 @@ class CaptureWriter:
         linktype: int = LINKTYPE_ETHERNET,
         nanoseconds: bool = True,
         snaplen: int = DEFAULT_SNAPLEN,
+        name: str = "",
     ) -> None:
         if format not in ("pcap", "pcapng"):
             raise ValueError(f"format {format!r}: must be 'pcap' or 'pcapng'")
         _check_interface(linktype, snaplen)
+        if name and format != "pcapng":
+            raise ValueError("interfaces have no names in a pcap file; use format='pcapng'")
         self._blocks = format == "pcapng"
         self._unit_ns = 1 if nanoseconds else 1000
         self._snaplens: list[int] = []
@@ -61,7 +65,7 @@ class CaptureWriter:
         self._file = _open_target(target, self._closing)
         if self._blocks:
             self._write_block(_SECTION_BLOCK, struct.pack("<IHHq", _BYTE_ORDER_MAGIC, 1, 0, _UNKNOWN_LENGTH))
-            self.add_interface(linktype=linktype, snaplen=snaplen)
+            self.add_interface(name, linktype=linktype, snaplen=snaplen)
         else:
             self._write_pcap_header(linktype, snaplen)
 

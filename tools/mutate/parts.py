@@ -69,7 +69,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     "aiomos/apps/nat": (("", "nat_* in_line_sessions"),),
     "aiomos/workers": (("", "workers/ workers in_line_workers"),),
     "aiomos/transport": (
-        ("sim", "sim sim_runtime hosts"),
+        ("sim", "sim sim_runtime hosts world"),
         ("tuntap", "live/tuntap live/bridge"),
         ("packet packet_sockets", "rights live/packet live/kernel_stamps live/fanout live/faults"),
         ("packet_port linux_packet", "rights live/bridge live/packet live/tuntap live/kernel_stamps"),
@@ -82,7 +82,10 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("bpf", "bpf prefilter prefilter_model live/kernel_prefilter live/fanout"),
         ("", "transport/ prefilter_model segmentation_model capture_quirks"),
     ),
-    "aiomos/testing": (("", "testing/ packets sim"),),
+    "aiomos/testing": (
+        ("world stations stillness", "world sim"),
+        ("", "testing/ packets sim"),
+    ),
     "aiomos/engine": (
         ("admission", "sharing floods flow_table port_reuse eviction opening pickup firewall_states"),
         ("lifetimes", "timeouts eviction exits closing port_reuse timer_wheel flow_table events"),

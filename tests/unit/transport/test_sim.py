@@ -6,7 +6,7 @@ from functools import partial
 import pytest
 
 from aiomos.testing.packets import tcp_frame
-from aiomos.transport.sim import EPOCH_NS, Link, Middlebox, Network, Node, Wire
+from aiomos.transport.sim import EPOCH_NS, Link, Middlebox, Network, Node, SimTransport, Wire
 
 MS = 1_000_000
 SECOND = 1_000_000_000
@@ -100,6 +100,50 @@ def test_reordered_frames_stay_behind() -> None:
     assert counts == {0: 7942, 2_500_000: 2058}
 
 
+def test_a_frame_longer_than_the_mtu_is_lost() -> None:
+    """The MTU counts what is behind the Ethernet header; such a frame takes no room in the queue."""
+    wire = Wire(Link(mtu=1500, bandwidth=8e6), 1)
+    assert [len(wire.carry(0, size)) for size in (1515, 1514, 14)] == [0, 1, 1]
+    assert wire.carry(0, 986) == (MS * (1514 + 14 + 986) // 1000,)
+    assert wire.counts["too_long"] == 1
+
+
+def test_one_bit_of_corrupted_frames_is_flipped() -> None:
+    wire = Wire(Link(corrupt=0.25, delay=0.001), 1)
+    frame = bytes(60)
+    flipped = [int.from_bytes(arriving) for n in range(10_000) for _, arriving in wire.convey(n * MS, frame)]
+    assert len(flipped) == 10_000
+    assert {each.bit_count() for each in flipped} == {0, 1}
+    assert sum(map(bool, flipped)) == wire.counts["corrupted"] == 2523  # of this seed
+    assert len(set(flipped)) == 480  # all but one of the 480 bits, and none
+    assert wire.convey(10**12, b"") == [(10**12 + MS, b"")]
+
+
+def test_copies_of_a_frame_are_corrupted_apart() -> None:
+    wire = Wire(Link(corrupt=0.5, duplicate=1), 1)
+    pairs = [tuple(arriving for _, arriving in wire.convey(n * MS, bytes(8))) for n in range(100)]
+    assert {len(pair) for pair in pairs} == {2}
+    assert any(first != second for first, second in pairs)
+
+
+def test_an_outage_takes_what_is_sent_or_on_its_way_meanwhile() -> None:
+    """From 10 ms on for 5 ms, with a delay of 2 ms: sent from 8 ms until just before 15 ms."""
+    start_ns = 7 * SECOND
+    wire = Wire(Link(delay=0.002, outages=[(0.010, 0.015), (1, float("inf"))]), 1, start_ns)
+    sent = [n for n in range(20) if wire.carry(start_ns + n * MS, 100)]
+    assert sent == [*range(8), *range(15, 20)]
+    assert wire.counts == Wire(Link(), 1).counts | {"sent": 20, "cut": 7}
+    assert not wire.carry(start_ns + 998 * MS, 100)
+    assert not wire.carry(start_ns + 10**6 * SECOND, 100)
+
+
+def test_of_two_copies_an_outage_may_take_one() -> None:
+    wire = Wire(Link(delay=0.001, duplicate=1, reorder=0.5, reorder_delay=0.01, outages=[(0.005, 0.006)]), 1)
+    copies = [len(wire.carry(0, 100)) for _ in range(100)]
+    assert set(copies) == {0, 1, 2}
+    assert wire.counts["cut"] == copies.count(0)
+
+
 def test_the_seed_decides() -> None:
     link = Link(loss=0.3, jitter=0.01, reorder=0.1, duplicate=0.1)
     assert arrivals(link, 1000, seed=7) == arrivals(link, 1000, seed=7)
@@ -118,6 +162,11 @@ def test_the_seed_decides() -> None:
         {"reorder": -0.1},
         {"duplicate": 2},
         {"queue": -1},
+        {"corrupt": 1.5},
+        {"mtu": 0},
+        {"outages": [(2, 1)]},
+        {"outages": [(-1, 1)]},
+        {"outages": [(float("nan"), 1)]},
     ],
 )
 def test_impossible_links_are_refused(wrong: dict[str, float]) -> None:
@@ -168,6 +217,52 @@ def test_run_stops_where_it_is_told_to() -> None:
     assert network.now_ns == EPOCH_NS + 9 * MS
 
 
+def test_named_links_have_luck_of_their_own_whatever_was_laid_before() -> None:
+    """And each direction its own; without a name it is that of their number."""
+
+    def lost(*, name: str | None, others: int) -> list[list[int]]:
+        network, a, b = Network(seed=5), Sink(), Sink()
+        for _ in range(others):
+            network.join(Sink(), Sink(), Link(loss=0.5))
+        cable = network.join(a, b, Link(loss=0.5), name=name)
+        assert (cable.first, cable.second) == (a, b)
+        assert network.wires[-2:] == [cable.there, cable.back]
+        for n in range(50):
+            a.send(bytes([n]))
+            b.send(bytes([n]))
+        network.run()
+        assert cable.there.counts["lost"] == 50 - len(b.arrived)
+        return [[frame[0] for _, frame in node.arrived] for node in (a, b)]
+
+    there, back = lost(name="x", others=0)
+    assert there != back
+    assert lost(name="x", others=2) == [there, back] != lost(name="y", others=0)
+    assert lost(name=None, others=0) != lost(name=None, others=1)
+
+
+def test_ways_there_and_back_may_differ() -> None:
+    network, a, b = Network(), Sink(), Sink()
+    network.join(a, b, Link(delay=0.001), back=Link(delay=0.003))
+    a.send(b"there")
+    b.send(b"back")
+    network.run()
+    assert (a.arrived, b.arrived) == ([(3 * MS, b"back")], [(MS, b"there")])
+
+
+def test_a_network_tells_what_is_sent_and_what_arrives() -> None:
+    network, a, b = Network(seed=1), Sink(), Sink()
+    network.join(a, b, Link(delay=0.001, loss=0.5))
+    told: list[tuple[str, Node, bytes, int]] = []
+    network.on_sent = lambda node, frame: told.append(("sent", node, frame, network.now_ns - EPOCH_NS))
+    network.on_arrival = lambda node, frame: told.append(("arrived", node, frame, network.now_ns - EPOCH_NS))
+    for n in range(4):
+        a.send(bytes([n]))
+    network.run()
+    assert told[:4] == [("sent", a, bytes([n]), 0) for n in range(4)]
+    assert told[4:] == [("arrived", b, frame, at) for at, frame in b.arrived]
+    assert 0 < len(b.arrived) < 4
+
+
 def test_a_node_has_one_link() -> None:
     network, a, b = Network(), Sink(), Sink()
     with pytest.raises(RuntimeError, match="not joined"):
@@ -209,7 +304,7 @@ def test_a_middlebox_passes_nothing_on_by_itself() -> None:
     middlebox.pass_time(None)
     assert (a.arrived, b.arrived) == ([], [(3 * MS, b"changed")])
     assert middlebox.ended
-    assert middlebox.statistics() == {"received": 2, "sent": 1}
+    assert middlebox.statistics() == {"received": 2, "dropped": 0, "sent": 1, "unsent": 0}
 
 
 def test_time_passes_no_further_than_asked_nor_beyond_a_frame() -> None:
@@ -238,6 +333,31 @@ def test_a_tap_lets_frames_by() -> None:
     tap.send(b"injected", 0)
     network.run()
     assert a.arrived == [(4 * MS, b"injected")]
+
+
+def test_a_closed_transport_takes_no_more_frames() -> None:
+    network, a, tap, b = between(in_line=False)
+    a.send(b"heard")
+    network.run()
+    tap.close()
+    a.send(b"unheard")
+    network.run()
+    assert b.arrived == [(0, b"heard"), (0, b"unheard")]
+    assert tap.statistics() == {"received": 1, "dropped": 1, "sent": 0, "unsent": 0}
+    assert tap.receive() == []
+    tap.close()
+
+
+def test_what_is_sent_by_an_interface_without_a_link_is_counted() -> None:
+    network, a = Network(), Sink()
+    transport = SimTransport(network, ("up", "down"), forwards=[1, 0])
+    network.join(a, transport.ports[0])
+    assert [interface.name for interface in transport.interfaces] == ["up", "down"]
+    transport.send(b"goes", 0)
+    transport.send(b"goes nowhere", 1)
+    network.run()
+    assert a.arrived == [(0, b"goes")]
+    assert transport.statistics() == {"received": 0, "dropped": 0, "sent": 1, "unsent": 1}
 
 
 def test_frames_in_a_batch_are_not_those_of_the_sender() -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiomos.transport.captures import open_captures
+from aiomos.transport.interfaces import Interface
 from aiomos.transport.pcap import CaptureReader
 from aiomos.transport.writer import MAX_TIME_NS, CaptureWriter
 from tests.unit.transport.formats import Memory, read
@@ -126,6 +127,17 @@ def test_files_that_cannot_be_are_refused(tmp_path: Path, arguments: dict[str, A
     with pytest.raises(ValueError, match=next(iter(arguments))):
         CaptureWriter(tmp_path / "capture", **arguments)
     assert not (tmp_path / "capture").exists()
+
+
+def test_the_first_interface_may_have_a_name() -> None:
+    file = io.BytesIO()
+    with CaptureWriter(file, format="pcapng", name="eth0") as writer:
+        writer.write(1, b"frame")
+    interfaces: list[Interface] = []
+    assert list(CaptureReader(Memory(file.getvalue()), interfaces, 4096)) == [(1, b"frame", 1, 5)]
+    assert [interface.name for interface in interfaces] == ["eth0"]
+    with pytest.raises(ValueError, match="no names in a pcap file"):
+        CaptureWriter(io.BytesIO(), name="eth0")
 
 
 def test_pcap_has_no_interfaces() -> None:
