@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memset
 
 from aiomos.line.line cimport Line
+from aiomos.line.outlet cimport Outlet
 from aiomos.tcp.flows cimport FlowKey, Flows
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport ANOMALIES
@@ -69,12 +70,12 @@ cdef class Core:
     cdef Streams streams
     cdef Rules rules                   # the registry writes them
     cdef const PredicateSet* programs[17]  # user-defined events by slot; NULL where there are none
-    cdef Line line        # frames to be sent, and what becomes of the one in hand
+    cdef Line line                     # frames to be sent, and what becomes of the one in hand,
+    cdef Outlet outlet                 # and its way out
     cdef OpenGate open_gate
     cdef void* gate                    # the engine's Gate, as long as that lives
     cdef object engine                 # weak reference to the Engine, for those whom apps ask
     cdef DecodeOptions decode_options
-    cdef bint wired                    # the line is open: frames can be sent
     # Time.
     cdef int64_t now_ns                # of the latest frame
     cdef int64_t next_tick_ns          # when flows or timers are to be looked at again

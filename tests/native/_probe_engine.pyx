@@ -44,7 +44,7 @@ def left(Engine engine not None):
         "edits": engine.core.line.ways.edits.edits.in_use,
         "blocks of edits": engine.core.line.ways.edits.blocks.in_use,
         "bytes of frames that wait": engine.core.line.ways.waiting_bytes,
-        "frames to be sent": engine.core.line.outlet.count,
+        "frames to be sent": engine.core.outlet.count,
         "timers of flows": count_timers(engine),
         "frames held": engine.intake.holds_frame,
     }

@@ -30,4 +30,4 @@ def send(Port port not None, bytes data not None, *, gso_type=None, gso_size=0, 
             offload.flags = OFFLOAD_NEEDS_CSUM
             offload.csum_start, offload.csum_offset = csum
         frame.offload = &offload
-    port.send_frames(&frame, 1, 0)
+    port.send_frames(&frame, 1)
