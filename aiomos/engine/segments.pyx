@@ -107,6 +107,7 @@ cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:
     cdef const Packet* packet = &decoded.packet
     cdef FlowRecord* flow = flows_find(&core.flows, &decoded.key, decoded.hash)
     cdef FlowRecord* old
+    cdef bint wired = core.outlet.may_send
     if flow == NULL:
         first_packet(core, decoded, &flow)
     elif flow.pending and confirms(&core.flows, flow, packet, decoded.from_low):
@@ -114,12 +115,12 @@ cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:
         replace_flow(core, old, decoded, &flow)
     if flow == NULL:
         return raise_unbound(core, SLOT_ORPHAN, decoded)
-    if core.outlet.may_send and is_cut(core, flow, decoded):
+    if wired and is_cut(core, flow, decoded):
         return 0
     if process_segment(core, flow, side_of(flow, decoded.from_low), packet):
         end_flow(core, flow, OPEN)
         return take_segment(core, decoded)         # finds no flow now, so it does not come here again
-    if (core.outlet.may_send and core.line.hand.dropped and not flow.flags & ENDED
+    if (wired and core.line.hand.dropped and not flow.flags & ENDED
             and flow.halves[0].packets + flow.halves[1].packets == 1):
         return end_flow(core, flow, REASON_DROPPED)  # it was refused: its opener's next try is a new flow
     return 0

@@ -197,7 +197,9 @@ def test_bridge_that_is_full_drops_and_counts(
     assert passed == sorted(passed)
     assert counters["transport.unsent_queue_full"] == counters["transport.unsent"] > 50
     # Kernels send a frame of their own now and then.
-    assert 400 <= len(passed) + counters["transport.unsent_queue_full"] <= counters["in_line.forwarded"] <= 420
+    assert (
+        400 <= len(passed) + counters["transport.unsent_queue_full"] <= counters["in_line.forwarded"] <= 420
+    )
     assert turns.waited == []
 
 
