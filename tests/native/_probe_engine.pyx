@@ -63,3 +63,9 @@ cdef int count_timers(Engine engine):
 def leak(Engine engine not None):
     """Take a record, and give it to nobody."""
     track_open(&engine.core.streams, NULL)
+
+
+def let_apps_decide(Engine engine not None):
+    """As where the engine is an end of the connections, and forwards nothing."""
+    engine.core.outlet.decides = True
+    return engine.core.outlet.may_send, engine.core.outlet.forwards
