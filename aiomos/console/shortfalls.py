@@ -131,7 +131,7 @@ KINDS = (
     ),
     Kind(
         "not_sent",
-        r"transport\.unsent|in_line\.(?:no_room|nowhere)",
+        r"transport\.unsent|in_line\.(?:no_room|nowhere|queued_frames)",
         ("frame that could not be sent on", "frames that could not be sent on"),
     ),
     Kind(

@@ -91,7 +91,7 @@ cdef int open_flow(Core core, Decoded* decoded, bint midstream, bint client_is_l
         core.no_memory += 1
         return 0
     flow = opened[0] = flow_at(&core.flows, index)
-    if core.wired:
+    if core.outlet.may_send:
         core.line.ways.flow_begun(index)
     rules_count(&core.rules, flow, 1)
     flow.started_ns = flow.last_ns = decoded.packet.time_ns

@@ -25,7 +25,7 @@ cdef class Clock:
 
     cdef int tell_news(self) except -1:
         """Something has been asked for between two batches."""
-        return 0 if self.busy else self.core.line.outlet.tell_news()
+        return 0 if self.busy else self.core.outlet.tell_news()
 
     cdef int64_t now(self):
         """The time now: that of the frame in hand, or between batches that of the transport, if it has one."""

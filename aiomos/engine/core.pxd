@@ -5,6 +5,7 @@ from libc.string cimport memset
 
 from aiomos.host.host cimport Host
 from aiomos.line.line cimport Line
+from aiomos.line.outlet cimport Outlet
 from aiomos.tcp.flows cimport REASONS, FlowKey, Flows
 from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport ANOMALIES
@@ -71,13 +72,13 @@ cdef class Core:
     cdef Streams streams
     cdef Rules rules                   # the registry writes them
     cdef const PredicateSet* programs[SLOTS]  # user-defined events by slot; NULL where there are none
-    cdef Line line        # frames to be sent, and what becomes of the one in hand
+    cdef Line line                     # frames to be sent, and what becomes of the one in hand,
+    cdef Outlet outlet                 # and its way out
     cdef Host host                     # who we are on our links; None before the line is open
     cdef OpenGate open_gate
     cdef void* gate                    # the engine's Gate, as long as that lives
     cdef void* engine                  # the Engine, as long as it lives, for those whom apps ask
     cdef DecodeOptions decode_options
-    cdef bint wired                    # the line is open: frames can be sent
     # Time.
     cdef int64_t now_ns                # of the latest frame
     cdef int64_t next_tick_ns          # when flows or timers are to be looked at again

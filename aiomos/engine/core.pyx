@@ -40,6 +40,7 @@ cdef Core new_core(settings, bytes key):
     memcpy(keys, <const char*> key, 16)
     budgets, timeouts = settings.budgets, settings.timeouts
     core.line = new_line(settings, key)
+    core.outlet = core.line.outlet
     core.flow_budget = budgets.flows
     core.half_open_budget = min(budgets.half_open, budgets.flows)
     decode_options_of(settings, <const uint8_t*> <const char*> key, &core.decode_options)

@@ -20,6 +20,7 @@ from aiomos.engine.holdings_of_apps cimport new_holdings
 from aiomos.engine.intake cimport new_intake
 from aiomos.engine.lifetimes cimport cut_flow, end_flow, in_table
 from aiomos.engine.registry cimport Account, Call, new_registry
+from aiomos.engine.sending cimport send_all
 from aiomos.engine.statistics cimport count_flows, statistics
 from aiomos.face.views cimport Flow
 from aiomos.host.host cimport Host
@@ -105,7 +106,7 @@ cdef class Engine:
         return self.gate.raise_fatal()
 
     cdef void pass_time_of_host(self) noexcept:
-        if self.core.wired:
+        if self.core.outlet.may_send:
             self.core.host.pass_time(self.core.now_ns)
 
     def pass_time(self, time_ns):
@@ -143,14 +144,14 @@ cdef class Engine:
         """When something is due: a flow to be looked at, a timer, a session, a neighbour; INT64_MAX: never."""
         cdef int64_t due = min(wheel_next_ns(&self.core.flows.wheel), self.core.timer_ns,
                                self.core.line.translation.due_ns())
-        return min(due, self.core.host.next_due()) if self.core.wired else due
+        return min(due, self.core.host.next_due()) if self.core.outlet.may_send else due
 
     def finish(self):
         """End the next slice of flows for want of frames, oldest first; False when none is left."""
         cdef size_t done = 0
         if self.intake.holds_frame:
             self.run_batch(NULL, 0)
-        if self.core.wired:
+        if self.core.outlet.may_send:
             self.core.host.end()
         self.clock.begin()
         try:
@@ -192,26 +193,32 @@ cdef class Engine:
             links: MAC address, empty where it is not known, and MTU of each.
         """
         self.core.line.open(forwards, interfaces, self.core.flow_budget + MOST_BATCH_FRAMES)
-        self.core.host = Host(self.core.line.outlet, self.key, list(links))
-        self.core.wired = True
+        self.core.host = Host(self.core.outlet, self.key, list(links))
 
     def flush(self, Transport transport not None):
-        """Have a transport send what is to be sent."""
-        if self.core.line.outlet.count:
-            try:
-                transport.send_frames(self.core.line.outlet.frames, self.core.line.outlet.count)
-            finally:
-                self.core.line.outlet.clear()
+        """Have a transport send what is to be sent.
+
+        Returns:
+            Whether it had no room for something, of which `short` tells where.
+        """
+        if self.core.outlet.count or self.core.outlet.full_count:
+            send_all(self.core.outlet, transport)
+        return self.core.outlet.full_count > 0
+
+    @property
+    def short(self):
+        """The interfaces for which frames wait, or room is asked for, that the wire did not have at the last flush."""
+        return self.core.outlet.short
 
     def send(self, frame, interface, linktype):
         """Send a frame of an app's making: after those before it, or between batches at once."""
-        self.core.line.outlet.send(frame, interface, linktype)
+        self.core.outlet.send(frame, interface, linktype)
         self.clock.tell_news()
 
     def drop_flow(self, Flow view not None):
         """Let nothing of a flow pass any more; see `Flow.drop`."""
         cdef FlowRecord* flow = self.holdings.record_of(view)
-        if not self.core.line.outlet.in_line:
+        if not self.core.outlet.decides:
             raise NotInLineError
         if not flow.flags & DROPPED:
             cut_flow(self.core, flow, DROPPED)
@@ -220,7 +227,7 @@ cdef class Engine:
     def reset_flow(self, Flow view not None):
         """End a connection by RST to both ends; see `Flow.reset`."""
         cdef FlowRecord* flow = self.holdings.record_of(view)
-        if not self.core.line.outlet.is_open:
+        if not self.core.outlet.may_send:
             raise NotInLineError("there is no wire to send a RST to: frames come from a capture")
         if not flow.flags & RESETTING:
             self.core.line.ways.reset_ends(flow, flow_index(&self.core.flows, flow))
@@ -393,11 +400,11 @@ cdef class Engine:
     @property
     def on_news(self):
         """Called when something is due, or to be sent, that no batch has brought about."""
-        return self.core.line.outlet.on_news
+        return self.core.outlet.on_news
 
     @on_news.setter
     def on_news(self, function):
-        self.core.line.outlet.on_news = function
+        self.core.outlet.on_news = function
 
     @property
     def on_set_back(self):

@@ -223,7 +223,7 @@ cdef class Gate:
             return None
         if self.packet is None or self.packet.p != m.scene.packet:
             self.packet = make_packet(m.scene.packet, m.scene.kind)
-            self.packet.line, self.packet.interfaces = self.core.line, self.core.line.outlet.interfaces
+            self.packet.line, self.packet.interfaces = self.core.line, self.core.outlet.interfaces
         return self.packet
 
     cdef object occurrence(self, object event, Account account, Moment* m, bint keep):
@@ -263,7 +263,7 @@ cdef class Gate:
         account.errors += 1
         self.holdings.silence(key, account, m)
         self.on_callback_error(function, self.holdings.app_view(account, m), error)
-        if self.fail_closed and self.core.line.outlet.in_line:
+        if self.fail_closed and self.core.outlet.decides:
             self.core.line.hand.dropped = True          # nothing, if no packet is in hand
             if m.flow != NULL and not m.flow.flags & ENDED:
                 cut_flow(self.core, m.flow, DROPPED)

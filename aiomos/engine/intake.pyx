@@ -88,7 +88,7 @@ cdef class Intake:
             pair[1] = frames[0]
         self.holds_frame = False
         # What is delivered, and sent, is read from a frame's bytes after its batch: they stay until all that is done.
-        if not self.core.line.outlet.count:
+        if not self.core.outlet.count:
             free_kept(self.kept_frames)
             self.kept_frames = NULL
         kept_of(&pair[0])[0] = self.kept_frames
@@ -102,7 +102,7 @@ cdef class Intake:
         cdef Decoded* decoded
         cdef int64_t time_ns
         # The common case: traffic is only watched, all of it is this engine's, and by those who want flows.
-        cdef bint plain = (not self.core.line.outlet.in_line and not self.partial
+        cdef bint plain = (not self.core.outlet.forwards and not self.partial
                            and not self.core.rules.interests[MAX_SETS].events >> SLOT_RAW & 1)
         while done < count:
             size = count - done
@@ -131,7 +131,7 @@ cdef class Intake:
             done += size
         self.frames += count
         self.dated += count
-        if self.core.wired:
+        if self.core.outlet.may_send:
             self.core.line.translation.pass_time(self.core.now_ns)
         return 0
 
@@ -170,7 +170,7 @@ cdef class Intake:
 
     cdef int take(self, const Frame* frame, Decoded* decoded) except -1 nogil:
         """Process a frame of any kind, in line or not."""
-        if self.core.line.outlet.in_line:
+        if self.core.outlet.forwards:
             if decoded.kind <= WIRE_UDP and header_is_cut(&decoded.packet):
                 decoded.kind = WIRE_TCP_CUT        # an edit would have to reach beyond what is there
         elif decoded.kind == WIRE_AGGREGATE:
@@ -179,15 +179,15 @@ cdef class Intake:
             self.frames -= 1                       # another engine counts it
             if decoded.kind != WIRE_FRAGMENT:
                 return 0
-            if not self.core.line.outlet.in_line:
+            if not self.core.outlet.forwards:
                 return self.on_fragment(decoded)   # the whole packet may be ours
         else:
             self.kinds[decoded.kind] += 1
             if decoded.kind != WIRE_UDP or decoded.packet.unread_layer != LAYERS:
                 self.note_unread(decoded)
-        if self.core.line.outlet.in_line:
+        if self.core.outlet.forwards:
             return self.cross(frame, decoded)
-        if self.core.wired:
+        if self.core.outlet.may_send:
             self.is_for_host(frame, decoded)
         if decoded.kind > WIRE_TCP and decoded.kind != WIRE_FRAGMENT and not (
                 self.core.rules.interests[MAX_SETS].events & UNBOUND_EVENTS):

@@ -213,7 +213,7 @@ cdef int cut_flow(Core core, FlowRecord* flow, uint16_t flags) except -1 nogil:
 
 cdef int give_up_flow(Core core, FlowRecord* flow, int reason) except -1 nogil:
     """End a flow whose ends may go on; but not one whose ends number its bytes differently, untranslated."""
-    if core.line.outlet.in_line and not flow.flags & CLOSED and core.line.ways.is_edited(flow_index(&core.flows, flow)):
+    if core.outlet.forwards and not flow.flags & CLOSED and core.line.ways.is_edited(flow_index(&core.flows, flow)):
         core.line.ways.reset_ends(flow, flow_index(&core.flows, flow))
     return end_flow(core, flow, reason)
 

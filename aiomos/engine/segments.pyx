@@ -96,6 +96,7 @@ cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:
     cdef const Packet* packet = &decoded.packet
     cdef FlowRecord* flow = flows_find(&core.flows, &decoded.key, decoded.hash)
     cdef FlowRecord* old
+    cdef bint wired = core.outlet.may_send
     if flow == NULL:
         first_packet(core, decoded, &flow)
     elif flow.pending and confirms(&core.flows, flow, packet, decoded.from_low):
@@ -103,12 +104,12 @@ cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:
         replace_flow(core, old, decoded, &flow)
     if flow == NULL:
         return raise_unbound(core, SLOT_ORPHAN, decoded)
-    if core.wired and is_cut(core, flow, decoded):
+    if wired and is_cut(core, flow, decoded):
         return 0
     if process_segment(core, flow, side_of(flow, decoded.from_low), packet):
         end_flow(core, flow, OPEN)
         return take_segment(core, decoded)         # finds no flow now, so it does not come here again
-    if (core.wired and core.line.hand.dropped and not flow.flags & ENDED
+    if (wired and core.line.hand.dropped and not flow.flags & ENDED
             and flow.halves[0].packets + flow.halves[1].packets == 1):
         return end_flow(core, flow, REASON_DROPPED)  # it was refused: its opener's next try is a new flow
     return 0
@@ -125,7 +126,7 @@ cdef bint is_cut(Core core, FlowRecord* flow, Decoded* decoded) except -1 nogil:
         end_flow(core, flow, OPEN)                 # a new connection on the same ports
         take_segment(core, decoded)
         return True
-    if core.line.outlet.in_line and not flow.flags & (DROPPED | RESETTING):
+    if core.outlet.forwards and not flow.flags & (DROPPED | RESETTING):
         if rules_interest(&core.rules, flow).edits:
             core.line.ordering.prepare(flow, number, side)
         if core.line.ordering.wait(flow, number, side):
@@ -155,7 +156,7 @@ cdef int process_segment(Core core, FlowRecord* flow, int side, const Packet* pa
             flow.halves[side].packets -= 1
             return 1
         doubt_syn(core, flow, side, packet)
-    if not outcome & PAYLOAD_OK and core.wired and packet.payload_len:
+    if not outcome & PAYLOAD_OK and core.outlet.may_send and packet.payload_len:
         core.line.ordering.doubt()
     if packet.time_ns > flow.last_ns:
         flow.last_ns = packet.time_ns
@@ -264,7 +265,7 @@ cdef int turn_tracks(Core core, FlowRecord* flow, int side, const Packet* packet
         track_doubt(&core.streams, sent, snd, packet)
     if outcome & KEEP_ALIVE and is_missing_byte(sent, packet):  # it but looked like one
         return outcome & ~KEEP_ALIVE | PAYLOAD_OK
-    if not outcome & EARLY or core.line.outlet.in_line:
+    if not outcome & EARLY or core.outlet.forwards:
         return outcome
     if not sent.flags & BASED:
         track_unplaced(&core.streams, sent, snd, packet)

@@ -52,7 +52,7 @@ cdef void free_tracks(Core core, FlowRecord* flow) noexcept nogil:
 
 cdef void release_flow(Core core, FlowRecord* flow) noexcept nogil:
     free_tracks(core, flow)
-    if core.line.outlet.is_open:
+    if core.outlet.may_send:
         core.line.ways.flow_gone(flow_index(&core.flows, flow))
     flows_release(&core.flows, flow)
 

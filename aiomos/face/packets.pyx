@@ -467,7 +467,7 @@ cdef class Packet:
         """Name of the interface it is to leave by; None if it goes nowhere, as where traffic is only watched."""
         cdef uint16_t interface
         self.fresh()
-        if self.line is None or not self.line.outlet.in_line or self.line.hand.packet != self.p:
+        if self.line is None or not self.line.outlet.forwards or self.line.hand.packet != self.p:
             return None
         interface = self.line.hand.exit()
         return None if self.interfaces is None or interface >= len(self.interfaces) else self.interfaces[interface]

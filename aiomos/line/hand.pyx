@@ -22,12 +22,12 @@ cdef class Hand:
     """The frame in hand, and the packet and flow that it belongs to."""
 
     cdef int in_hand(self, const Packet* packet) except -1:
-        """See that a packet is the one in hand, and in line.
+        """See that a packet is the one in hand, and that its fate is decided here.
 
         Raises:
             NotInLineError: traffic is only watched, or the packet has left.
         """
-        if not self.outlet.in_line:
+        if not self.outlet.decides:
             raise NotInLineError
         if packet == NULL or packet != self.packet:
             raise NotInLineError("this packet is not in hand: it was kept from earlier, or has left already")

@@ -29,7 +29,7 @@ cdef class Line:
         Raises:
             MemoryError: the address space for the budgets cannot be had.
         """
-        if self.outlet.is_open:
+        if self.outlet.may_send:
             raise ValueError("the line is open already")
         if not self.ways.open_paths(flows) or not self.translation.open_sessions():
             raise MemoryError(f"no address space for the paths of {flows} flows; lower budgets.flows")
@@ -38,7 +38,7 @@ cdef class Line:
     @property
     def in_line(self):
         """Whether frames go on, unless they are dropped."""
-        return self.outlet.in_line
+        return self.outlet.forwards
 
     @property
     def interfaces(self):
@@ -49,6 +49,15 @@ cdef class Line:
     def session_count(self):
         """How many sessions are open."""
         return self.translation.session_count
+
+    @property
+    def queued(self):
+        """How many frames wait for room on a wire, and their bytes."""
+        return self.outlet.queued
+
+    def room(self, interface):
+        """Return how many frames, and bytes, may be sent by an interface now; see `Outlet.room`."""
+        return self.outlet.room(interface)
 
     def statistics(self):
         """Return counters of frames by name."""

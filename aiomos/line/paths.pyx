@@ -94,7 +94,7 @@ cdef class Paths:
             self.note_path(path, side, packet)
         if packet.options & OPT_MPTCP and packet.flags & ACK and not path.plain:
             path.mptcp = True
-        if path.edits[1 - side] and packet.flags & ACK and self.outlet.in_line and not flow.flags & DROPPED:
+        if path.edits[1 - side] and packet.flags & ACK and self.outlet.forwards and not flow.flags & DROPPED:
             edits_incoming_ack(&self.edits, path.edits[1 - side], packet, &translated)
             if translated.ack != packet.ack:
                 rewrite_ack(self.hand.begin(), translated.ack)
@@ -164,7 +164,7 @@ cdef class Paths:
         cdef uint16_t interface = path.interface[side]
         if not path.known[side]:
             interface = path.interface[1 - side]
-            if self.outlet.in_line:
+            if self.outlet.forwards:
                 interface = self.outlet.peers[interface] if interface < MOST_INTERFACES else NOWHERE
         if interface == NOWHERE:
             return
@@ -175,7 +175,7 @@ cdef class Paths:
         """Keep a segment from a flow that apps have cut; true if it was. One that was reset says so again."""
         if not flow.flags & (DROPPED | RESETTING):
             return False
-        self.hand.dropped = self.outlet.in_line
+        self.hand.dropped = self.outlet.decides
         if flow.flags & RESETTING and not packet.flags & RST:
             if packet.flags & ACK:
                 self.send_reset(flow, number, side, packet.ack, 0, RST)

@@ -11,6 +11,7 @@ what is sent in that turn leaves in it (docs/design/turn-of-the-loop.md).
 import asyncio
 
 from aiomos.runtime.pumps import Feed
+from aiomos.runtime.room import Room
 from aiomos.transport.transport import Transport
 
 NANOSECOND = 1e-9
@@ -19,7 +20,7 @@ LAST_FRAMES_SECONDS = 0.05
 """How long frames are still taken after a stop: those that the kernel had already are to be seen."""
 
 GRACE_SECONDS = 2.0
-"""How long at most, where there is no end of them."""
+"""How long at most, where there is no end of them, or the wire has no room for frames of the run's own."""
 
 
 class LivePump:
@@ -46,6 +47,7 @@ class LivePump:
         self._behind: asyncio.Handle | None = None  # its place in the queue of the loop
         self._is_asked = False
         self._busy = False
+        self._room = Room(feed.engine, transport, self._look_at_clock)
 
     async def run(self) -> None:
         """Run to the end.
@@ -65,6 +67,7 @@ class LivePump:
         finally:
             self._loop.remove_reader(descriptor)
             self._engine.on_news = None
+            self._room.close()
             if self._timer is not None:
                 self._timer.cancel()
 
@@ -79,7 +82,7 @@ class LivePump:
         self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, self._loop.time() + GRACE_SECONDS)
 
     def _end_when_quiet(self, latest: float) -> None:
-        if self._busy and self._loop.time() < latest:
+        if (self._busy or self._engine.short) and self._loop.time() < latest:
             self._busy = False
             self._loop.call_later(LAST_FRAMES_SECONDS, self._end_when_quiet, latest)
         else:
@@ -149,7 +152,7 @@ class LivePump:
         Returns:
             Whether a sleeper was woken.
         """
-        self._engine.flush(self._transport)
+        self._room.flush()
         woken = self._clock.wake()
         due_ns = self._clock.due_ns
         if due_ns is None:

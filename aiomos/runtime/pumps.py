@@ -24,6 +24,9 @@ Progress = Callable[[int, int | None, int], None]
 SESSION_STEP_NS = 1_000_000_000
 """A simulation in which sessions are open goes no farther at once: so soon it ends when nothing is left to happen."""
 
+RETRY_NS = 1_000_000
+"""After which frames are offered again for which a simulation had no room."""
+
 
 class Pump(Protocol):
     """What feeds an engine from where its frames come."""
@@ -103,6 +106,7 @@ class SimulatedPump:
         self._feed = feed
         self._transport = transport
         self._stopped = False
+        self._unsent = 0
 
     async def run(self) -> None:
         """Run to the end."""
@@ -112,7 +116,7 @@ class SimulatedPump:
             if transport.read_batch():
                 engine.feed(transport)
             else:
-                if transport.ended and not clock.has_sleepers:
+                if transport.ended and not clock.has_sleepers and not self._unsent_move():
                     return
                 transport.pass_time(self._next_ns(transport.now()))
                 engine.pass_time(transport.now())
@@ -120,9 +124,16 @@ class SimulatedPump:
             await self._feed.turns.give()
             engine.flush(transport)
 
+    def _unsent_move(self) -> bool:
+        """Return whether frames wait for room on the wire, and not as many as when last asked."""
+        before, (self._unsent, _) = self._unsent, self._feed.engine.line.queued
+        return self._unsent > 0 and self._unsent != before
+
     def _next_ns(self, now_ns: int) -> int | None:
         """Return to when the simulation is to go if no frame comes before; None: as far as it likes."""
         due_ns = self._feed.clock.due_ns
+        if self._feed.engine.short:
+            return now_ns + RETRY_NS if due_ns is None else min(due_ns, now_ns + RETRY_NS)
         if not self._feed.engine.line.session_count:
             return due_ns
         step_ns = (now_ns // SESSION_STEP_NS + 1) * SESSION_STEP_NS

@@ -50,10 +50,14 @@ cdef class Bridge(PortTransport):
 
     def forward_batch(self):
         """Send all frames of the current batch on, as a wire without an engine does."""
-        cdef size_t i
+        cdef size_t i, done = 0
         for i in range(self.count):
             self.room[i].interface ^= 1
-        self.send_frames(self.room, self.count)
+        while done < self.count:
+            done += <size_t> self.send_frames(self.room + done, self.count - done)
+            if done < self.count:                  # there is no room for it
+                self.count_unsent(self.room[done].interface, 1)
+                done += 1
 
 
 def open_port(name):

@@ -109,12 +109,12 @@ cdef class Impaired(Transport):
         """Send a frame by a link."""
         self.send_one(bytes(frame), interface)
 
-    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+    cdef Py_ssize_t send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i
         for i in range(count):
             self.carry(&frames[i])
         self.send_due()
-        return 0
+        return <Py_ssize_t> count
 
     cdef int carry(self, const Frame* frame) except -1:
         """Put a copy of a frame on its way, or none, or two."""
@@ -133,7 +133,8 @@ cdef class Impaired(Transport):
         cdef int64_t now_ns = time.monotonic_ns()
         while self.on_the_way and self.on_the_way[0][0] <= now_ns:
             delayed = heapq.heappop(self.on_the_way)[2]
-            self.transport.send_frames(&delayed.frame, 1)
+            if self.transport.send_frames(&delayed.frame, 1) == 0:
+                self.transport.count_unsent(delayed.frame.interface, 1)  # a link keeps nothing at its end
         self.arm()
         return 0
 

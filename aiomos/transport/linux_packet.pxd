@@ -29,15 +29,6 @@ cdef extern from "<sys/socket.h>" nogil:
         unsigned int msg_len
     int sendmmsg(int fd, mmsghdr* messages, unsigned int count, int flags)
 
-cdef extern from "<poll.h>" nogil:
-    enum:
-        POLLOUT
-    struct pollfd:
-        int fd
-        short events
-        short revents
-    int poll(pollfd* descriptors, unsigned long count, int timeout_ms)
-
 cdef extern from *:
     """
     #define aiomos_load_acquire(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)

@@ -37,6 +37,8 @@ cdef class PacketWatch(Transport):
     cdef bint owned            # whether the sockets are to be closed
     cdef readonly bint ended
 
+    cdef bint tells_room       # a descriptor is writable once there is room for the frame there was none for
+
     cdef int _map(self, Ring* ring, object sock, object block_size, object blocks) except -1
     cdef int _look_around(self) except -1
     cdef bint _all_read(self) noexcept nogil

@@ -3,6 +3,7 @@
 import struct
 
 cimport cython
+from libc.errno cimport EAGAIN, errno as last_errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memmove
@@ -26,6 +27,7 @@ from aiomos.transport.packet_sockets import (
 )
 
 from aiomos.poison cimport poison, unpoison
+from aiomos.transport.ports cimport has_no_room
 from aiomos.transport.transport cimport Transport
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.numbers cimport ETHERTYPE_VLAN, LINKTYPE_ETHERNET
@@ -387,19 +389,31 @@ cdef class PacketWatch(Transport):
         """
         self.send_one(bytes(frame), interface)
 
-    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+    cdef Py_ssize_t send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i
         cdef Ring* ring
         for i in range(count):
             if frames[i].interface >= self.count_rings:
                 continue
             ring = &self.rings[frames[i].interface]
-            if (frames[i].offload == NULL and self.poll is not None
-                    and send(ring.fd, frames[i].data, frames[i].caplen, MSG_DONTWAIT) >= 0):
+            if frames[i].offload != NULL or self.poll is None:
+                ring.unsent += 1
+            elif send(ring.fd, frames[i].data, frames[i].caplen, MSG_DONTWAIT) >= 0:
                 ring.sent += 1
+            elif has_no_room(last_errno):
+                self.tells_room = last_errno == EAGAIN
+                return <Py_ssize_t> i
             else:
                 ring.unsent += 1
-        return 0
+        return <Py_ssize_t> count
+
+    cdef void count_unsent(self, size_t interface, size_t count) noexcept:
+        if interface < self.count_rings:
+            self.rings[interface].unsent += count
+
+    def write_fileno(self, interface):
+        """Return the descriptor that is writable once an interface has room again; None if nothing tells."""
+        return self.sockets[interface].fileno() if self.tells_room and self.sockets is not None else None
 
     # --- what Python asks -------------------------------------------------------------------------------
     def set_prefilter(self, prefilter):

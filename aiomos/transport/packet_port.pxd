@@ -35,5 +35,4 @@ cdef class PacketPort(Port):
     cdef int _map(self, uint32_t blocks) except -1
     cdef void _unmap(self) noexcept
     cdef bint read_slot(self, Frame* frame, Offload* offload) noexcept nogil
-    cdef void send_parcel(self, Parcel* parcel, size_t count, int* wait_ms) noexcept nogil
-    cdef bint wait_for_room(self, int* wait_ms) noexcept nogil
+    cdef size_t send_parcel(self, Parcel* parcel, size_t count) noexcept nogil

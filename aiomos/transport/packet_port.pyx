@@ -5,7 +5,7 @@ import struct
 from socket import SO_SNDBUF, SOL_SOCKET
 
 cimport cython
-from libc.errno cimport EAGAIN, errno as last_errno
+from libc.errno cimport errno as last_errno
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memmove, memset
@@ -27,7 +27,6 @@ from aiomos.transport.packet_sockets import (
 
 from aiomos.transport.linux_packet cimport (
     MSG_DONTWAIT,
-    POLLOUT,
     TP_STATUS_KERNEL,
     TP_STATUS_USER,
     TP_STATUS_VLAN_TPID_VALID,
@@ -36,8 +35,6 @@ from aiomos.transport.linux_packet cimport (
     aiomos_prefetch,
     aiomos_store_release,
     mmsghdr,
-    poll,
-    pollfd,
     sendmmsg,
     tpacket2_hdr,
 )
@@ -52,7 +49,6 @@ cdef enum:
     SLOT = 69904
     SLOTS_OF_BLOCK = BLOCK // SLOT
     LENT_AT_MOST = 512         # frames read at once
-    FULL_WAIT_MS = 5           # while the memory for sending is used up; longer, and frames are better lost
     SECOND = 1_000_000_000
     MAC_ADDRESSES = 12         # bytes
     VLAN_TAG = 4
@@ -242,24 +238,23 @@ cdef class PacketPort(Port):
         return not self.link.removed
 
     # --- sending ----------------------------------------------------------------------------------------
-    cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil:
+    cdef size_t send_frames(self, const Frame* frames, size_t count) noexcept nogil:
         cdef Parcel parcel
-        cdef size_t i, place = 0
-        cdef int wait_ms = FULL_WAIT_MS
-        for i in range(count):
-            if frames[i].interface != number:
-                continue
-            put_in(&parcel, place, &frames[i])
-            place += 1
-            if place == SENT_AT_ONCE:
-                self.send_parcel(&parcel, place, &wait_ms)
-                place = 0
-        self.send_parcel(&parcel, place, &wait_ms)
+        cdef size_t done = 0, i, size, taken
+        while done < count:
+            size = min(count - done, <size_t> SENT_AT_ONCE)
+            for i in range(size):
+                put_in(&parcel, i, &frames[done + i])
+            taken = self.send_parcel(&parcel, size)
+            done += taken
+            if taken < size:
+                break
+        return done
 
-    cdef void send_parcel(self, Parcel* parcel, size_t count, int* wait_ms) noexcept nogil:
-        """Send messages, in order; one that the kernel does not take is left out."""
+    cdef size_t send_parcel(self, Parcel* parcel, size_t count) noexcept nogil:
+        """Send messages, in order, until there is no room; one that the kernel will never take is left out."""
         cdef size_t first = 0, i
-        cdef int taken, error
+        cdef int taken
         while first < count:
             taken = sendmmsg(self.fd, &parcel.messages[first], <unsigned int> (count - first), MSG_DONTWAIT)
             if taken > 0:
@@ -267,19 +262,11 @@ cdef class PacketPort(Port):
                     self.counters.sent_bytes += parcel.parts[2 * i + 1].iov_len
                 self.counters.sent += taken
                 first += taken
-                continue
-            error = last_errno
-            if error != EAGAIN or not self.wait_for_room(wait_ms):
-                self.count_unsent(error)
+            elif self.is_lost(last_errno):
                 first += 1
-
-    cdef bint wait_for_room(self, int* wait_ms) noexcept nogil:
-        """Wait for the memory for sending to be free again, for as long as is left; whether it is."""
-        cdef pollfd waiting
-        cdef int left_ms = wait_ms[0]
-        wait_ms[0] = 0
-        waiting.fd, waiting.events = self.fd, POLLOUT
-        return left_ms > 0 and poll(&waiting, 1, left_ms) > 0
+            else:
+                break
+        return first
 
     # --- what Python asks -------------------------------------------------------------------------------
     cdef int update_counters(self) except -1:

@@ -35,16 +35,22 @@ cdef class Port:
     cdef readonly uint16_t linktype
     cdef PortCounters counters
     cdef int64_t latest_ns     # the latest time of its frames
+    cdef bint tells_room       # its descriptor is writable once there is room again for the frame it had none for
 
     # Receive frames that wait, in order; those of the call before are void. Their bytes may be written to.
     cdef size_t receive_frames(self, Frame* frames, size_t room) noexcept nogil
-    # Send those of the frames that are to leave by this number, in order; count what does not leave.
-    cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil
+    # Send frames in order, as Transport.send_frames does.
+    cdef size_t send_frames(self, const Frame* frames, size_t count) noexcept nogil
     # Asked when nothing waits and the interface may have changed: clear what keeps the descriptor readable. False once
     # the interface is gone.
     cdef bint still_there(self) except -1
     cdef int update_counters(self) except -1
-    cdef void count_unsent(self, int error) noexcept nogil
+    # Count a frame by the errno of the call that was to send it. False, and not counted: there is no room for it now.
+    cdef bint is_lost(self, int error) noexcept nogil
+    cdef void count_full(self, size_t count) noexcept nogil
+
+# Is an errno that of a call that was to send, and found no room?
+cdef bint has_no_room(int error) noexcept nogil
 
 cdef class PortTransport(Transport):
     cdef readonly tuple ports

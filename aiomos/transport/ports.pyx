@@ -37,8 +37,8 @@ cdef class Port:
     cdef size_t receive_frames(self, Frame* frames, size_t room) noexcept nogil:
         return 0
 
-    cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil:
-        pass
+    cdef size_t send_frames(self, const Frame* frames, size_t count) noexcept nogil:
+        return count
 
     cdef bint still_there(self) except -1:
         return True
@@ -46,18 +46,23 @@ cdef class Port:
     cdef int update_counters(self) except -1:
         return 0
 
-    cdef void count_unsent(self, int error) noexcept nogil:
-        """Count a frame by the errno of the call that was to send it."""
+    cdef bint is_lost(self, int error) noexcept nogil:
         cdef Unsent cause = UNSENT_REFUSED
-        if error == EAGAIN or error == ENOBUFS or error == ENOMEM:
-            cause = UNSENT_QUEUE_FULL
-        elif error == EMSGSIZE:
+        if has_no_room(error):
+            self.tells_room = error == EAGAIN      # else a queue behind the socket is full, which tells nobody
+            return False
+        if error == EMSGSIZE:
             cause = UNSENT_TOO_LONG
         elif error == ENETDOWN or error == EIO:
             cause = UNSENT_DOWN
         elif error == ENXIO or error == ENODEV or error == EBADFD:
             cause = UNSENT_GONE
         self.counters.unsent[<int> cause] += 1
+        return True
+
+    cdef void count_full(self, size_t count) noexcept nogil:
+        """Frames for which there was no room are given up."""
+        self.counters.unsent[<int> UNSENT_QUEUE_FULL] += count
 
     def statistics(self):
         """Return counters by name.
@@ -74,6 +79,10 @@ cdef class Port:
         counts = (counters.received, counters.dropped, counters.bytes, counters.truncated, counters.sent,
                   counters.sent_bytes, counters.segmented, sum(causes.values()), counters.outages)
         return dict(zip(TOTALS, counts, strict=True)) | causes
+
+
+cdef bint has_no_room(int error) noexcept nogil:
+    return error == EAGAIN or error == ENOBUFS or error == ENOMEM
 
 
 cdef void merge(Frame* merged, size_t count, const Frame* run, size_t more) noexcept nogil:
@@ -100,6 +109,7 @@ cdef class PortTransport(Transport):
 
     def __cinit__(self, *args, **kwargs):
         self.ports = self.fragment_ports = ()
+        self.by_interface = True
         self.reserve(BATCH)
         self.run = <Frame*> calloc(BATCH, sizeof(Frame))
         if self.run == NULL:
@@ -193,14 +203,28 @@ cdef class PortTransport(Transport):
         """
         self.send_one(bytes(frame), interface)
 
-    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+    cdef Py_ssize_t send_frames(self, const Frame* frames, size_t count) except -1:
         cdef Port port
-        cdef uint16_t number = 0
-        for port in self.ports:
-            with nogil:
-                port.send_frames(frames, count, number)
-            number += 1
-        return 0
+        cdef size_t i = 0, run, taken
+        while i < count:
+            run = run_of(frames + i, count - i)
+            if frames[i].interface < <size_t> len(self.ports):  # else it leads nowhere
+                port = <Port> self.ports[frames[i].interface]
+                with nogil:
+                    taken = port.send_frames(frames + i, run)
+                if taken < run:
+                    return <Py_ssize_t> (i + taken)
+            i += run
+        return <Py_ssize_t> count
+
+    cdef void count_unsent(self, size_t interface, size_t count) noexcept:
+        if interface < <size_t> len(self.ports):
+            (<Port> self.ports[interface]).count_full(count)
+
+    def write_fileno(self, interface):
+        """Return the descriptor of a port that is writable once it has room again; None if nothing tells."""
+        cdef Port port = self.ports[interface]
+        return port.fileno() if port.tells_room else None
 
     def statistics(self):
         """Return counters by name, those of `Port.statistics`: sums; of several ports also each as ``NAME.counter``."""
@@ -222,6 +246,15 @@ cdef class PortTransport(Transport):
             self.poll.close()
         for port in (*self.ports, *self.fragment_ports):
             port.close()
+
+
+cdef inline size_t run_of(const Frame* frames, size_t count) noexcept nogil:
+    """How many frames, from the first on, leave by the same interface."""
+    cdef size_t i
+    for i in range(1, count):
+        if frames[i].interface != frames[0].interface:
+            return i
+    return count
 
 
 cdef inline void set_interface(Frame* frames, size_t count, uint16_t number) noexcept nogil:

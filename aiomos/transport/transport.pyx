@@ -49,13 +49,25 @@ cdef class Transport(FrameSource):
         raise NotImplementedError(f"{type(self).__name__} has neither receive() nor read_batch()")
 
     def send(self, frame, interface=0):
-        """Send a frame now; one that the wire does not take is counted, not raised.
+        """Send a frame now, and never wait; one that the wire will not take is counted, not raised.
 
         Args:
             frame: Its bytes, from the link layer on.
             interface: Index of the interface by which it is to leave.
+
+        Returns:
+            False if there is no room now. A frame of an app's or the engine's making is then given again, before any
+            other of the interface; one that was to pass is not. Anything else: it is done with.
         """
         raise NotImplementedError(f"{type(self).__name__} cannot send")
+
+    def write_fileno(self, interface):
+        """Return the descriptor that is writable once an interface has room again; it had none for the last frame.
+
+        Returns:
+            None if no descriptor tells: frames are given again after a millisecond.
+        """
+        return None
 
     def set_prefilter(self, prefilter):
         """Leave out frames that no app can need, if that is cheaper than to receive them; by default nothing is.
@@ -147,13 +159,19 @@ cdef class Transport(FrameSource):
         frame.linktype = self.linktype_of(interface)
         frame.interface = <uint16_t> interface
         frame.offload = NULL
-        return self.send_frames(&frame, 1)
+        if self.send_frames(&frame, 1) == 0:
+            self.count_unsent(frame.interface, 1)
+        return 0
 
-    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+    cdef Py_ssize_t send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i
         for i in range(count):
-            self.send(<bytes> frames[i].data[:frames[i].caplen], frames[i].interface)
-        return 0
+            if self.send(<bytes> frames[i].data[:frames[i].caplen], frames[i].interface) is False:
+                return <Py_ssize_t> i
+        return <Py_ssize_t> count
+
+    cdef void count_unsent(self, size_t interface, size_t count) noexcept:
+        """One in Python knows itself what it has refused."""
 
     cpdef close(self):
         """Let go of descriptors and memory; the current batch is void. May be called again."""

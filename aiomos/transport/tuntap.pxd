@@ -12,7 +12,8 @@ cdef class DevicePort(Port):
     cdef int fd
     cdef bint offload          # whether each frame has a struct virtio_net_hdr before it
     cdef bint gone
-    cdef bint waited           # whether the last send_frames() had to wait
+    cdef size_t segments_gone  # of the super-segment for the rest of which there was no room
+    cdef bint is_full          # there was no room for what was written last
 
     cdef ssize_t receive(self, size_t place) noexcept nogil
     cdef bint send_one(self, const Frame* frame) noexcept nogil

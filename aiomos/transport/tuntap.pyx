@@ -12,7 +12,7 @@ import struct
 
 cimport cython
 from libc.errno cimport EAGAIN, errno as last_errno
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
@@ -22,7 +22,6 @@ from aiomos.errors import TransportError
 from aiomos.transport.links import log_change
 from aiomos.transport.rights import how_to_get
 
-from aiomos.transport.linux_packet cimport POLLOUT, poll, pollfd
 from aiomos.transport.ports cimport HEADROOM, TAILROOM, UNSENT_REFUSED, UNSENT_TOO_LONG, Port, PortTransport
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
 from aiomos.wire.numbers cimport LINKTYPE_ETHERNET, LINKTYPE_RAW
@@ -38,7 +37,6 @@ cdef enum:
     BATCH = 256                # frames read at once, by a system call each
     LONGEST = 65535 + 18       # an IP packet behind an Ethernet header with a VLAN tag
     SLOT = HEADROOM + LONGEST + TAILROOM
-    FULL_WAIT_MS = 5
     SECOND = 1_000_000_000
 
 # linux/if_tun.h, linux/if.h, linux/sockios.h
@@ -192,13 +190,22 @@ cdef class DevicePort(Port):
         return not self.gone
 
     # --- sending ----------------------------------------------------------------------------------------
-    cdef void send_frames(self, const Frame* frames, size_t count, uint16_t number) noexcept nogil:
+    cdef size_t send_frames(self, const Frame* frames, size_t count) noexcept nogil:
         cdef size_t i
-        self.waited = False
         for i in range(count):
-            if frames[i].interface == number and self.send_one(&frames[i]):
+            self.is_full = False
+            if self.send_one(&frames[i]):
                 self.counters.sent += 1
                 self.counters.sent_bytes += frames[i].caplen
+            if self.is_full:
+                return i
+        return count
+
+    cdef void count_full(self, size_t count) noexcept nogil:
+        if count and self.segments_gone:                    # what has left of it has left
+            self.segments_gone = 0
+            self.counters.sent += 1
+        Port.count_full(self, count)
 
     cdef bint send_one(self, const Frame* frame) noexcept nogil:
         if frame.offload == NULL or self.offload:
@@ -210,18 +217,25 @@ cdef class DevicePort(Port):
         return self.write(frame.data, frame.caplen, NULL)
 
     cdef bint send_segments(self, const Frame* frame) noexcept nogil:
-        """Send a super-segment as segments; whether at least one went."""
+        """Send a super-segment as segments, or those that did not fit before; whether at least one went."""
         cdef Segmentation whole
-        cdef size_t size
+        cdef size_t size, number = 0
         cdef bint any_sent = False
         if not begin_segments(&whole, frame) or longest_segment(&whole) > LONGEST:
             self.counters.unsent[<int> UNSENT_REFUSED] += 1
             return False
-        self.counters.segmented += 1
+        self.counters.segmented += self.segments_gone == 0
         size = next_segment(&whole, self.cut)
         while size > 0:
-            any_sent |= self.write(self.cut, size, NULL)
+            number += 1
+            if number > self.segments_gone:
+                any_sent |= self.write(self.cut, size, NULL)
+                if self.is_full:
+                    self.segments_gone = number - 1
+                    return False
             size = next_segment(&whole, self.cut)
+        any_sent |= self.segments_gone > 0
+        self.segments_gone = 0
         return any_sent
 
     cdef bint send_with_checksum(self, const Frame* frame) noexcept nogil:
@@ -238,7 +252,6 @@ cdef class DevicePort(Port):
         cdef iovec parts[2]
         cdef iovec* first = &parts[0] if self.offload else &parts[1]
         cdef int count = 2 if self.offload else 1
-        cdef pollfd waiting
         # The kernel only reads what it is to receive.
         parts[0].iov_base = <void*> (offload if offload != NULL else &AS_IT_STANDS)
         parts[0].iov_len = sizeof(Offload)
@@ -246,13 +259,7 @@ cdef class DevicePort(Port):
         parts[1].iov_len = size
         if writev(self.fd, first, count) >= 0:
             return True
-        if last_errno == EAGAIN and not self.waited:
-            self.waited = True
-            waiting.fd, waiting.events = self.fd, POLLOUT
-            poll(&waiting, 1, FULL_WAIT_MS)
-            if writev(self.fd, first, count) >= 0:
-                return True
-        self.count_unsent(last_errno)
+        self.is_full = not self.is_lost(last_errno)
         return False
 
     # --- what Python asks -------------------------------------------------------------------------------

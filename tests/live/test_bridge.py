@@ -2,6 +2,7 @@
 
 import os
 import random
+import select
 import socket
 import struct
 from contextlib import closing
@@ -268,24 +269,31 @@ def test_data_that_nobody_answers_does_not_stay(in_line: Line, wire: Wire) -> No
     assert wire.stop()["dropped"] == 0
 
 
-def test_a_full_queue_is_waited_for(pair: Ends) -> None:
-    """For 5 ms at most: here the wire takes a frame each 1.5 ms, and the socket's memory two of them."""
+def test_a_port_does_not_wait_for_a_full_queue(pair: Ends) -> None:
+    """It says so, and its descriptor tells when there is room; each frame takes 1.5 ms here, two fill the memory."""
     ports: Any = pytest.importorskip("tests.native._probe_ports", reason="needs the native test probes")
-    client, _ = pair
+    client, server = pair
     client.run(
         program("tc"),
         *["qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8mbit", "burst", "2k", "latency", "1s"],
     )
+    receiver = server.raw("eth0")
     with client.inside():
         sock = open_port_socket("eth0", slots=64)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2304)
     port = PacketPort("eth0", socket=sock, slots=64)
-    for _ in range(40):
-        ports.send(port, numbered(0, 1486))
+    refused = 0
+    for number in range(40):
+        while not ports.send(port, numbered(number, 1486)):
+            refused += 1
+            assert select.select([], [sock], [], 5)[1]
     counters = port.statistics()
     port.close()
     sock.close()
+    assert 10 < refused < 40
     assert (counters["sent"], counters["unsent"]) == (40, 0)
+    for number in range(40):
+        wait_for_frame(receiver, numbered(number, 1486))
 
 
 # --- what is known of its interfaces ------------------------------------------------------------------

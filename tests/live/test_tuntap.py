@@ -5,12 +5,14 @@ import random
 import re
 import socket
 import struct
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiomos.errors import TransportError
+from aiomos.testing.hosts import read_packet, read_segment
 from aiomos.testing.packets import checksum, ethernet, ipv4, tcp_frame
 from aiomos.transport.bridge import Bridge, open_port
 from aiomos.transport.packet_port import PacketPort
@@ -218,6 +220,50 @@ def test_work_that_is_left_to_a_card_is_done_or_the_frame_is_counted(
     assert received == (0 if unsent else sent)
     assert (counters["sent"], counters["sent_bytes"]) == ((0, 0) if unsent else (1, length))
     assert counters["segmented"] == (not unsent and options["gso_type"] != 0)
+
+
+@pytest.mark.parametrize("given_up", [False, True])
+def test_rest_of_a_super_segment_leaves_once_there_is_room(host: Host, given_up: bool) -> None:
+    """Here the device is a socket, which has room for a few frames; none is sent twice."""
+    ports: Any = pytest.importorskip("tests.native._probe_ports", reason="needs the native test probes")
+    with host.inside():
+        port = TapPort("tap0", offload=False)
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with closing(port), near, far:
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4000)
+        near.setblocking(False)
+        far.setblocking(False)
+        os.dup2(near.fileno(), port.fileno())
+        super_segment = tcp_frame(seq=0) + bytes(40 * 500)
+        last = tcp_frame(seq=1_000_000, payload=b"last")
+        seen: list[int] = []
+        refused = 0
+        while not ports.send(port, super_segment, gso_type=TCPV4, gso_size=500, csum=(34, 16)):
+            refused += 1
+            if given_up:
+                ports.give_up(port)
+                break
+            seen.append(seq_of(far.recv(2000)))
+        assert refused == 1 if given_up else refused > 10
+        while 1_000_000 not in seen:
+            if not ports.send(port, last):
+                seen.append(seq_of(far.recv(2000)))
+                continue
+            while 1_000_000 not in seen:
+                seen.append(seq_of(far.recv(2000)))
+        counters = port.statistics()
+    whole = [500 * number for number in range(40)]
+    assert seen[:-1] == (whole[: len(seen) - 1] if given_up else whole)
+    assert given_up == (len(seen) < 41)
+    assert (counters["sent"], counters["segmented"], counters["unsent_queue_full"]) == (2, 1, given_up)
+
+
+def seq_of(frame: bytes) -> int:
+    packet = read_packet(frame)
+    assert packet is not None
+    segment = read_segment(packet)
+    assert segment is not None
+    return segment.seq
 
 
 def test_ports_have_names(host: Host) -> None:

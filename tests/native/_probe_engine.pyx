@@ -44,7 +44,7 @@ def left(Engine engine not None):
         "edits": engine.core.line.ways.edits.edits.in_use,
         "blocks of edits": engine.core.line.ways.edits.blocks.in_use,
         "bytes of frames that wait": engine.core.line.ways.waiting_bytes,
-        "frames to be sent": engine.core.line.outlet.count,
+        "frames to be sent": engine.core.outlet.count,
         "timers of flows": count_timers(engine),
         "frames held": engine.intake.holds_frame,
     }
@@ -63,3 +63,9 @@ cdef int count_timers(Engine engine):
 def leak(Engine engine not None):
     """Take a record, and give it to nobody."""
     track_open(&engine.core.streams, NULL)
+
+
+def let_apps_decide(Engine engine not None):
+    """As where the engine is an end of the connections, and forwards nothing."""
+    engine.core.outlet.decides = True
+    return engine.core.outlet.may_send, engine.core.outlet.forwards

@@ -49,7 +49,7 @@ cdef class OffloadWire(Transport):
             count += 1
         return self.deliver(self.room, count)
 
-    cdef int send_frames(self, const Frame* frames, size_t count) except -1:
+    cdef Py_ssize_t send_frames(self, const Frame* frames, size_t count) except -1:
         cdef size_t i
         cdef const Offload* left
         for i in range(count):
@@ -57,4 +57,4 @@ cdef class OffloadWire(Transport):
             offload = None if left == NULL else (
                 left.flags, left.gso_type, left.hdr_len, left.gso_size, left.csum_start, left.csum_offset)
             self.sent.append((<bytes> frames[i].data[:frames[i].caplen], frames[i].interface, offload))
-        return 0
+        return <Py_ssize_t> count

@@ -16,6 +16,9 @@ def send(Port port not None, bytes data not None, *, gso_type=None, gso_size=0, 
         gso_type: That of its Offload, 0 if it is no super-segment; None for a frame as it stands.
         gso_size: Bytes of payload of each segment.
         csum: Where its sum is to be taken from, and put: csum_start and csum_offset; None if it has one.
+
+    Returns:
+        Whether the wire took it.
     """
     cdef Frame frame
     cdef Offload offload
@@ -30,4 +33,9 @@ def send(Port port not None, bytes data not None, *, gso_type=None, gso_size=0, 
             offload.flags = OFFLOAD_NEEDS_CSUM
             offload.csum_start, offload.csum_offset = csum
         frame.offload = &offload
-    port.send_frames(&frame, 1, 0)
+    return port.send_frames(&frame, 1) == 1
+
+
+def give_up(Port port not None):
+    """Say that the frame for which a port had no room is not sent again."""
+    port.count_full(1)

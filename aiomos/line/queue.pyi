@@ -1,0 +1,1 @@
+"""For other compiled modules only: what waits has no Python face."""
