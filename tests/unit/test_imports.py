@@ -26,6 +26,7 @@ FLOORS = (
     "tcp",
     "line",
     "host",
+    "end",
     "transport",
     "ude",
     "face",
@@ -46,7 +47,7 @@ FLOORS = (
 
 # The engine does no I/O and reads no clock: time, like frames, is an argument.
 WORLD = {"asyncio", "socket", "time", "structlog", "uvloop", "selectors", "threading", "random"}
-NO_WORLD = {"wire", "tcp", "line", "host", "ude", "face", "engine"}
+NO_WORLD = {"wire", "tcp", "line", "host", "end", "ude", "face", "engine"}
 ASYNC_FACE = {"face.streams", "face.occurrences"}
 
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w., ]+))", re.MULTILINE)

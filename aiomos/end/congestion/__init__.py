@@ -1,0 +1,1 @@
+"""How much may be in flight: the algorithms behind one small interface."""
