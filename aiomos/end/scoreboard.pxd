@@ -38,6 +38,7 @@ ctypedef struct AckResult:
     uint32_t flags
     uint32_t prior_una
     uint32_t prior_in_flight   # segments
+    uint32_t prior_flight      # packets_out less what had arrived: what recovery may hear of (RFC 9937 section 6)
     uint32_t acked             # segments, cumulatively, of which some were SACKed before
     uint32_t delivered         # segments that arrived by all we know now, and not by what we knew before
     uint32_t newly_sacked      # of these, by a SACK block
@@ -86,13 +87,15 @@ ctypedef struct Scoreboard:
 
 cdef inline uint32_t board_in_flight(const Scoreboard* board) noexcept nogil:
     """RFC 6675's pipe, in segments; Linux' tcp_packets_in_flight()."""
-    return board.packets_out - board.sacked_out - board.dupacks - board.lost_out + board.retrans_out
+    cdef uint32_t there = board.packets_out - board.sacked_out - board.lost_out
+    return there - min(there, board.dupacks) + board.retrans_out
 
 cdef void board_open(Scoreboard* board, uint32_t seq, uint32_t mss) noexcept nogil
 cdef void board_close(Scoreboard* board, Pool* pool) noexcept nogil
 cdef bint board_sent(Scoreboard* board, Pool* pool, uint32_t end, uint32_t flags, int64_t now_ns) noexcept nogil
 cdef void board_ack(Scoreboard* board, Pool* pool, const Ack* ack, AckResult* out) noexcept nogil
 cdef uint32_t board_lose(Scoreboard* board, Pool* pool, uint32_t index) noexcept nogil
+cdef void board_forgive(Scoreboard* board, Pool* pool) noexcept nogil
 cdef uint32_t board_next_lost(const Scoreboard* board, const Pool* pool) noexcept nogil
 cdef bint board_split(Scoreboard* board, Pool* pool, uint32_t index, uint32_t segments) noexcept nogil
 cdef void board_retransmitted(Scoreboard* board, Pool* pool, uint32_t index, int64_t now_ns) noexcept nogil

@@ -398,6 +398,8 @@ cdef void board_ack(Scoreboard* board, Pool* pool, const Ack* ack, AckResult* ou
     memset(out, 0, sizeof(AckResult))
     out.rtt_ns = out.latest_rtt_ns = -1
     out.prior_una, out.prior_in_flight = board.una, board_in_flight(board)
+    out.prior_flight = board.packets_out - board.sacked_out
+    out.prior_flight -= min(out.prior_flight, board.dupacks)
     if seq_lt(board.nxt, ack.ack):
         out.flags = ACK_BEYOND
         return
@@ -432,6 +434,31 @@ cdef uint32_t board_lose(Scoreboard* board, Pool* pool, uint32_t index) noexcept
     record.flags = (record.flags & ~<uint32_t> SENT_AGAIN) | SENT_LOST
     treap_add(pool, &board.lost_tree, BY_LOSS, index)
     return record.segments
+
+
+cdef void board_forgive(Scoreboard* board, Pool* pool) noexcept nogil:
+    """Nothing is lost after all. Walks what is in flight, once a recovery at most, for which we sent something again.
+
+    What was not sent again goes to the beginning of the list by time, from which it came; if it belongs further on, it
+    passes for older than it is, and gives no RTT.
+    """
+    cdef uint32_t index = board.last
+    cdef Sent* record
+    board.lost_out = board.lost_tree = 0
+    while index:
+        record = sent_at(pool, index)
+        if (record.flags & (SENT_LOST | SENT_AGAIN)) == SENT_LOST:
+            if board.oldest and sent_at(pool, board.oldest).sent_ns < record.sent_ns:
+                record.sent_ns = sent_at(pool, board.oldest).sent_ns
+                record.flags |= SENT_EVER_AGAIN
+            record.links[OLDER], record.links[NEWER] = 0, board.oldest
+            if board.oldest:
+                sent_at(pool, board.oldest).links[OLDER] = index
+            else:
+                board.newest = index
+            board.oldest = index
+        record.flags &= ~<uint32_t> SENT_LOST
+        index = record.prev
 
 
 cdef uint32_t board_next_lost(const Scoreboard* board, const Pool* pool) noexcept nogil:

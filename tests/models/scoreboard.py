@@ -163,6 +163,15 @@ class ScoreboardModel:
         stretch.lost, stretch.again = True, False
         return stretch.segments
 
+    def forgive(self) -> None:
+        for stretch in reversed(self.all):
+            if stretch.lost and not stretch.again:
+                oldest = self.in_order_of_time[:1]
+                if oldest and oldest[0].sent_ns < stretch.sent_ns:
+                    stretch.sent_ns, stretch.ever_again = oldest[0].sent_ns, True
+                stretch.turn = min(s.turn for s in self.all) - 1
+            stretch.lost = False
+
     def timeout(self, sent_by_ns: int = NEVER) -> bool:
         reneged = bool(self.all) and self.all[0].sacked
         if reneged:

@@ -126,6 +126,11 @@ class InFlight(RuleBasedStateMachine):
         sent_by = NEVER if before is None else self.now - before
         assert self.board.timeout(sent_by) == self.model.timeout(sent_by)
 
+    @rule()
+    def forgive(self) -> None:
+        self.board.forgive()
+        self.model.forgive()
+
     @rule(mss=st.sampled_from([1, 60, 100, 100, 140]))
     def resize(self, mss: int) -> None:
         if mss == 1 and self.model.nxt - self.model.una > 400:
