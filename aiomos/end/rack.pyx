@@ -98,8 +98,8 @@ cdef int64_t probe_wait_ns(const Rack* rack, const Scoreboard* board, int64_t sr
                            int64_t rto_left_ns) noexcept nogil:
     """In what time to send a probe, if nothing arrives until then; 0: none is to be sent. Section 7.2, as Linux does.
 
-    For an end whose recovery is in CA_OPEN or CA_CWR, and whose peer knows SACK. A lone segment is given the time of the
-    receiver's delayed ACK, for which Linux takes its least RTO. *rto_left_ns*: when the RTO is due; 0: not known.
+    For an end whose recovery is in CA_OPEN or CA_CWR, and whose peer knows SACK. A lone segment is given the time of
+    the receiver's delayed ACK, for which Linux takes its least RTO. *rto_left_ns*: when the RTO is due; 0: not known.
     """
     cdef int64_t wait_ns
     if not board.packets_out or board.sacked_out or rack.flags & RACK_PROBE:

@@ -3,14 +3,16 @@
 Loss once in a window: RFC 5681 section 3.2, RFC 6582 (NewReno) without SACK, RFC 6675 and 8985 with it. How much leaves
 meanwhile: proportional rate reduction, RFC 9937. Whether an RTO was spurious: F-RTO, RFC 5682 section 3.1. Undo, by
 timestamps (RFC 3522, Eifel) and by DSACK (RFC 3708), and the states, are as in Linux' tcp_fastretrans_alert(). The
-first two duplicate ACKs let something new leave (limited transmit, RFC 3042): what they say has arrived is in flight no more.
+first two duplicate ACKs let something new leave (limited transmit, RFC 3042): what they say has arrived is in flight no
+more.
 """
 
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
 from aiomos.end.rack cimport (
-    DUPTHRESH, RACK_PROBE, probe_ack, rack_ack, rack_detect, rack_expired_ns, rack_recovered, rack_window)
+    DUPTHRESH, RACK_PROBE, RACK_REORDERING, probe_ack, rack_ack, rack_detect, rack_expired_ns, rack_recovered,
+    rack_window)
 from aiomos.end.scoreboard cimport (
     ACK_ADVANCED, ACK_AGAIN, ACK_BEYOND, ACK_DSACK, ACK_ORIGINAL, ACK_SACKED, board_forgive, board_in_flight,
     board_lose, board_split, board_timeout)
@@ -218,6 +220,7 @@ cdef void leave(Case* c) noexcept nogil:
 cdef void step_recovery(Case* c) noexcept nogil:
     cdef Recovery* recovery = c.recovery
     if c.out.flags & ACK_ADVANCED and recovery.flags & RECOVERY_UNDO and is_delayed(c):
+        c.rack.flags |= RACK_REORDERING                    # the hole was filled by what had left before
         if c.board.retrans_out:                            # wait for what was sent again; lose nothing more
             c.advice.flags |= RECOVERY_NEW_ONLY
             return

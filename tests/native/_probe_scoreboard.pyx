@@ -69,7 +69,7 @@ cdef class Board:
     cdef AckResult out
     cdef readonly Records records
 
-    def __cinit__(self, uint32_t seq, uint32_t mss, Records records):
+    def __cinit__(self, uint32_t seq, uint32_t mss, Records records, bint sack=True):
         self.records = records
         board_open(&self.board, seq, mss)
 
