@@ -30,6 +30,8 @@ cdef void rack_ack(Rack* rack, const Scoreboard* board, const Ack* ack, const Ac
 
     A DSACK of the probe tells nothing of reordering. Comes before probe_ack().
     """
+    if rack.flags & RACK_KNOWS and ack.now_ns < rack.sent_ns:      # the clock was set back: nothing is known any more
+        rack.flags &= ~RACK_KNOWS
     if out.flags & ACK_LATEST:
         rack.rtt_ns = max(<int64_t> 0, ack.now_ns - out.latest_sent_ns)
         if not rack.flags & RACK_KNOWS or sent_after(out.latest_sent_ns, out.latest_end, rack.sent_ns, rack.end):

@@ -202,8 +202,8 @@ cdef void enter(Case* c) noexcept nogil:
         c.advice.flags |= RECOVERY_REDUCE
 
 
-cdef void leave(Case* c) noexcept nogil:
-    """End what has ended; true to RFC 9937 section 6, cwnd is ssthresh then."""
+cdef bint leave(Case* c) noexcept nogil:
+    """End what has ended, with cwnd at ssthresh (RFC 9937 section 6). True: without SACK it lasts, and that is all."""
     cdef Recovery* recovery = c.recovery
     if recovery.state == CA_OPEN:
         recovery.flags &= ~RECOVERY_RESENT
@@ -213,8 +213,11 @@ cdef void leave(Case* c) noexcept nogil:
     elif recovery.state == CA_RECOVERY and ended(c):
         if not recovery.flags & RECOVERY_SACK:
             c.board.dupacks = 0
-        if not undo_recovery(c) and recovery.flags & RECOVERY_UNDO:
+        if undo_recovery(c):
+            return True
+        if recovery.flags & RECOVERY_UNDO:
             c.cwnd[0] = c.ssthresh[0]
+    return False
 
 
 cdef void step_recovery(Case* c) noexcept nogil:
@@ -304,7 +307,8 @@ cdef void recovery_ack(Recovery* recovery, Scoreboard* board, Rack* rack, Pool* 
     if probe_ack(rack, ack, out, duplicate) and recovery.state <= CA_DISORDER:
         recovery.wanted = REDUCE_AT_ONCE
         advice.flags |= RECOVERY_REDUCE
-    leave(&c)
+    if leave(&c):
+        return
     if recovery.state == CA_RECOVERY:
         step_recovery(&c)
     elif recovery.state == CA_LOSS:

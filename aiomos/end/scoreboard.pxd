@@ -4,6 +4,7 @@
 # calls board_open(), and calls board_close() when it goes. Counts are in segments of at most `mss` bytes of data.
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from aiomos.end.sent cimport SENT_SACKED, sent_at
 from aiomos.wire.pool cimport Pool
 
 cdef enum:
@@ -89,6 +90,13 @@ cdef inline uint32_t board_in_flight(const Scoreboard* board) noexcept nogil:
     """RFC 6675's pipe, in segments; Linux' tcp_packets_in_flight()."""
     cdef uint32_t there = board.packets_out - board.sacked_out - board.lost_out
     return there - min(there, board.dupacks) + board.retrans_out
+
+cdef inline bint board_reneging(const Scoreboard* board, const Pool* pool) noexcept nogil:
+    """Is the first that is not acknowledged SACKed? Then the receiver has thrown it away, or its ACK is on the way.
+
+    RFC 2018 section 8: wait for that, but not for long (Linux: half a round trip, and 10 ms at least), and time out.
+    """
+    return board.first and sent_at(pool, board.first).flags & SENT_SACKED
 
 cdef void board_open(Scoreboard* board, uint32_t seq, uint32_t mss) noexcept nogil
 cdef void board_close(Scoreboard* board, Pool* pool) noexcept nogil

@@ -504,7 +504,7 @@ cdef bint board_timeout(Scoreboard* board, Pool* pool, int64_t sent_by_ns) noexc
 
     True when the first is SACKed: the receiver has reneged, and all its SACKs are forgotten.
     """
-    cdef bint reneged = board.first and sent_at(pool, board.first).flags & SENT_SACKED
+    cdef bint reneged = board_reneging(board, pool)
     board.dupacks = 0
     if reneged:
         forget_sacks(board, pool)

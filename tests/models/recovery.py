@@ -28,6 +28,8 @@ class RackModel:
         return self.probe is not None and self.probe[1] and told.dsack_end == self.probe[0]
 
     def ack(self, board: ScoreboardModel, told: Told, now: int) -> None:
+        if self.xmit and now < self.xmit[0]:
+            self.xmit = None
         if latest := told.latest:
             self.rtt = max(0, now - latest.sent_ns)
             self.xmit = max(self.xmit or (latest.sent_ns, latest.end), (latest.sent_ns, latest.end))
@@ -159,7 +161,8 @@ class SenderModel:
             advised.flags.add("reduce")
         delayed = self.first_again is None or echo < self.first_again
         may_undo = self.marker is not None and (self.undo_retrans == 0 or delayed)
-        self.leave(may_undo, advised)
+        if self.leave(may_undo, advised):
+            return
         if self.state == "recovery":
             self.in_recovery(told, now, delayed, advised)
         elif self.state == "loss":
@@ -200,7 +203,8 @@ class SenderModel:
             advised.flags.add("undone")
         self.marker = None
 
-    def leave(self, may_undo: bool, advised: Advised) -> None:
+    def leave(self, may_undo: bool, advised: Advised) -> bool:
+        """True: the ACK has nothing more to say, since recovery without SACK is not over yet."""
         if self.state == "open":
             self.first_again = None
         elif self.state == "cwr" and self.board.una > self.high_seq:
@@ -210,10 +214,12 @@ class SenderModel:
             self.dupacks = 0
             if may_undo:
                 self.undo(False, advised)
-            if not self.held:
-                self.become_open(advised)
-                if self.marker is not None:
-                    self.cwnd = self.ssthresh
+            if self.held:
+                return True
+            self.become_open(advised)
+            if self.marker is not None:
+                self.cwnd = self.ssthresh
+        return False
 
     def find(self, told: Told, now: int, advised: Advised) -> None:
         recovering = self.state in ("recovery", "loss")

@@ -4,8 +4,9 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t
 
 from aiomos.end cimport scoreboard as board_h
 from aiomos.end.scoreboard cimport (
-    Ack, AckResult, Scoreboard, board_ack, board_app_limited, board_close, board_forgive, board_in_flight, board_lose,
-    board_next_lost, board_open, board_resize, board_retransmitted, board_sent, board_split, board_timeout)
+    Ack, AckResult, Scoreboard, board_ack, board_app_limited, board_close, board_forgive, board_in_flight,
+    board_lose, board_next_lost, board_open, board_reneging, board_resize, board_retransmitted, board_sent,
+    board_split, board_timeout)
 from aiomos.end cimport rack as rack_h, recovery as recovery_h
 from aiomos.end.rack cimport (
     Rack, probe_record, probe_sent, probe_wait_ns, rack_ack, rack_detect, rack_open, rack_recovered, rack_window)
@@ -119,6 +120,10 @@ cdef class Board:
 
     def app_limited(self):
         board_app_limited(&self.board)
+
+    @property
+    def reneging(self):
+        return bool(board_reneging(&self.board, &self.records.pool))
 
     @property
     def in_flight(self):

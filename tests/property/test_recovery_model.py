@@ -36,7 +36,7 @@ class Recovering(RuleBasedStateMachine):
         for _ in range(first):
             self.send(1, 0)
 
-    @rule(wait=st.sampled_from([1, 20 * MS, 60 * MS, 110 * MS, 500 * MS]))
+    @rule(wait=st.sampled_from([1, 20 * MS, 60 * MS, 110 * MS, 500 * MS, -50 * MS]))
     def time_passes(self, wait: int) -> None:
         self.now += wait
 

@@ -244,6 +244,17 @@ def test_an_rto_before_anything_arrived_loses_all() -> None:
     assert talk.sender.cwnd == 1
 
 
+def test_a_clock_that_is_set_back_makes_nothing_lost() -> None:
+    """What was sent last before that would for ever have been sent after all that is sent since."""
+    talk = Conversation(5000)
+    talk.ack(5100, 1)
+    for i in range(3):
+        assert talk.sender.sent(at(2 + i), START + i * MS)
+    talk.ack(101, 1, (2, 3))
+    assert talk.detect(110) == (0, 16 * MS)
+    assert talk.sender.rack_state["sent_ns"] == START + MS
+
+
 # Section 7.2: when to send a probe
 
 

@@ -217,8 +217,11 @@ def test_without_sack_recovery_lasts_until_something_beyond_it_is_acknowledged()
         talk.hear(0)
     end = talk.next
     talk.ms = 200
-    talk.hear(end)
+    flags, sent = talk.hear(end - 1)
     assert talk.state == "recovery"
+    assert "N" in sent
+    assert "R" not in talk.hear(end)[1]  # what left behind it is not lost
+    assert (talk.state, talk.sender.counters["lost_out"]) == ("recovery", 0)
     talk.ms += 100
     flags, _ = talk.hear(end + 1)
     assert ("ended" in flags, talk.state) == (True, "open")

@@ -427,7 +427,9 @@ def test_a_receiver_that_reneges_is_believed_nothing() -> None:
     """RFC 2018 section 8: the segment at the left edge of the window has been SACKed, and was thrown away."""
     flight = Flight(5)
     flight.ack(0, (1000, 3000), (4000, 5000))
+    assert not flight.board.reneging
     flight.ack(1000)
+    assert flight.board.reneging
     assert flight.letters == ["S", "", "S"]
     assert flight.board.timeout()
     assert flight.letters == ["L", "L", "L"]
