@@ -130,9 +130,13 @@ cdef void board_close(Scoreboard* board, Pool* pool) noexcept nogil:
 
 
 cdef inline void stamp(Scoreboard* board, Pool* pool, Sent* record, int64_t now_ns) noexcept nogil:
-    """Note what the delivery rate is computed from. The list by time never falls, whatever the clock does."""
+    """Note when it leaves, and what the delivery rate is computed from.
+
+    The list by time always rises, whatever the clock does: of what leaves by one reading of it, as all of a batch does,
+    RACK must know the order. By sequence number, as RFC 8985 has it, a retransmission would pass for sent first.
+    """
     if board.newest:
-        now_ns = max(now_ns, sent_at(pool, board.newest).sent_ns)
+        now_ns = max(now_ns, sent_at(pool, board.newest).sent_ns + 1)
     record.sent_ns = now_ns
     record.first_sent_ns, record.delivered_ns = board.first_sent_ns, board.delivered_ns
     record.delivered = board.delivered

@@ -33,7 +33,7 @@ ctypedef struct Sent:
     uint32_t segments
     uint32_t delivered         # Scoreboard.delivered, and the two times below, when it was sent
     uint32_t flags
-    int64_t sent_ns            # latest transmission; along the list by time it never falls
+    int64_t sent_ns            # latest transmission; the list by time rises, but for parts of one
     int64_t first_sent_ns
     int64_t delivered_ns
 

@@ -116,7 +116,7 @@ class ScoreboardModel:
         return next(stretch for stretch in self.all if stretch.seq == seq)
 
     def stamp(self, stretch: Stretch, now_ns: int) -> None:
-        others = [s.sent_ns for s in self.in_order_of_time if s is not stretch]
+        others = [s.sent_ns + 1 for s in self.in_order_of_time if s is not stretch]
         self.turns += 1
         stretch.sent_ns, stretch.turn = max([now_ns, *others]), self.turns
         stretch.delivered, stretch.delivered_ns = self.delivered, self.delivered_ns

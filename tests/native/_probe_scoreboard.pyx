@@ -286,6 +286,8 @@ cdef class Sender(Board):
             self.send(end, now_ns)
         else:
             index = probe_record(&self.board, &self.records.pool)
+            if not index:
+                return None
             board_retransmitted(&self.board, &self.records.pool, index, now_ns)
             recovery_resent(&self.recovery, sent_at(&self.records.pool, index).segments, now_ns)
         probe_sent(&self.rack, &self.board, end is None)

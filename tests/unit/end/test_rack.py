@@ -77,6 +77,18 @@ def test_of_those_sent_in_one_nanosecond_the_one_behind_was_sent_last() -> None:
     assert talk.lost == [0]
 
 
+def test_what_left_again_by_the_same_reading_of_the_clock_left_later() -> None:
+    """What is new arrives, and tells of those before it, but nothing of the first, which left behind it."""
+    talk = Conversation(0, 1, 2)
+    talk.sender.lose(at(0))
+    assert talk.sender.sent(at(4), START + 100 * MS)
+    talk.sender.retransmitted(at(0), START + 100 * MS)
+    talk.ack(200, 0, (3, 4))
+    assert talk.detect(200, 0)[0] == 2
+    assert talk.sender.next_lost == at(1)
+    assert talk.sender.in_order_of_time == [at(0)]
+
+
 def test_an_early_ack_of_a_retransmission_is_of_the_original() -> None:
     talk = Conversation(0, 1)
     talk.sender.lose(at(0))
