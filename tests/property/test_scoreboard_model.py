@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.models.scoreboard import NEVER, ScoreboardModel, Stretch
 
@@ -42,6 +42,12 @@ class InFlight(RuleBasedStateMachine):
         self.model = ScoreboardModel(ISN, 100)
         self.now = 1000 * MS
 
+    @initialize(lengths=st.lists(st.sampled_from([50, 100, 100, 250, 400, 1000]), max_size=15))
+    def begin(self, lengths: list[int]) -> None:
+        for length in lengths:
+            self.now += MS
+            self.send(length, False, False)
+
     def pick(self, draw: float, stretches: list[Stretch]) -> int:
         return stretches[int(draw * len(stretches))].seq
 
@@ -61,23 +67,42 @@ class InFlight(RuleBasedStateMachine):
         assert self.board.sent(wrapped(end), self.now, flags)
         assert self.model.sent(end, self.now, syn=syn, fin=fin)
 
-    edges = st.lists(
-        st.tuples(st.floats(-0.2, 1.2), st.sampled_from([-250, 0, 0, 1, 50, 100, 100, 200, 350, 2000])),
-        max_size=4,
-    )
-
     @rule(
-        part=st.sampled_from([-0.1, 0, 0, 0, 0.2, 0.5, 1, 1.1]),
-        blocks=edges,
-        grain=st.sampled_from([1, 50, 100]),
+        acked=st.sampled_from([-1, 0, 0, 0, 0, 1, 2.5, 1000]),
+        blocks=st.lists(
+            st.tuples(
+                st.integers(-2, 25), st.sampled_from([1, 1, 2, 3, 8, -1]), st.sampled_from([0, 0, 0, 1, 50])
+            ),
+            max_size=4,
+        ),
         echo=st.sampled_from([NEVER, NEVER, 0, 20 * MS]),
         min_rtt=st.sampled_from([0, 1, 20 * MS]),
     )
-    def ack(self, part: float, blocks: list[tuple[float, int]], grain: int, echo: int, min_rtt: int) -> None:
-        una, window = self.model.una, self.model.nxt - self.model.una
-        number = una + int(part * window) // grain * grain
-        starts = [una + int(place * window) // grain * grain for place, _ in blocks]
-        pairs = [(start, start + length) for start, (_, length) in zip(starts, blocks, strict=True)]
+    def ack(self, acked: float, blocks: list[tuple[int, int, int]], echo: int, min_rtt: int) -> None:
+        """Anything, near the edges of segments."""
+        una = self.model.una
+        number = self.model.nxt if acked == 1000 else una + int(100 * acked)
+        starts = [(una + 100 * start + more, length) for start, length, more in blocks]
+        self.hear(number, [(start, start + 100 * length) for start, length in starts], echo, min_rtt)
+
+    @precondition(lambda self: self.model.all)
+    @rule(
+        places=st.lists(st.floats(0, 0.999), min_size=1, max_size=3),
+        more=st.integers(1, 3),
+        again=st.booleans(),
+        acked=st.sampled_from([0, 0, 0, 0.1, 0.5]),
+    )
+    def ack_records(self, places: list[float], more: int, again: bool, acked: float) -> None:
+        """What a receiver says that gets what was sent: whole records, and at times a DSACK of one of them."""
+        records = self.model.all
+        firsts = [int(place * len(records)) for place in places]
+        blocks = [(records[i].seq, records[min(len(records), i + more) - 1].end) for i in firsts]
+        number = self.model.all[int(acked * len(records))].seq
+        if again:
+            blocks.insert(0, (blocks[0][0], records[firsts[0]].end))
+        self.hear(number, blocks, NEVER, 0)
+
+    def hear(self, number: int, pairs: list[tuple[int, int]], echo: int, min_rtt: int) -> None:
         echo_ns = NEVER if echo == NEVER else self.now - echo
         told = self.model.ack(number, self.now, pairs, echo_ns, min_rtt)
         out = self.board.ack(
@@ -121,6 +146,7 @@ class InFlight(RuleBasedStateMachine):
         self.board.retransmitted(wrapped(seq), self.now)
         self.model.retransmitted(seq, self.now)
 
+    @precondition(lambda self: len(self.model.all) > 3)
     @rule(before=st.sampled_from([0, MS, 30 * MS, None]))
     def timeout(self, before: int | None) -> None:
         sent_by = NEVER if before is None else self.now - before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 probe = pytest.importorskip("tests.native._probe_scoreboard", reason="needs the native test probes")
@@ -489,3 +491,41 @@ def test_what_acknowledges_what_was_never_sent_changes_nothing() -> None:
     talk = Conversation(10)
     assert talk.hear(11, (1, 4)) == (set(), "")
     assert (talk.state, talk.sender.counters["sacked_out"]) == ("open", 0)
+
+
+# What Linux tells, and hostile peers
+
+
+def test_states_are_those_of_tcp_info() -> None:
+    assert probe.STATES == {0: "open", 1: "disorder", 2: "cwr", 3: "recovery", 4: "loss"}
+
+
+@pytest.mark.parametrize("sack", [True, False])
+def test_ten_thousand_hostile_acks(sack: bool) -> None:
+    """Whatever is said, nothing is in flight that was not sent, and what an ACK costs is what it tells."""
+    chance = random.Random(2)
+    talk = Conversation(500, sack=sack)
+    talk.sender.cut = 100
+    for _ in range(10_000):
+        talk.ms += chance.choice((0, 1, 30))
+        una = talk.sender.counters["una"]
+        ack = (una + chance.choice((0, 0, 0, 0, -1, 1, 500, 3000, 1 << 31))) & 0xFFFFFFFF
+        starts = [(una + chance.randrange(-2000, 600_000)) & 0xFFFFFFFF for _ in range(4)]
+        blocks = [
+            (start, (start + chance.choice((1, 1000, 2500, 100_000, -7))) & 0xFFFFFFFF) for start in starts
+        ]
+        echo_ns = talk.now - chance.choice((0, 500)) * MS
+        ece = chance.random() < 0.01
+        told = talk.sender.hear(ack, talk.now, blocks if sack else [], echo_ns, ece=ece)
+        talk.fill(again="new_only" not in told["flags"])
+        counters = talk.sender.counters
+        assert talk.sender.in_flight <= 2 * counters["packets_out"]
+        assert counters["sacked_out"] + counters["lost_out"] <= counters["packets_out"]
+        assert counters["retrans_out"] <= counters["packets_out"]
+        assert talk.sender.cwnd <= 2000
+        if chance.random() < 0.002:
+            talk.expire(again=chance.random() < 0.5)
+    assert talk.sender.listed
+    assert talk.sender.records.in_use <= counters["packets_out"]
+    talk.sender.hear(counters["nxt"], talk.now)
+    assert talk.sender.records.in_use == 0
