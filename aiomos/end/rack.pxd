@@ -1,4 +1,8 @@
 # Loss by time, and the probe for the loss of a tail: RFC 8985. Needs SACK.
+#
+# recovery_ack() takes in ACKs. A probe is the end's to send: probe_wait_ns() after each ACK and each sending while the
+# state is CA_OPEN or CA_CWR tells when; then either something new leaves (board_sent(), recovery_sent()) or what
+# probe_record() names (board_retransmitted(), recovery_resent()), whatever cwnd is; and then probe_sent().
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from aiomos.end.scoreboard cimport Ack, AckResult, Scoreboard

@@ -3,6 +3,7 @@
 # For each ACK: board_ack(); recovery_ack(), which asks rack.pyx; if it says RECOVERY_REDUCE, recovery_reduce() with the
 # ssthresh that congestion control wants; recovery_cwnd(), and if that is False, growth is congestion control's. Then
 # what is lost leaves again (recovery_resent()), and what is new (recovery_sent()), while in flight is less than cwnd.
+# An ACK of what was never sent (ACK_BEYOND) ends with board_ack(): no timer is moved by it.
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 from aiomos.end.rack cimport Rack

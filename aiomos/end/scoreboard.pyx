@@ -441,7 +441,7 @@ cdef uint32_t board_lose(Scoreboard* board, Pool* pool, uint32_t index) noexcept
 
 
 cdef void board_forgive(Scoreboard* board, Pool* pool) noexcept nogil:
-    """Nothing is lost after all. Walks what is in flight, once a recovery at most, for which we sent something again.
+    """Nothing is lost after all. Walks what is in flight, once a recovery or time-out at most.
 
     What was not sent again goes to the beginning of the list by time, from which it came; if it belongs further on, it
     passes for older than it is, and gives no RTT.
