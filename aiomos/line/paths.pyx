@@ -24,7 +24,8 @@ from aiomos.line.translation cimport Translation
 from aiomos.line.waiting cimport WaitingQueue, waiting_clear
 from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, FlowRecord, HalfRecord, RESETTING, SEQ_KNOWN
-from aiomos.wire.building cimport Envelope, MAX_HEADERS, Segment, build_segment, link_of, link_turn
+from aiomos.wire.building cimport Envelope, MAX_HEADERS, build_segment, link_of, link_turn
+from aiomos.wire.headers cimport Segment
 from aiomos.wire.pool cimport pool_at, pool_close, pool_open
 from aiomos.wire.rewriting cimport Rewrite, rewrite_ack, rewrite_sack, rewrite_window
 from aiomos.wire.wire cimport ACK, FIN, OPT_MPTCP, PacketRecord, RST, SYN

@@ -6,6 +6,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
+from aiomos.wire.headers cimport Segment
 from aiomos.wire.rewriting cimport Rewrite
 from aiomos.wire.wire cimport Address
 
@@ -46,15 +47,6 @@ cdef inline size_t ip_header_len(const Envelope* envelope) noexcept nogil:
 
 # Write link and IP header of a packet that carries *n* bytes; where those go, 0 when they do not fit.
 cdef size_t envelope_write(const Envelope* envelope, uint8_t proto, size_t n, uint8_t* out, size_t room) noexcept nogil
-
-ctypedef struct Segment:
-    uint32_t seq
-    uint32_t ack
-    uint16_t flags
-    uint16_t window            # as sent, unscaled
-    bint timestamps            # with tsval and tsecr
-    uint32_t tsval
-    uint32_t tsecr
 
 cdef size_t build_segment(const Envelope* envelope, const Segment* segment, const uint8_t* payload, size_t n,
                           uint8_t* out, size_t room) noexcept nogil

@@ -10,6 +10,7 @@ from libc.string cimport memcpy, memset
 
 from aiomos.wire.checksums cimport (
     ChecksumField, checksum_of_protocol, checksum_of_segment, put16, put32)
+from aiomos.wire.headers cimport Segment, tcp_header_len, tcp_header_write
 from aiomos.wire.numbers cimport (
     ETHERNET_HEADER,
     ETHERTYPE_MIN,
@@ -21,7 +22,6 @@ from aiomos.wire.numbers cimport (
     IPV6_HEADER,
     LINKTYPE_ETHERNET,
     PROTO_TCP,
-    TCP_HEADER,
     UDP_HEADER,
 )
 from aiomos.wire.rewriting cimport address_bytes, dst_is_final
@@ -46,10 +46,6 @@ cdef enum:
     MAX_802_3_LENGTH = 1500            # IEEE 802.3 section 3.2.6: what is more is read as a type
     DONT_FRAGMENT = 0x4000
     TTL = 64                           # RFC 1700
-
-cdef enum:
-    ALIGNED_TIMESTAMPS = 0x0101080A    # RFC 7323 appendix A
-    TIMESTAMPS_SIZE = 12
 
 # --- link layer -----------------------------------------------------------------------------------------
 
@@ -190,7 +186,7 @@ cdef void sum_ipv4(uint8_t* header, size_t n) noexcept nogil:
 
 cdef size_t build_segment(const Envelope* envelope, const Segment* segment, const uint8_t* payload, size_t n,
                           uint8_t* out, size_t room) noexcept nogil:
-    cdef size_t header = TCP_HEADER + (TIMESTAMPS_SIZE if segment.timestamps else 0)
+    cdef size_t header = tcp_header_len(segment)
     cdef size_t begin = 0
     cdef uint8_t* tcp
     if n <= MAX_LENGTH:
@@ -198,17 +194,7 @@ cdef size_t build_segment(const Envelope* envelope, const Segment* segment, cons
     if begin == 0:
         return 0
     tcp = out + begin
-    put16(tcp, envelope.sport)
-    put16(tcp + 2, envelope.dport)
-    put32(tcp + 4, segment.seq)
-    put32(tcp + 8, segment.ack)
-    put16(tcp + 12, <uint16_t> (header // 4 << 12) | (segment.flags & 0x1FF))
-    put16(tcp + 14, segment.window)
-    put32(tcp + 16, 0)                         # checksum, urgent pointer
-    if segment.timestamps:
-        put32(tcp + 20, ALIGNED_TIMESTAMPS)
-        put32(tcp + 24, segment.tsval)
-        put32(tcp + 28, segment.tsecr)
+    tcp_header_write(segment, envelope.sport, envelope.dport, tcp)
     if n:
         memcpy(tcp + header, payload, n)
     put16(tcp + 16, checksum_of_segment(&envelope.src, &envelope.dst, envelope.ip_version, PROTO_TCP, tcp, header + n))
@@ -237,11 +223,12 @@ cdef size_t build_ack(const Rewrite* segment, uint32_t ack, uint16_t window, uin
     cdef Segment answer
     if segment.kind != WIRE_TCP or not packet.flags & ACK or not envelope_of(segment, True, &envelope):
         return 0
+    memset(&answer, 0, sizeof(Segment))
     answer.seq = packet.ack
     answer.ack = ack
     answer.flags = ACK
     answer.window = window
-    answer.timestamps = packet.options & OPT_TIMESTAMP != 0
+    answer.options = packet.options & OPT_TIMESTAMP
     answer.tsval = packet.tsecr                # the latest its peer is known to have sent, so PAWS lets it pass
     answer.tsecr = packet.tsval
     return build_segment(&envelope, &answer, NULL, 0, out, room)

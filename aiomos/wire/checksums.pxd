@@ -29,6 +29,9 @@ cdef inline uint32_t change16(uint16_t old, uint16_t new) noexcept nogil:
 cdef inline uint32_t change32(uint32_t old, uint32_t new) noexcept nogil:
     return (change16(<uint16_t> (old >> 16), <uint16_t> (new >> 16)) + change16(<uint16_t> old, <uint16_t> new))
 
+# Of the addresses, as the pseudo-header has them.
+cdef uint32_t address_sum(const Address* address, uint8_t ip_version) noexcept nogil
+
 # The change of *n* bytes at *at* bytes from the start of what is summed, which may be an odd number.
 cdef uint32_t change_bytes(const uint8_t* old, const uint8_t* new, size_t n, size_t at) noexcept nogil
 cdef uint32_t change_address(const Address* old, const Address* new, uint8_t ip_version) noexcept nogil

@@ -5,10 +5,11 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.wire.building cimport (
-    Cut, Envelope, Segment, build_ack, build_cut, build_reset, build_segment, build_with_payload, envelope_of)
+    Cut, Envelope, build_ack, build_cut, build_reset, build_segment, build_with_payload, envelope_of)
 from aiomos.wire.checksums cimport checksum_of_segment
 from aiomos.wire.fragmenting cimport Fragmenter, fragmenter_begin, fragmenter_next
 from aiomos.wire.frame cimport OFFLOAD_NEEDS_CSUM, Frame, Offload
+from aiomos.wire.headers cimport Segment
 from aiomos.wire.icmp cimport (
     BAD_PARAMETER, HOPS_EXCEEDED, ICMP_ERRORS, PACKET_TOO_BIG, REASSEMBLY_EXCEEDED, UNREACHABLE_HOST,
     UNREACHABLE_NETWORK, UNREACHABLE_PORT, UNREACHABLE_PROHIBITED, UNREACHABLE_PROTOCOL, IcmpNotice, build_echo_reply,
@@ -17,7 +18,7 @@ from aiomos.wire.rewriting cimport (
     Quote, Rewrite, echo_id, quote_read, quote_rewrite, rewrite_ack, rewrite_begin, rewrite_dport, rewrite_dst,
     rewrite_echo_id, rewrite_eth_dst, rewrite_eth_src, rewrite_flags, rewrite_mss, rewrite_sack, rewrite_seq,
     rewrite_sport, rewrite_src, rewrite_timestamps, rewrite_tos, rewrite_ttl, rewrite_urgent, rewrite_window)
-from aiomos.wire.wire cimport Address, DecodeOptions, PacketRecord, WIRE_TCP, decode_frame
+from aiomos.wire.wire cimport Address, DecodeOptions, OPT_TIMESTAMP, PacketRecord, WIRE_TCP, decode_frame
 
 from ipaddress import ip_address
 
@@ -203,8 +204,9 @@ cdef class Writable:
         cdef bytearray out = bytearray(room)
         cdef Envelope envelope
         cdef Segment segment
+        memset(&segment, 0, sizeof(segment))
         segment.seq, segment.ack, segment.flags, segment.window = seq, ack, flags, window
-        segment.timestamps = timestamps is not None
+        segment.options = 0 if timestamps is None else OPT_TIMESTAMP
         segment.tsval, segment.tsecr = timestamps or (0, 0)
         if not envelope_of(&self.rewrite, answer, &envelope):
             return None

@@ -16,6 +16,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("pool slabs", "reassembly* retention* memory *_budget rewriting* edits* in_line_order sharing"),
         ("rewriting", "edits* rewriting* in_line_edits in_line_cuts segmentation*"),
         ("protocols", "links tags tunnels unread"),
+        ("headers segments", "segments building"),
         ("checksums", "rewriting* edits* building in_line_sessions"),
         ("fragmenting", "fragmenting* building in_line"),
         ("frame", "rewriting segmentation* in_line_offload pcap"),

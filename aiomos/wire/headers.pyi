@@ -1,0 +1,1 @@
+"""For other compiled modules only: what writes TCP headers has no Python face."""
