@@ -25,6 +25,7 @@ from typing import Any
 import uvloop
 
 import aiomos.engine.engine
+import aiomos.testing.batches  # compiled: it takes the engine's own class, while that is in its place
 from aiomos import Flow, Session
 from aiomos.apps import firewall, nat
 

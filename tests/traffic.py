@@ -46,6 +46,7 @@ from aiomos import (
 from aiomos.app import Overlap
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import mss, tcp_frame, wscale
 from aiomos.transport.pcap import CaptureReader
 from aiomos.transport.source import FrameSource
@@ -313,7 +314,7 @@ def follow(
 
     engine.add_rule(Filter("").program, level, overlap=overlap, opener=opener)
     for first in range(0, len(frames), batch_size):
-        engine.feed_frames(frames[first : first + batch_size])
+        feed_frames(engine, frames[first : first + batch_size])
     while engine.finish():
         pass
     (conn,) = opened

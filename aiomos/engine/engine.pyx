@@ -233,29 +233,6 @@ cdef class Engine:
             cut_flow(self.core, flow, DROPPED | RESETTING)
             self.clock.tell_news()
 
-    def feed_frames(self, frames):
-        """Process ``(time_ns, data, linktype, wirelen)`` tuples as one batch; for tests and small tools."""
-        cdef list kept = [(time_ns, bytes(data), linktype, wirelen) for time_ns, data, linktype, wirelen in frames]
-        cdef Frame* array = <Frame*> malloc((len(kept) + 1) * sizeof(Frame))
-        cdef size_t count = 0
-        cdef bytes data
-        if array == NULL:
-            raise MemoryError
-        try:
-            for time_ns, data, linktype, wirelen in kept:
-                array[count].data = <const uint8_t*> <const char*> data
-                array[count].caplen = <uint32_t> len(data)
-                array[count].wirelen = wirelen
-                array[count].time_ns = held_within(time_ns)
-                array[count].linktype = linktype
-                array[count].interface = 0
-                array[count].offload = NULL
-                count += 1
-            self.intake.partial = self.intake.shards > 1
-            self.run_batch(array, count)
-        finally:
-            free(array)
-
     @property
     def now(self):
         """Time of the latest frame, or live the time, seconds since the epoch; 0.0 before the first."""

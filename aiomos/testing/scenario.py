@@ -24,6 +24,7 @@ from aiomos.face.streams import MonitorConnection, Pressure, Stream
 from aiomos.face.views import Flow
 from aiomos.levels import Level
 from aiomos.settings import Settings
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import PROTO_TCP, ethernet, ip, tcp
 from aiomos.ude.events import CONN_SETUP, CONN_START, CONN_TEARDOWN, Hook
 from aiomos.ude.filters import Filter
@@ -323,7 +324,7 @@ class Watcher:
         frames = list(frames)
         size = batch or len(frames) or 1
         for at in range(0, len(frames), size):
-            self.engine.feed_frames(frames[at : at + size])
+            feed_frames(self.engine, frames[at : at + size])
 
     def finish(self) -> Watched:
         """End every flow for want of frames.

@@ -47,6 +47,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.transport.captures import open_captures
 from aiomos.ude.parameters import CALLBACK_PARAMETERS
 from aiomos.ude.user import UserEvent, ude
@@ -406,7 +407,7 @@ def check_frames(frames: list[Frame], choices: Choices) -> None:
     """Run frames through an engine and check its promises."""
     run = HostileRun(choices)
     for at in range(0, len(frames), choices.batch):
-        run.engine.feed_frames(frames[at : at + choices.batch])
+        feed_frames(run.engine, frames[at : at + choices.batch])
         run.check_count()
     run.finish(len(frames))
 

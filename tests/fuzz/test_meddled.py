@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from aiomos.testing.batches import feed_frames
 from tests.fuzz import test_in_line_damage, test_mutations
 from tests.fuzz.hostile import Choices, HostileRun, check_frames, read_frames
 from tests.fuzz.in_line import Choices as InLineChoices
@@ -40,7 +41,7 @@ def test_it_does_meddle() -> None:
     done: Counter[str] = Counter()
     for seed in range(15):
         watched = HostileRun(Choices(meddling=seed))
-        watched.engine.feed_frames(frames)
+        feed_frames(watched.engine, frames)
         watched.finish(len(frames))
         in_line = InLineRun(InLineChoices(meddles=True, calm=True, seed=seed), [1])
         in_line.feed(frames)

@@ -42,6 +42,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, merge
 from tests.events import PLACES, Storyteller, flags_of, play, source_of
 
@@ -1320,7 +1321,7 @@ def test_an_opener_that_makes_no_connection_is_an_error() -> None:
     engine = Engine(Settings(), bytes(16), print)
     engine.add_rule(Filter("").program, Level.STATE, opener=lambda _flow: None)  # type: ignore[arg-type,return-value]
     with pytest.raises(TypeError):
-        engine.feed_frames(opened().frames)
+        feed_frames(engine, opened().frames)
 
 
 @pytest.mark.parametrize(("lag", "base"), [(-5, 0), (5, 5)])
@@ -1349,10 +1350,10 @@ def test_a_delivery_that_fails_gives_back_what_it_was_to_hand_over() -> None:
     engine.add_rule(Filter("").program, Level.STREAM, opener=opener)
     ended = opened(40001, start=START + 1).client("PA", b"hello").server("RA")
     with pytest.raises(ValueError):  # noqa: PT011 - it is the opener's
-        engine.feed_frames([*opened().client("PA", b"hello").frames, *ended.frames])
+        feed_frames(engine, [*opened().client("PA", b"hello").frames, *ended.frames])
     held = {name: count for name, count in engine.statistics().items() if name.startswith("held.") and count}
     assert held == {"held.flows": 1, "held.tracks": 2}
-    engine.feed_frames(opened(40002, start=START + 2).client("PA", b"hello").frames)
+    feed_frames(engine, opened(40002, start=START + 2).client("PA", b"hello").frames)
     while engine.finish():
         pass
     counters = engine.statistics()

@@ -7,6 +7,7 @@ import pytest
 import aiomos.engine.engine
 from aiomos.face.streams import MonitorConnection, Pressure
 from aiomos.levels import Level
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import Conversation, Frame, watch_in_batches
 from aiomos.testing.scenario import watch as watch_at_once
 from tests.traffic import Traffic, follow, watch
@@ -156,5 +157,5 @@ def test_a_conflict_comes_with_what_was_delivered_however_long_before(batch: int
     )
     engine.add_call(rule, aiomos.ERROR, aiomos.Hook.RECEIVER, conflict, ("event",))
     for at in range(0, len(conversation.frames), batch):
-        engine.feed_frames(conversation.frames[at : at + batch])
+        feed_frames(engine, conversation.frames[at : at + batch])
     assert told == [(200, b"C" * 100, b"x" * 100), (500, b"F" * 100, b"x" * 100)]

@@ -23,6 +23,7 @@ from aiomos import (
     Runtime,
     Settings,
 )
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import START, Conversation, Frame
 from tests.events import play
 from tests.line import talk
@@ -292,7 +293,7 @@ def test_a_callback_cannot_feed_the_engine_that_calls_it(app: App[None]) -> None
     @app.on(PKT_IN)
     def feed(engine: Runtime) -> None:
         for inside in (
-            lambda: engine.engine.feed_frames(frames),
+            lambda: feed_frames(engine.engine, frames),
             lambda: engine.engine.pass_time(1 << 62),
             lambda: engine.engine.finish(),
         ):

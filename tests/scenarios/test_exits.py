@@ -27,6 +27,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame
 from tests.line import cross, talk
 from tests.traffic import Traffic, in_loop
@@ -381,7 +382,7 @@ def test_an_event_loop_that_is_closed_keeps_no_flow() -> None:
     traffic = Traffic()
     for port in (1000, 1001, 1002):
         traffic.connection(port).client(b"abc")
-    engine.feed_frames(traffic.batches[0])
+    feed_frames(engine, traffic.batches[0])
     loop = asyncio.new_event_loop()
     waiting = [loop.create_task(conn.closed()) for conn in opened]
     loop.run_until_complete(asyncio.sleep(0))

@@ -6,6 +6,7 @@ import pytest
 
 from aiomos import PKT_IN, Hook, Level, Packet, Settings
 from aiomos.engine.engine import Engine
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame, timestamps, udp_frame
 from aiomos.ude.filters import Filter
 from tests.fuzz.in_line import Wire
@@ -31,7 +32,7 @@ def pass_cut(frame: bytes, wirelen: int) -> tuple[list[bytes], list[bytes], dict
     rule = engine.add_rule(Filter("").program, Level.STATE, unbound=True, midstream=True)
     engine.add_call(rule, PKT_IN, Hook.RAW, edit, ("pkt",))
     data = bytes(bytearray(frame))  # edits are made in place, and what is sent is read from here
-    engine.feed_frames([(1, data, 1, wirelen)])
+    feed_frames(engine, [(1, data, 1, wirelen)])
     engine.flush(wire)
     return shown, wire.all_sent, engine.statistics()
 

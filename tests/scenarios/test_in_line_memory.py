@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from aiomos import PKT_IN, App, Flow, Hook, Packet, Runtime, Settings
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.hosts import read_packet, read_segment
 from aiomos.testing.packets import ethernet, fragment_ipv4, ipv4, tcp, tcp_frame, udp_frame
 from aiomos.transport.interfaces import Interface
@@ -94,7 +95,7 @@ def pass_batches(
             runtimes.append(runtime)
             await runtime.attach(app)
             for batch in batches:
-                runtime.engine.feed_frames([(START_NS, frame, 1, len(frame)) for frame in batch])
+                feed_frames(runtime.engine, [(START_NS, frame, 1, len(frame)) for frame in batch])
                 runtime.engine.flush(wire)
                 passed.append(wire.sent.copy())
                 wire.sent.clear()

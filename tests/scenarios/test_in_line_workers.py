@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aiomos import ORPHAN, App, Packet, Runtime, Settings
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import ethernet, fragment_ipv4, fragment_ipv6, ipv4, ipv6, tcp, udp
 from aiomos.transport.interfaces import Interface
 from aiomos.transport.transport import Transport
@@ -74,7 +75,7 @@ def test_the_owner_alone_sends_a_packet_on(decapsulate: bool) -> None:
         async with Runtime(transport=wire, settings=settings, shard=(number, WORKERS)) as runtime:
             await runtime.attach(app)
             for packet_frames in (frames[at : at + 40] for at in range(0, len(frames), 40)):
-                runtime.engine.feed_frames([(START_NS, frame, 1, len(frame)) for frame in packet_frames])
+                feed_frames(runtime.engine, [(START_NS, frame, 1, len(frame)) for frame in packet_frames])
                 runtime.engine.flush(wire)
             counters.append(runtime.statistics())
         sent.append(wire.sent)

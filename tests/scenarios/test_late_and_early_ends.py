@@ -27,6 +27,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame
 from aiomos.testing.scenario import Conversation, Frame
 from aiomos.ude.filters import Filter
@@ -240,7 +241,7 @@ def test_watch_sets_are_given_back() -> None:
     engine.add_rule(everything, Level.STATE)
     traffic = Traffic()
     traffic.connection()
-    engine.feed_frames(traffic.frames)
+    feed_frames(engine, traffic.frames)
     for _ in range(4200):
         account = engine.add_account("guest")
         engine.pick_up([engine.add_rule(everything, Level.STATE, account=account, midstream=True)])
@@ -256,7 +257,7 @@ def test_watch_sets_are_given_back() -> None:
     engine.add_rule(everything, Level.STATE, account=engine.add_account("early"), opener=opener)
     traffic.frames.clear()
     traffic.connection(port=2000)
-    engine.feed_frames(traffic.frames)
+    feed_frames(engine, traffic.frames)
     assert len(opened) == 2
 
 
@@ -281,10 +282,10 @@ def test_watch_sets_for_which_there_is_no_room_are_counted() -> None:
         traffic = Traffic()
         for port in ports:
             traffic.connection(port, opened=False).segment("client", at=-1, flags="S")
-        engine.feed_frames(traffic.frames)
+        feed_frames(engine, traffic.frames)
         full.append(engine.statistics()["watch_sets_full"])
         called.clear()
-        engine.feed_frames(traffic.frames)
+        feed_frames(engine, traffic.frames)
         assert engine.count_flows(accounts) == [called[bit] for bit in range(13)]
         more = sum(called.values()) - sum(port.bit_count() for port in ports)
         assert more == 0 if not full[-1] else more > 0
@@ -319,7 +320,7 @@ def test_an_error_that_ends_the_run_leaves_the_engine_whole(hook: Hook) -> None:
     conn = traffic.connection()
     conn.segment("client", flags="RA")
     with pytest.raises(ValueError, match="on purpose"):
-        engine.feed_frames(traffic.frames)
+        feed_frames(engine, traffic.frames)
     while engine.finish():
         pass
     assert states == [("rst", True)]
@@ -406,7 +407,7 @@ def many_flows() -> list[tuple[int, bytes, int, int]]:
 def test_running_flows_are_shown_to_a_late_rule_some_at_a_time() -> None:
     engine = Engine(Settings(budgets=Budgets(flows=MANY, half_open=MANY)), bytes(16), fail)
     engine.add_rule(Filter("").program, Level.STATE)
-    engine.feed_frames(many_flows())
+    feed_frames(engine, many_flows())
     told = 0
 
     def tell() -> None:
@@ -430,7 +431,7 @@ def test_running_flows_are_shown_to_a_late_rule_some_at_a_time() -> None:
 def test_a_rule_that_goes_meanwhile_is_shown_no_more() -> None:
     engine = Engine(Settings(budgets=Budgets(flows=MANY, half_open=MANY)), bytes(16), fail)
     engine.add_rule(Filter("").program, Level.STATE)
-    engine.feed_frames(many_flows())
+    feed_frames(engine, many_flows())
     account = engine.add_account("late")
     assert engine.pick_up([engine.add_rule(Filter("").program, Level.STATE, account=account, midstream=True)])
     engine.remove_account(account)
@@ -472,7 +473,7 @@ def test_a_rule_that_comes_before_the_servers_late_syn_sees_no_change_of_old() -
     engine = Engine(aiomos.Settings(), bytes(16), lambda *error: pytest.fail(str(error)))
     first = engine.add_rule(Filter("").program, aiomos.Level.BYTES)
     engine.add_call(first, aiomos.CONN_START, aiomos.Hook.RECEIVER, lambda _: told.append("start"), ("flow",))
-    engine.feed_frames(conversation.frames[:before])
+    feed_frames(engine, conversation.frames[:before])
     late = engine.add_rule(Filter("").program, aiomos.Level.BYTES)
     for hook in (aiomos.Hook.SENDER, aiomos.Hook.RECEIVER):
         engine.add_call(
@@ -483,5 +484,5 @@ def test_a_rule_that_comes_before_the_servers_late_syn_sees_no_change_of_old() -
             ("event",),
         )
         engine.add_call(late, aiomos.PKT_IN, hook, lambda flow: told.append(flow.client.packets), ("flow",))
-    engine.feed_frames(conversation.frames[before:])
+    feed_frames(engine, conversation.frames[before:])
     assert told == ["start", 2, 2]

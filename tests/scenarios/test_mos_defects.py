@@ -16,6 +16,7 @@ from aiomos.face.streams import MonitorConnection, Pressure
 from aiomos.face.views import Flow
 from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import ethernet, ip, udp
 from aiomos.testing.scenario import (
     LINKTYPE_ETHERNET,
@@ -185,7 +186,7 @@ def two_rules(frames: list[Frame], size: int) -> list[list[str]]:
             Filter("").program, Level.BYTES, account=app, midstream=midstream, opener=opener(name)
         )
     for at in range(0, len(frames), size):
-        engine.feed_frames(frames[at : at + size])
+        feed_frames(engine, frames[at : at + size])
     while engine.finish():
         pass
     return list(shown.values())
@@ -206,7 +207,7 @@ def test_k_every_callback_of_an_event_runs() -> None:
     for name in ("first", "second"):
         rule = engine.add_rule(program, Level.STATE)
         engine.add_call(rule, CONN_SETUP, Hook.RECEIVER, partial(calls.append, name), ())
-    engine.feed_frames(Conversation().handshake().frames)
+    feed_frames(engine, Conversation().handshake().frames)
     while engine.finish():
         pass
     assert calls == ["first", "second"]

@@ -14,6 +14,7 @@ import aiomos
 from aiomos import App, Level, MonitorConnection, Settings
 from aiomos.console.metrics import place
 from aiomos.engine.engine import Engine
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import ethernet, ipv4, tcp
 from aiomos.testing.scenario import START, Conversation, Frame
 from aiomos.transport.writer import CaptureWriter
@@ -37,7 +38,7 @@ def engine_of(frames: Iterable[Frame], **options: Any) -> Engine:
         raise AssertionError(args)
 
     engine = Engine(Settings(), bytes(16), fail, **options)
-    engine.feed_frames(frames)
+    feed_frames(engine, frames)
     return engine
 
 
@@ -114,7 +115,7 @@ def test_numbers_are_bounded_and_the_rest_is_counted(step: int) -> None:
     numbers = (numbers * 300)[:300] if step == 256 else numbers
     frames = frames_of(*((ethernet(bytes(40), ethertype=number), 1) for number in numbers))
     engine = engine_of(frames)
-    engine.feed_frames(frames)
+    feed_frames(engine, frames)
     kept = dict.fromkeys(numbers[:256])
     counted = engine.unread()
     assert [number for _, number, _ in counted] == list(kept)

@@ -13,6 +13,7 @@ from aiomos.engine.engine import Engine
 from aiomos.levels import Level
 from aiomos.line.translation import Session
 from aiomos.settings import Settings, Timeouts
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame, udp_frame
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, watch, watch_in_batches
 from aiomos.transport.captures import open_captures
@@ -395,14 +396,14 @@ def test_what_is_no_time_is_refused_and_ends_nothing(tell: str) -> None:
     engine.add_rule(Filter("").program, Level.STATE)
     nan: Any = float("nan")
     frames = connections(1)
-    engine.feed_frames(frames[:5])
+    feed_frames(engine, frames[:5])
     with pytest.raises(ValueError, match="not nan"):
         if tell == "pass_time":
             engine.pass_time(nan)
         else:
-            engine.feed_frames([(nan, *frames[5][1:])])
+            feed_frames(engine, [(nan, *frames[5][1:])])
     assert engine.clock_ns == frames[4][0]
-    engine.feed_frames(frames[5:])
+    feed_frames(engine, frames[5:])
     assert engine.statistics()["flows"] == 1
     assert engine.statistics()["ended.timeout"] == 0
 

@@ -16,6 +16,7 @@ import pytest
 
 from aiomos import CONN_TEARDOWN, Filter, Flow, Hook, Level, Settings
 from aiomos.engine.engine import Engine
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import Watcher
 from tests import leftovers, rules
 from tests.traffic import Traffic
@@ -83,7 +84,7 @@ def test_a_callback_that_raises_at_the_end_hides_nothing() -> None:
     engine.add_call(
         engine.add_rule(Filter("").program, Level.BYTES), CONN_TEARDOWN, Hook.RECEIVER, ended, ("flow",)
     )
-    engine.feed_frames(traffic.frames)
+    feed_frames(engine, traffic.frames)
     probe.leak(engine)
     assert "tracks: 1" in conclude(test)
     assert len(raised) == 1

@@ -28,6 +28,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import Conversation, Frame, Watcher
 from tests.traffic import Connection, Loop, Traffic, drain, fail, watch
 from tests.traffic import read as read_items
@@ -865,7 +866,7 @@ def unread_items(traffic: Traffic, limit: int, total_limit: int = 1 << 30) -> li
 
     engine.add_rule(Filter("").program, Level.STREAM, opener=opener)
     for batch in traffic.batches:
-        engine.feed_frames(batch)
+        feed_frames(engine, batch)
         pressure.next_turn()
     while engine.finish():
         pass

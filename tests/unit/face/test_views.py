@@ -26,6 +26,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import mss, sack_ok, timestamps, wscale
 from aiomos.testing.scenario import Conversation
 from tests.traffic import ISN, START_NS, Connection, Traffic, fail
@@ -85,7 +86,7 @@ def batches(
     flows: list[Flow] = []
     engine.add_call(rule, PKT_IN, Hook.RECEIVER, flows.append, ("flow",))  # also where nothing comes of it
     for batch in frames:
-        engine.feed_frames(batch)
+        feed_frames(engine, batch)
         if flows:
             yield flows[0]
     while engine.finish():

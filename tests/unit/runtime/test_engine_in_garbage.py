@@ -7,6 +7,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 PROGRAM = """
 import gc
+from aiomos.testing.batches import feed_frames
 from aiomos import CONN_START, Filter, Hook, Level, Settings
 from aiomos.engine.engine import Engine
 from aiomos.testing.scenario import Conversation
@@ -15,7 +16,7 @@ views, told = [], []
 
 class Holder:
     def __del__(self):
-        self.engine.feed_frames(Conversation().handshake().client("PA", b"hello").frames)
+        feed_frames(self.engine, Conversation().handshake().client("PA", b"hello").frames)
 
 def started(flow):
     views.append(flow)
