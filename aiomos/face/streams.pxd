@@ -1,5 +1,5 @@
 # The async face: streams of bytes, and the connection they belong to.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from aiomos.face.chunks cimport Gap
 

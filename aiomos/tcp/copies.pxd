@@ -1,5 +1,5 @@
 # The same frame captured more than once.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from aiomos.tcp.tracks cimport Track

@@ -5,6 +5,8 @@ frame twice. A copy has the IP identification, the numbers and the checksum of a
 gives no identification, only time tells it from a retransmission, which takes a round trip at least.
 """
 
+from libc.stdint cimport int64_t
+
 from aiomos.tcp.tracks cimport ACKED_HOLE, BASED
 from aiomos.wire.wire cimport FIN, SYN
 

@@ -1,5 +1,5 @@
 # The TCP state of both ends of a flow as seen from the middle.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from aiomos.tcp.flows cimport FlowRecord, HalfRecord
 from aiomos.wire.wire cimport PacketRecord

@@ -9,7 +9,7 @@ sequence numbers may run ahead of the acknowledgements seen by one extra window,
 acknowledged is taken to have been sent.
 """
 
-from libc.stdint cimport int32_t, uint16_t
+from libc.stdint cimport int32_t, uint16_t, uint32_t
 
 from aiomos.tcp.flows cimport (
     ACK_SEEN,

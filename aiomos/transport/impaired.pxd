@@ -1,5 +1,4 @@
 # A transport whose frames leave late, or not at all, as links have it.
-from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 
 from aiomos.transport.transport cimport Transport

@@ -1,6 +1,6 @@
 # In line on an interface through a packet socket; see packet_mmap in the kernel's documentation.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from posix.uio cimport iovec
 
 from aiomos.transport.linux_packet cimport mmsghdr

@@ -1,6 +1,6 @@
 # In line, or by itself, on a virtual interface of the kernel whose other end is this process.
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint16_t
+from libc.stdint cimport uint8_t
 
 from aiomos.transport.ports cimport Port, PortTransport
 from aiomos.wire.frame cimport Frame, Offload
