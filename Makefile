@@ -121,7 +121,13 @@ $(VENV)/test $(VENV)/lint $(VENV)/docs $(VENV)/fuzz $(VENV)/coverage: $(VENV)/in
 	@touch $@
 
 # A tree of its own for modules that are compiled otherwise.
+# What is gone here goes there, too, compiled or not; what was built stays, and so does what a fuzzer has found.
+SHARED = _cyutility
 define copy_to
 mkdir -p $(1)
+find $(1) -path $(1)/build -prune -o -type f ! -name '*.so' ! -name 'crash-*' -exec rm -f {} +
 tar -cf - --exclude='*.so' --exclude=__pycache__ --exclude=./build --exclude=./.git --exclude=./$(VENV) . | tar -xf - -C $(1)
+find $(1)/aiomos $(1)/tests -name '*.so' ! -name '$(SHARED).*' | while read -r built; do \
+    [ -e "$${built%%.*}.pyx" ] || rm "$$built"; \
+done
 endef
