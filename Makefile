@@ -23,12 +23,14 @@ test: build-tests $(VENV)/test  ## set up, then run every test
 	python -m pytest $(PYTEST)
 
 ORDERS ?= 1 2 3
+ALONE ?= tests
 
 nightly: build-tests $(VENV)/test $(VENV)/docs  ## run every test in random orders, and each file by itself
 	for seed in $(ORDERS); do \
 	    python -m pytest $(PYTEST) --random-order-bucket=global --random-order-seed=$$seed || exit 1; \
 	done
-	find tests -name 'test_*.py' -print0 | sort -z | xargs -0 -n 1 -P "$$(nproc)" python tools/test_alone.py
+	ls -d $(ALONE) > /dev/null
+	find $(ALONE) -name 'test_*.py' -print0 | sort -z | xargs -0 -r -n 1 -P "$$(nproc)" python tools/test_alone.py
 
 lint: types  ## check style, types and stubs, and that Cython has nothing to remark
 	ruff check .
