@@ -67,5 +67,10 @@ def sets(Engine engine not None):
     return engine.core.rules.set_count - engine.core.rules.free_count
 
 
+def last_set(Engine engine not None):
+    """Return how many flows the last of those watches; None where it is the first."""
+    return engine.core.rules.flows[engine.core.rules.set_count - 1] if engine.core.rules.set_count > 1 else None
+
+
 cdef object numbers(uint64_t mask):
     return frozenset([number for number in range(64) if mask >> number & 1])

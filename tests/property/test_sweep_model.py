@@ -227,6 +227,7 @@ class Machine(RuleBasedStateMachine):
         self.batch()  # of flows that ended apps have been told now
         kinds = {frozenset(watchers) for watchers in self.model.flows.values()} | {frozenset()}
         assert probe.sets(self.engine) == len(kinds)
+        assert probe.last_set(self.engine) != 0  # so that no more are looked through than need be
         free = min(set(range(9)) - {rule.number for rule in self.model.rules})
         assert self.engine.add_rule(None, Level.STATE) == free
 

@@ -557,6 +557,42 @@ def test_sets_that_nobody_watches_any_more_make_room_for_others() -> None:
     assert counters["watch_sets_full"] == 0
 
 
+def test_the_set_of_a_flow_that_ended_is_nobody_elses_before_apps_were_told() -> None:
+    """An app goes, and another stops watching a flow, while those who watch a flow that was reset are yet to get it."""
+    engine = Engine(Settings(timeouts=Timeouts(reset=0)), bytes(16), fail)
+    told: list[tuple[str, int]] = []
+    views: dict[int, Flow] = {}
+
+    def connect(name: str, flow: Flow) -> MonitorConnection:
+        told.append((name, flow.client.port))
+        return MonitorConnection(flow, Pressure(1, 1), engine.released, "mark", wanted=False)
+
+    def opener(flow: Flow) -> MonitorConnection:
+        views[flow.client.port] = flow
+        if flow.client.port == 1:
+            assert not engine.remove_account(guest)
+        if flow.client.port == 2:
+            views[1].stop()  # which nobody but the third app watches from now on: a set that was not there
+        return connect("all", flow)
+
+    guest, third = engine.add_account("guest"), engine.add_account("third")
+    engine.add_rule(Filter("").program, Level.STATE, account=guest)
+    engine.add_rule(Filter("").program, Level.STATE, account=engine.add_account("all"), opener=opener)
+    engine.add_rule(Filter("").program, Level.STATE, account=third)
+    engine.add_rule(
+        Filter("port 3").program,
+        Level.STATE,
+        account=engine.add_account("one"),
+        opener=lambda flow: connect("one", flow),
+    )
+    traffic = Traffic()
+    connections = [traffic.connection(port) for port in (1, 2, 3)]
+    connections[2].reset()
+    engine.feed_frames(traffic.frames)
+    assert told == [("all", 1), ("all", 2), ("all", 3), ("one", 3)]
+    assert engine.statistics()["ended.rst"] == 1
+
+
 def test_flows_forget_an_app_that_is_detached_in_turns_of_the_loop() -> None:
     """Where no frames come."""
     app: App[None] = App("counting")
