@@ -17,6 +17,7 @@ from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLIENT_IS_LOW,
     FlowKey,
+    FlowRecord,
     Flows,
     GUESSED_ROLES,
     HALF_OPEN,
@@ -28,16 +29,15 @@ from aiomos.tcp.flows cimport (
     SINK,
     flow_at,
     flows_insert,
+    flows_link,
     queue_push,
     side_of,
     take_pending,
-    flows_link,
 )
-from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.tracks cimport track_at
 from aiomos.ude.rules cimport Need, rules_count, rules_match, rules_need, rules_watching
 from aiomos.wire.pool cimport pool_at
-from aiomos.wire.wire cimport ACK, MOST_IP_LENGTH, Packet, RST, SYN, decode_ip
+from aiomos.wire.wire cimport ACK, MOST_IP_LENGTH, PacketRecord, RST, SYN, decode_ip
 
 
 cdef int first_packet(Core core, Decoded* decoded, FlowRecord** flow) except -1 nogil:
@@ -92,7 +92,7 @@ cdef int open_flow(Core core, Decoded* decoded, bint midstream, bint client_is_l
         return 0
     flow = opened[0] = flow_at(&core.flows, index)
     if core.outlet.may_send:
-        core.line.ways.flow_begun(index)
+        core.line.paths.flow_begun(index)
     rules_count(&core.rules, flow, 1)
     flow.started_ns = flow.last_ns = decoded.packet.time_ns
     flow.flags = (CLIENT_IS_LOW if client_is_low else 0) | HALF_OPEN
@@ -137,7 +137,7 @@ cdef void apply_levels(Core core, FlowRecord* flow, uint64_t mask, uint64_t told
         open_tracks(core, flow)
 
 
-cdef void doubt_syn(Core core, FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
+cdef void doubt_syn(Core core, FlowRecord* flow, int side, const PacketRecord* packet) noexcept nogil:
     """Remember a SYN in a live connection: both ends may have forgotten the old one."""
     cdef PendingSyn* syn
     cdef bint again = flow.pending != 0
@@ -164,9 +164,9 @@ cdef void doubt_syn(Core core, FlowRecord* flow, int side, const Packet* packet)
     memcpy(syn.headers, packet.network, length)
 
 
-cdef void recall_syn(Core core, const PendingSyn* syn, const Decoded* decoded, Packet* packet) noexcept nogil:
+cdef void recall_syn(Core core, const PendingSyn* syn, const Decoded* decoded, PacketRecord* packet) noexcept nogil:
     """Read the headers of a SYN again that were kept; data that it may have carried is not there any more."""
-    memset(packet, 0, sizeof(Packet))
+    memset(packet, 0, sizeof(PacketRecord))
     packet.time_ns = syn.time_ns
     packet.vlan = decoded.packet.vlan
     packet.tunnel = decoded.packet.tunnel
@@ -175,7 +175,8 @@ cdef void recall_syn(Core core, const PendingSyn* syn, const Decoded* decoded, P
     packet.payload_len = packet.payload_cap = 0
 
 
-cdef bint confirms(const Flows* flows, const FlowRecord* flow, const Packet* packet, bint from_low) noexcept nogil:
+cdef bint confirms(const Flows* flows, const FlowRecord* flow, const PacketRecord* packet,
+                   bint from_low) noexcept nogil:
     """Does this packet show that the doubted SYN has opened a new connection?
 
     Its SYN-ACK does, and so does its sender going on from there (one-sided captures).

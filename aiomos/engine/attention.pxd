@@ -7,7 +7,7 @@ from aiomos.engine.gate cimport Gate
 from aiomos.engine.holdings_of_apps cimport Holdings
 from aiomos.engine.registry cimport Call, Registry
 from aiomos.face.views cimport Flow
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord
 
 cdef class Attention:
     cdef Core core

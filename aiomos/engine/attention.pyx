@@ -17,8 +17,7 @@ from aiomos.face.streams cimport MonitorConnection, Stream
 from aiomos.face.views cimport Flow
 from aiomos.levels cimport BYTES_LEVEL, STATE_LEVEL, STREAM_LEVEL
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport CLIENT_IS_LOW, ENDED, KEEP, TO_CONNECT, flow_at
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport CLIENT_IS_LOW, ENDED, FlowRecord, KEEP, TO_CONNECT, flow_at
 from aiomos.ude.rules cimport (
     ANY_SET,
     Need,

@@ -6,16 +6,14 @@ from libc.string cimport memset
 from aiomos.host.host cimport Host
 from aiomos.line.line cimport Line
 from aiomos.line.outlet cimport Outlet
-from aiomos.tcp.flows cimport REASONS, FlowKey, Flows
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowKey, FlowRecord, Flows, REASONS
 from aiomos.tcp.monitor cimport ANOMALIES
 from aiomos.tcp.tracks cimport GAP_REASONS, Streams
 from aiomos.ude.machine cimport PredicateSet
 from aiomos.ude.rules cimport Rules
 from aiomos.ude.scene cimport Scene
 from aiomos.ude.slots cimport SLOTS
-from aiomos.wire.wire cimport DecodeOptions, Packet
-from aiomos.wire.wire cimport Packet as WirePacket
+from aiomos.wire.wire cimport DecodeOptions, PacketRecord
 
 cdef enum:
     # More frames than any batch of a transport; the pools of what a batch can bring about are sized by it.
@@ -24,7 +22,7 @@ cdef enum:
 
 # A frame that has been read.
 ctypedef struct Decoded:
-    Packet packet
+    PacketRecord packet
     FlowKey key
     uint32_t hash
     int kind
@@ -54,7 +52,7 @@ cdef struct Moment:
     uint8_t after
     bint by_hand               # emitted by an app
 
-cdef inline void moment_begin(Moment* m, int slot, FlowRecord* flow, int side, const WirePacket* packet,
+cdef inline void moment_begin(Moment* m, int slot, FlowRecord* flow, int side, const PacketRecord* packet,
                               int64_t now_ns) noexcept nogil:
     memset(m, 0, sizeof(Moment))
     m.slot = slot

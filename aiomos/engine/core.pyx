@@ -11,8 +11,7 @@ from libc.string cimport memcpy
 
 from aiomos.line.line cimport new_line
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport SIGNALLED, flow_index, flows_close, flows_open
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord, SIGNALLED, flow_index, flows_close, flows_open
 from aiomos.tcp.tracks cimport streams_close, streams_open
 from aiomos.ude.rules cimport rules_open
 from aiomos.wire.clock cimport nanoseconds
@@ -47,9 +46,9 @@ cdef Core new_core(settings, bytes key):
     rules_open(&core.rules)
     # Flows that ended keep their record until the batch is delivered.
     if (not flows_open(&core.flows, core.flow_budget + MOST_BATCH_FRAMES, keys[0], keys[1])
-            or not streams_open(&core.streams, core.flow_budget + MOST_BATCH_FRAMES, budgets.held_bytes,
-                                budgets.held_bytes_half, budgets.kept_bytes, budgets.kept_bytes_half,
-                                MOST_BATCH_FRAMES, <uint32_t> keys[0])):
+        or not streams_open(&core.streams, core.flow_budget + MOST_BATCH_FRAMES, budgets.held_bytes,
+                            budgets.held_bytes_half, budgets.kept_bytes, budgets.kept_bytes_half,
+                            MOST_BATCH_FRAMES, <uint32_t> keys[0])):
         raise MemoryError(f"no address space for {core.flow_budget} flows; lower budgets.flows")
     core.flows.vlan_mask = 0xFFFF if settings.separate_vlans else 0
     core.streams.hold_ns = nanoseconds(timeouts.gap_hold)

@@ -8,7 +8,7 @@ from aiomos.engine.holdings_of_apps cimport Holdings
 from aiomos.engine.registry cimport Account, Registry
 from aiomos.face.streams cimport MonitorConnection, Stream
 from aiomos.face.views cimport Flow
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord
 from aiomos.tcp.past cimport PastRun
 from aiomos.tcp.tracks cimport Track
 

@@ -22,8 +22,7 @@ from aiomos.face.streams cimport MonitorConnection, Stream
 from aiomos.face.views cimport Flow, reason_named
 from aiomos.line.translation cimport Session
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport ENDED, KEEP, SIGNALLED, TO_CONNECT, flow_at
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport ENDED, FlowRecord, KEEP, SIGNALLED, TO_CONNECT, flow_at
 from aiomos.tcp.holdings cimport track_ranges, track_read
 from aiomos.tcp.past cimport past_add, past_drop
 from aiomos.tcp.tracks cimport (

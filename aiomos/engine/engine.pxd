@@ -11,7 +11,7 @@ from aiomos.engine.gate cimport Gate
 from aiomos.engine.holdings_of_apps cimport Holdings
 from aiomos.engine.intake cimport Intake
 from aiomos.engine.registry cimport Registry
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord
 from aiomos.wire.frame cimport Frame
 
 cdef class Engine:

@@ -24,8 +24,7 @@ from aiomos.engine.sending cimport send_all
 from aiomos.engine.statistics cimport count_flows, statistics
 from aiomos.face.views cimport Flow
 from aiomos.host.host cimport Host
-from aiomos.tcp.flows cimport DROPPED, FlowKey, REASON_END_OF_CAPTURE, RESETTING, flow_at, flow_index
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport DROPPED, FlowKey, FlowRecord, REASON_END_OF_CAPTURE, RESETTING, flow_at, flow_index
 from aiomos.transport.source cimport FrameSource
 from aiomos.transport.transport cimport Transport
 from aiomos.wire.clock cimport seconds
@@ -230,7 +229,7 @@ cdef class Engine:
         if not self.core.outlet.may_send:
             raise NotInLineError("there is no wire to send a RST to: frames come from a capture")
         if not flow.flags & RESETTING:
-            self.core.line.ways.reset_ends(flow, flow_index(&self.core.flows, flow))
+            self.core.line.paths.reset_ends(flow, flow_index(&self.core.flows, flow))
             cut_flow(self.core, flow, DROPPED | RESETTING)
             self.clock.tell_news()
 

@@ -12,8 +12,7 @@ from aiomos.engine.raising cimport happen
 from aiomos.engine.registry cimport Account
 from aiomos.face.views cimport Flow
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport CLIENT
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport CLIENT, FlowRecord
 from aiomos.ude.rules cimport rules_watching
 from aiomos.ude.slots cimport SLOT_TIMEOUT
 from aiomos.wire.clock cimport nanoseconds, seconds

@@ -30,8 +30,7 @@ from aiomos.engine.registry cimport (
 from aiomos.face.packets cimport Packet, make_packet
 from aiomos.face.views cimport Flow, state_named
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport CLIENT, CLIENT_IS_LOW, DROPPED, ENDED, SILENCED, TO_CONNECT
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport CLIENT, CLIENT_IS_LOW, DROPPED, ENDED, FlowRecord, SILENCED, TO_CONNECT
 from aiomos.tcp.holdings cimport track_evidence
 from aiomos.tcp.tracks cimport track_at
 from aiomos.ude.machine cimport Program, run_filter

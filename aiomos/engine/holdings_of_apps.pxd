@@ -2,11 +2,11 @@
 from aiomos.engine.core cimport Core, Moment
 from aiomos.engine.registry cimport Account
 from aiomos.face.views cimport Flow
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord
 
 cdef class Holdings:
     cdef Core core
-    cdef list views                    # Python's Flow by Flow.hold of the record: that of one app, others behind it
+    cdef list views                    # Python's Flow by FlowRecord.hold: that of one app, others behind it
     cdef list free_views
     cdef list passing                  # views made for the last callbacks of flows that nobody knew
 

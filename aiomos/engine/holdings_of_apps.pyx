@@ -8,8 +8,7 @@ from aiomos.engine.core cimport Core, Moment, engine_of
 from aiomos.engine.registry cimport Account
 from aiomos.face.views cimport Flow, make_flow
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport ENDED, SILENCED, flow_index
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport ENDED, FlowRecord, SILENCED, flow_index
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 
 from aiomos.errors import FlowClosed

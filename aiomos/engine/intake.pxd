@@ -8,7 +8,7 @@ from aiomos.engine.flow_timers cimport FlowTimers
 from aiomos.wire.defrag cimport Defragmenter
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.unread cimport UnreadTable
-from aiomos.wire.wire cimport Packet, WIRE_KINDS
+from aiomos.wire.wire cimport PacketRecord, WIRE_KINDS
 
 cdef enum:
     GROUP = 32                 # frames decoded ahead, so that flow records arrive from memory meanwhile
@@ -45,13 +45,13 @@ cdef class Intake:
     cdef int on_aggregate(self, Decoded* decoded) except -1 nogil
     cdef void note_unread(self, const Decoded* decoded) noexcept nogil
     cdef int tell_unread(self) except -1
-    cdef bint is_mine(self, const Packet* packet) noexcept nogil
-    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil
+    cdef bint is_mine(self, const PacketRecord* packet) noexcept nogil
+    cdef bint is_whole_mine(self, const PacketRecord* packet) noexcept nogil
     cdef int cross(self, const Frame* frame, Decoded* decoded) except -1 nogil
     cdef bint is_for_host(self, const Frame* frame, Decoded* decoded) noexcept nogil
     cdef bint collect(self, Decoded* decoded) noexcept nogil
     cdef void found_whole(self, Decoded* decoded) noexcept nogil
-    cdef bint is_about_flow(self, const Packet* packet) noexcept nogil
+    cdef bint is_about_flow(self, const PacketRecord* packet) noexcept nogil
     cdef int on_packet(self, Decoded* decoded) except -1 nogil
     cdef void look_ahead(self, const Frame* frames, size_t count) noexcept nogil
     cdef int on_fragment(self, Decoded* decoded) except -1 nogil

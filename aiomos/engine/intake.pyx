@@ -18,8 +18,7 @@ from aiomos.engine.flow_timers cimport FlowTimers
 from aiomos.engine.raising cimport raise_unbound
 from aiomos.engine.segments cimport look_up, on_malformed, take_segment
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport DROPPED, FlowKey, flow_at, flows_find, key_hash, make_key
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport DROPPED, FlowKey, FlowRecord, flow_at, flows_find, key_hash, make_key
 from aiomos.ude.rules cimport MAX_SETS
 from aiomos.ude.slots cimport SLOT_ERROR, SLOT_FRAME, SLOT_RAW
 from aiomos.wire.defrag cimport DEFRAG_COMPLETE, Defragmenter
@@ -34,7 +33,7 @@ from aiomos.wire.unread cimport UnreadNumber, unread_add
 from aiomos.wire.wire cimport (
     Cursor,
     DecodeOptions,
-    Packet,
+    PacketRecord,
     WIRE_AGGREGATE,
     WIRE_FRAGMENT,
     WIRE_ICMP,
@@ -221,11 +220,11 @@ cdef class Intake:
 
     cdef void note_unread(self, const Decoded* decoded) noexcept nogil:
         """Count a frame by what of it is not read."""
-        cdef const Packet* packet = &decoded.packet
+        cdef const PacketRecord* packet = &decoded.packet
         if decoded.kind == WIRE_IP_OTHER:
             unread_add(&self.unread_table, LAYER_IP, packet.proto)
         elif (decoded.kind == WIRE_NON_IP or decoded.kind == WIRE_UNKNOWN_LINK
-                or (decoded.kind == WIRE_UDP and packet.unread_layer != LAYERS)):
+              or (decoded.kind == WIRE_UDP and packet.unread_layer != LAYERS)):
             unread_add(&self.unread_table, packet.unread_layer, packet.unread_number)
 
     cdef int tell_unread(self) except -1:
@@ -238,17 +237,17 @@ cdef class Intake:
                 self.on_unread(known.layer, known.number)
         return 0
 
-    cdef bint is_mine(self, const Packet* packet) noexcept nogil:
+    cdef bint is_mine(self, const PacketRecord* packet) noexcept nogil:
         """Is a packet of the share of the flows that is this engine's?"""
         return flow_hash(packet) % self.shards == self.shard
 
-    cdef bint is_whole_mine(self, const Packet* packet) noexcept nogil:
+    cdef bint is_whole_mine(self, const PacketRecord* packet) noexcept nogil:
         """Is the packet in hand, put together of fragments that all workers hear, of our share of the rest?
 
         Those were shared out by the kernel, which looks into no tunnel.
         """
         cdef DecodeOptions options
-        cdef Packet outermost
+        cdef PacketRecord outermost
         cdef const Frame* frame = &self.core.line.hand.frame
         cdef size_t length = frame.caplen - self.core.line.hand.link_len
         if not self.core.decode_options.decapsulate:
@@ -304,10 +303,10 @@ cdef class Intake:
             self.kinds[decoded.kind] += 1
             look_up(&self.core.flows, decoded)
 
-    cdef bint is_about_flow(self, const Packet* packet) noexcept nogil:
+    cdef bint is_about_flow(self, const PacketRecord* packet) noexcept nogil:
         """Is it an ICMP error about a segment of a flow that passes?"""
         cdef Quote quote
-        cdef Packet quoted
+        cdef PacketRecord quoted
         cdef FlowKey key
         cdef FlowRecord* flow
         if not quote_read(packet, WIRE_ICMP, &quote) or quote.proto != PROTO_TCP:

@@ -2,9 +2,8 @@
 from libc.stdint cimport int64_t, uint16_t
 
 from aiomos.engine.core cimport Core
-from aiomos.tcp.flows cimport ENDED
-from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.wire.wire cimport Packet
+from aiomos.tcp.flows cimport ENDED, FlowRecord
+from aiomos.wire.wire cimport PacketRecord
 
 cdef int64_t flow_deadline(Core core, const FlowRecord* flow) noexcept nogil
 cdef int64_t next_look(Core core, const FlowRecord* flow) noexcept nogil
@@ -12,7 +11,7 @@ cdef int64_t hole_due(Core core, const FlowRecord* flow) noexcept nogil
 cdef int turn_wheel(Core core, int64_t now_ns) except -1 nogil
 cdef int evict_flow(Core core) except -1 nogil
 cdef FlowRecord* idlest(Core core) noexcept nogil
-cdef int after_segment(Core core, FlowRecord* flow, const Packet* packet, int outcome) except -1 nogil
+cdef int after_segment(Core core, FlowRecord* flow, const PacketRecord* packet, int outcome) except -1 nogil
 cdef void leave_half_open(Core core, FlowRecord* flow) noexcept nogil
 cdef int cut_flow(Core core, FlowRecord* flow, uint16_t flags) except -1 nogil
 cdef int give_up_flow(Core core, FlowRecord* flow, int reason) except -1 nogil

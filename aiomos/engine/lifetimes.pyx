@@ -14,6 +14,7 @@ from aiomos.tcp.flows cimport (
     ANNOUNCED,
     CLOSED,
     FIN_SEEN,
+    FlowRecord,
     HALF_OPEN,
     LINKED,
     OPEN,
@@ -28,13 +29,12 @@ from aiomos.tcp.flows cimport (
     TO_CONNECT,
     flow_at,
     flow_index,
+    flows_link,
     flows_remove,
     queue_drop,
     queue_push,
-    flows_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
-from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport CLOSED_NOW
 from aiomos.tcp.progress cimport track_finish, track_tick
 from aiomos.tcp.reassembly cimport track_deadline
@@ -52,7 +52,7 @@ from aiomos.tcp.tracks cimport (
 from aiomos.ude.rules cimport rules_count
 from aiomos.ude.slots cimport SLOT_TEARDOWN
 from aiomos.wire.wheel cimport wheel_due, wheel_first, wheel_rests_until, wheel_start, wheel_unlink
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef enum:
     EVICTION_LOOKS = 64        # flows whose deadline is put right in search of the idlest
@@ -159,7 +159,7 @@ cdef FlowRecord* idlest(Core core) noexcept nogil:
     return best
 
 
-cdef int after_segment(Core core, FlowRecord* flow, const Packet* packet, int outcome) except -1 nogil:
+cdef int after_segment(Core core, FlowRecord* flow, const PacketRecord* packet, int outcome) except -1 nogil:
     """Whatever changes how long the flow is kept."""
     cdef int side
     if outcome & CLOSED_NOW:
@@ -213,8 +213,8 @@ cdef int cut_flow(Core core, FlowRecord* flow, uint16_t flags) except -1 nogil:
 
 cdef int give_up_flow(Core core, FlowRecord* flow, int reason) except -1 nogil:
     """End a flow whose ends may go on; but not one whose ends number its bytes differently, untranslated."""
-    if core.outlet.forwards and not flow.flags & CLOSED and core.line.ways.is_edited(flow_index(&core.flows, flow)):
-        core.line.ways.reset_ends(flow, flow_index(&core.flows, flow))
+    if core.outlet.forwards and not flow.flags & CLOSED and core.line.paths.is_edited(flow_index(&core.flows, flow)):
+        core.line.paths.reset_ends(flow, flow_index(&core.flows, flow))
     return end_flow(core, flow, reason)
 
 

@@ -14,7 +14,8 @@ from aiomos.tcp.flows cimport (
     CLIENT_IS_LOW,
     CLOSED,
     DROPPED,
-    Half,
+    FlowRecord,
+    HalfRecord,
     KEEP,
     MIDSTREAM,
     RESET_BY_SERVER,
@@ -23,7 +24,6 @@ from aiomos.tcp.flows cimport (
     make_key,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
-from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.holdings cimport track_conflict
 from aiomos.tcp.monitor cimport ANOMALIES, JOINED, PAYLOAD_OK, REBASED, RESTARTED, monitor_segment, state_of
 from aiomos.tcp.tracks cimport BASED, Incident, Streams, Track, data_seq, offset_of, track_at
@@ -41,7 +41,7 @@ from aiomos.ude.slots cimport (
     SLOT_STATE,
     SLOT_STATE_SENDER,
 )
-from aiomos.wire.wire cimport ACK, FIN, Packet, SYN, WIRE_TCP
+from aiomos.wire.wire cimport ACK, FIN, PacketRecord, SYN, WIRE_TCP
 
 cdef enum:
     ERRORS = 13                # the first so many anomalies are errors, the others only peculiar
@@ -50,7 +50,7 @@ cdef enum:
     SENDER_EVENTS = 1 << SLOT_PKT_SENDER | 1 << SLOT_START_SENDER | 1 << SLOT_STATE_SENDER
 
 
-cdef int raise_event(Core core, int slot, FlowRecord* flow, int side, const Packet* packet) except -1 nogil:
+cdef int raise_event(Core core, int slot, FlowRecord* flow, int side, const PacketRecord* packet) except -1 nogil:
     """Raise an event that has no facts of its own."""
     cdef Moment m
     if packet != NULL and not is_awaited(core, slot, flow, packet):
@@ -82,7 +82,8 @@ cdef void judge_events(Core core, Moment* m, uint64_t wanted) noexcept nogil:
     m.fired = predicates_fire(core.programs[m.slot], &m.scene, wanted, &m.unsure) | m.unsure
 
 
-cdef int monitor_watched(Core core, FlowRecord* flow, int side, const Packet* packet, Before* before) noexcept nogil:
+cdef int monitor_watched(Core core, FlowRecord* flow, int side, const PacketRecord* packet,
+                         Before* before) noexcept nogil:
     """monitor_segment(), with a note of what was before and of what the segment did wrong."""
     cdef int outcome, i
     before.receiver = flow.halves[1 - side]
@@ -97,11 +98,11 @@ cdef int monitor_watched(Core core, FlowRecord* flow, int side, const Packet* pa
     return outcome
 
 
-cdef int raise_sender(Core core, FlowRecord* flow, int side, const Packet* packet,
+cdef int raise_sender(Core core, FlowRecord* flow, int side, const PacketRecord* packet,
                       const Before* before) except -1 nogil:
     """The sender's state is new; its receiver is shown as it was."""
     cdef uint32_t events = rules_interest(&core.rules, flow).events
-    cdef Half receiver = flow.halves[1 - side]
+    cdef HalfRecord receiver = flow.halves[1 - side]
     cdef uint16_t flags = flow.flags
     cdef uint8_t reason = flow.reason
     cdef int i
@@ -134,10 +135,10 @@ cdef void unsee(Core core, FlowRecord* flow, int side, const Before* before) noe
         flow.reason = before.reason
 
 
-cdef int raise_merge(Core core, FlowRecord* flow, int side, const Packet* packet, int outcome,
+cdef int raise_merge(Core core, FlowRecord* flow, int side, const PacketRecord* packet, int outcome,
                      uint32_t before_nxt) except -1 nogil:
     """Before a segment's bytes are merged: was it sent again, and does it say something else than before?"""
-    cdef Half* half = &flow.halves[side]
+    cdef HalfRecord* half = &flow.halves[side]
     cdef Track* track = track_at(&core.streams, half.track)
     cdef Moment m
     cdef uint64_t offset = 0, length = 0
@@ -161,7 +162,7 @@ cdef int raise_merge(Core core, FlowRecord* flow, int side, const Packet* packet
     return 0
 
 
-cdef int raise_receiver(Core core, FlowRecord* flow, int side, const Packet* packet, const Before* before,
+cdef int raise_receiver(Core core, FlowRecord* flow, int side, const PacketRecord* packet, const Before* before,
                         uint32_t watched) except -1 nogil:
     """Both ends are up to date; *before* is there if any of NOTED_EVENTS is watched."""
     raise_event(core, SLOT_PKT, flow, side, packet)
@@ -175,7 +176,7 @@ cdef int raise_receiver(Core core, FlowRecord* flow, int side, const Packet* pac
     return 0
 
 
-cdef int raise_change(Core core, int slot, FlowRecord* flow, int side, const Packet* packet,
+cdef int raise_change(Core core, int slot, FlowRecord* flow, int side, const PacketRecord* packet,
                       const Before* before) except -1 nogil:
     cdef Moment m
     moment_begin(&m, slot, flow, side, packet, packet.time_ns)
@@ -184,7 +185,7 @@ cdef int raise_change(Core core, int slot, FlowRecord* flow, int side, const Pac
     return happen(core, &m)
 
 
-cdef int raise_error(Core core, FlowRecord* flow, int side, const Packet* packet, int what, uint64_t offset,
+cdef int raise_error(Core core, FlowRecord* flow, int side, const PacketRecord* packet, int what, uint64_t offset,
                      uint64_t length) except -1 nogil:
     cdef Moment m
     moment_begin(&m, SLOT_ERROR, flow, side, packet, packet.time_ns if packet != NULL else core.now_ns)
@@ -198,7 +199,7 @@ cdef int raise_error(Core core, FlowRecord* flow, int side, const Packet* packet
     return happen(core, &m)
 
 
-cdef int raise_incidents(Core core, FlowRecord* flow, const Packet* packet) except -1 nogil:
+cdef int raise_incidents(Core core, FlowRecord* flow, const PacketRecord* packet) except -1 nogil:
     """Tell of the gaps that the reassembly has just made in a flow's streams, or in others' for its sake."""
     cdef uint32_t count = core.streams.incident_count, i
     cdef Incident incident
@@ -240,7 +241,7 @@ cdef int raise_unbound(Core core, int slot, Decoded* decoded) except -1 nogil:
     return 0
 
 
-cdef inline bint opens(const FlowRecord* flow, const Packet* packet) noexcept nogil:
+cdef inline bint opens(const FlowRecord* flow, const PacketRecord* packet) noexcept nogil:
     """Is this the SYN that began the flow?"""
     return (packet.flags & (SYN | ACK) == SYN and flow.halves[0].packets == 1
             and not flow.flags & MIDSTREAM and flow.halves[0].iss == packet.seq)
@@ -250,7 +251,7 @@ cdef inline bint side_changed(const FlowRecord* flow, int side, const Before* be
     return state_of(flow.halves[side].facts) != before.states[side]
 
 
-cdef void restore_half(Half* half, const Half* values) noexcept nogil:
+cdef void restore_half(HalfRecord* half, const HalfRecord* values) noexcept nogil:
     """Put an end's TCP state back; how much of its bytes is followed, callbacks may have changed meanwhile."""
     cdef uint32_t track = half.track
     cdef uint16_t followed = half.flags & (SINK | KEEP)
@@ -262,6 +263,6 @@ cdef void restore_half(Half* half, const Half* values) noexcept nogil:
 
 
 cdef uint64_t segment_offset(const Streams* streams, const FlowRecord* flow, int side,
-                             const Packet* packet) noexcept nogil:
+                             const PacketRecord* packet) noexcept nogil:
     """Stream offset of a segment's first byte, modulo 2**64: it may lie before the stream."""
     return <uint64_t> offset_of(track_at(streams, flow.halves[side].track), data_seq(packet))

@@ -39,8 +39,9 @@ from aiomos.tcp.flows cimport (
     CLIENT_IS_LOW,
     DROPPED,
     ENDED,
+    FlowRecord,
     HALF_OPEN,
-    Half,
+    HalfRecord,
     ISS_KNOWN,
     MIDSTREAM,
     OPEN,
@@ -52,13 +53,12 @@ from aiomos.tcp.flows cimport (
     TO_CONNECT,
     flow_index,
     flows_find,
+    flows_link,
     key_hash,
     make_key,
     side_of,
-    flows_link,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
-from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.monitor cimport (
     ACK_AHEAD,
     ACK_MOVED,
@@ -86,14 +86,14 @@ from aiomos.ude.rules cimport rules_interest
 from aiomos.ude.slots cimport SLOT_ORPHAN, SLOT_OUT, SLOT_PKT, SLOT_SETUP
 from aiomos.wire.numbers cimport PROTO_TCP
 from aiomos.wire.pool cimport pool_at
-from aiomos.wire.wire cimport ACK, FIN, Packet, RST, SYN, URG
+from aiomos.wire.wire cimport ACK, FIN, PacketRecord, RST, SYN, URG
 
 cdef enum:
     TRACKS_TURN = JOINED | RESTARTED | REBASED | RESYNC | DOUBT | EARLY | KEEP_ALIVE
 
 
 cdef int take_segment(Core core, Decoded* decoded) except -1 nogil:
-    cdef const Packet* packet = &decoded.packet
+    cdef const PacketRecord* packet = &decoded.packet
     cdef FlowRecord* flow = flows_find(&core.flows, &decoded.key, decoded.hash)
     cdef FlowRecord* old
     cdef bint wired = core.outlet.may_send
@@ -132,15 +132,15 @@ cdef bint is_cut(Core core, FlowRecord* flow, Decoded* decoded) except -1 nogil:
         if core.line.ordering.wait(flow, number, side):
             flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
             return True
-    core.line.ways.flow_met(flow, number, side, &decoded.packet)
-    if not core.line.ways.cut_off(flow, number, side, &decoded.packet):
+    core.line.paths.flow_met(flow, number, side, &decoded.packet)
+    if not core.line.paths.cut_off(flow, number, side, &decoded.packet):
         return False
     flow.halves[side].packets += 1
     flow.last_ns = max(flow.last_ns, decoded.packet.time_ns)
     return True
 
 
-cdef int process_segment(Core core, FlowRecord* flow, int side, const Packet* packet) except -1 nogil:
+cdef int process_segment(Core core, FlowRecord* flow, int side, const PacketRecord* packet) except -1 nogil:
     """A segment's way through its flow; 1 if it opens a new connection, which makes the flow an old one."""
     cdef uint32_t before_nxt = flow.halves[side].nxt if flow.halves[side].flags & SEQ_KNOWN else packet.seq
     cdef uint32_t watched = rules_interest(&core.rules, flow).events & (
@@ -202,10 +202,10 @@ cdef int process_segment(Core core, FlowRecord* flow, int side, const Packet* pa
     return 0
 
 
-cdef int follow_bytes(Core core, FlowRecord* flow, int side, const Packet* packet, int outcome,
+cdef int follow_bytes(Core core, FlowRecord* flow, int side, const PacketRecord* packet, int outcome,
                       uint32_t before_nxt) except -1 nogil:
-    cdef Half* snd = &flow.halves[side]
-    cdef Half* rcv = &flow.halves[1 - side]
+    cdef HalfRecord* snd = &flow.halves[side]
+    cdef HalfRecord* rcv = &flow.halves[1 - side]
     cdef Track* sent = track_at(&core.streams, snd.track)
     cdef Track* received = track_at(&core.streams, rcv.track)
     if outcome & TRACKS_TURN or not sent.flags & received.flags & BASED:
@@ -233,10 +233,10 @@ cdef int follow_bytes(Core core, FlowRecord* flow, int side, const Packet* packe
     return signal_flow(core, flow) if sent.out_head or received.out_head else 0
 
 
-cdef int turn_tracks(Core core, FlowRecord* flow, int side, const Packet* packet, int outcome) noexcept nogil:
+cdef int turn_tracks(Core core, FlowRecord* flow, int side, const PacketRecord* packet, int outcome) noexcept nogil:
     """What a segment says of where the streams are, before its bytes are looked at; returns what remains of it."""
-    cdef Half* snd = &flow.halves[side]
-    cdef Half* rcv = &flow.halves[1 - side]
+    cdef HalfRecord* snd = &flow.halves[side]
+    cdef HalfRecord* rcv = &flow.halves[1 - side]
     cdef Track* sent = track_at(&core.streams, snd.track)
     cdef Track* received = track_at(&core.streams, rcv.track)
     cdef bint goes_on = received.flags & BASED
@@ -336,5 +336,5 @@ cdef int replace_flow(Core core, FlowRecord* old, Decoded* decoded, FlowRecord**
     return 0
 
 
-cdef inline bint is_pure_ack(const Packet* packet) noexcept nogil:
+cdef inline bint is_pure_ack(const PacketRecord* packet) noexcept nogil:
     return not packet.payload_len and packet.flags & (ACK | SYN | FIN | RST) == ACK

@@ -7,8 +7,7 @@ from aiomos.engine.intake cimport Intake
 from aiomos.engine.lifetimes cimport in_table
 from aiomos.engine.registry cimport Account
 from aiomos.face.views cimport Flow, make_flow, reason_named
-from aiomos.tcp.flows cimport ANNOUNCED, REASON_DROPPED, REASON_FIN, flow_at
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport ANNOUNCED, FlowRecord, REASON_DROPPED, REASON_FIN, flow_at
 from aiomos.ude.rules cimport ANY_SET, MAX_SETS, rules_watching
 
 from aiomos.face.chunks import GAP_NAMES
@@ -90,7 +89,7 @@ cdef dict statistics(Core core, Intake intake):
         "unconfirmed": core.streams.unconfirmed, "unconfirmed_bytes": core.streams.unconfirmed_bytes,
         "kept_bytes": core.streams.kept_memory, "kept_dropped": core.streams.kept_dropped})
     counters.update({f"ended.{reason_named(<uint8_t> reason)}": core.ended[reason]
-                     for reason in range(REASON_FIN, REASON_DROPPED + 1)})
+                    for reason in range(REASON_FIN, REASON_DROPPED + 1)})
     counters.update({f"anomaly.{name}": core.anomalies[i] for i, name in enumerate(ANOMALY_NAMES)})
     counters.update({f"gap.{name}": core.streams.gaps[i] for i, name in enumerate(GAP_NAMES)})
     counters.update({f"gap_bytes.{name}": core.streams.gap_bytes[i] for i, name in enumerate(GAP_NAMES)})

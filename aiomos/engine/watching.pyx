@@ -7,7 +7,8 @@ from aiomos.engine.raising cimport happen
 from aiomos.tcp.flows cimport (
     ANNOUNCED,
     FIN_SEEN,
-    Half,
+    FlowRecord,
+    HalfRecord,
     ISS_KNOWN,
     KEEP,
     MIDSTREAM,
@@ -19,7 +20,6 @@ from aiomos.tcp.flows cimport (
     flows_release,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
-from aiomos.tcp.flows cimport Flow as FlowRecord
 from aiomos.tcp.reassembly cimport take_disturbed, track_close, track_lower
 from aiomos.tcp.tracks cimport BASED, PART_DATA, Part, Track, part_at, track_at, track_open
 from aiomos.tcp.retention cimport track_forget
@@ -29,7 +29,7 @@ from aiomos.ude.slots cimport SLOT_NEW_DATA
 
 cdef void open_tracks(Core core, FlowRecord* flow) noexcept nogil:
     """Follow the bytes of a flow, from here on if it has been running."""
-    cdef Half* half
+    cdef HalfRecord* half
     cdef Track* track
     cdef int side
     for side in range(2):                          # the pool holds two tracks for every flow record there can be
@@ -53,7 +53,7 @@ cdef void free_tracks(Core core, FlowRecord* flow) noexcept nogil:
 cdef void release_flow(Core core, FlowRecord* flow) noexcept nogil:
     free_tracks(core, flow)
     if core.outlet.may_send:
-        core.line.ways.flow_gone(flow_index(&core.flows, flow))
+        core.line.paths.flow_gone(flow_index(&core.flows, flow))
     flows_release(&core.flows, flow)
 
 
@@ -66,7 +66,7 @@ cdef int signal_data(Core core, FlowRecord* flow) except -1 nogil:
 
 cdef int signal_disturbed(Core core) except -1 nogil:
     """Have those told, too, whose halves gave up a hole for the room that the segment at hand needed."""
-    cdef const Half* half = take_disturbed(&core.streams)
+    cdef const HalfRecord* half = take_disturbed(&core.streams)
     while half != NULL:
         signal_data(core, flow_of(&core.flows, half))
         half = take_disturbed(&core.streams)
@@ -116,7 +116,7 @@ cdef bint has_come_about(Core core, const FlowRecord* flow) noexcept nogil:
 
     Else no handler is started for it, so that scans and floods of SYNs cost none.
     """
-    cdef const Half* half
+    cdef const HalfRecord* half
     cdef int side
     if flow.flags & FLOW_ESTABLISHED:
         return True
@@ -155,7 +155,7 @@ cdef int watch_flow(Core core, FlowRecord* flow, uint64_t mask) except -1 nogil:
     return 0
 
 
-cdef void settle_half(Core core, Half* half, const Need* need) noexcept:
+cdef void settle_half(Core core, HalfRecord* half, const Need* need) noexcept:
     """Have a half run as it is needed now, and drop what nobody takes any more."""
     cdef uint16_t before = half.flags
     half.level = need.level

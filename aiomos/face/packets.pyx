@@ -79,7 +79,7 @@ cdef tuple FLAG_LETTERS = ((FIN, "F"), (SYN, "S"), (RST, "R"), (PSH, "P"), (ACK,
                            (CWR, "W"), (AE, "e"))                       # as tcpdump writes them
 
 
-cdef Packet make_packet(const WirePacket* p, int kind=WIRE_TCP):
+cdef Packet make_packet(const PacketRecord* p, int kind=WIRE_TCP):
     cdef Packet packet = Packet.__new__(Packet)
     packet.p = p
     packet.kind = kind
@@ -116,24 +116,24 @@ cdef class Packet:
 
     # --- what it has ----------------------------------------------------------------------------------
 
-    cdef inline const WirePacket* fresh(self) except NULL:
+    cdef inline const PacketRecord* fresh(self) except NULL:
         if self.p == NULL:
             raise StalePacketError
         return self.p
 
     cdef inline bint has_ethernet(self) except -1:
-        cdef const WirePacket* p = self.fresh()
+        cdef const PacketRecord* p = self.fresh()
         return p.link != NULL and p.linktype == LINKTYPE_ETHERNET and p.frame_len >= ETHERNET_HEADER
 
     cdef inline bint has_ip(self) except -1:
         return self.fresh().ip_version != 0
 
     cdef inline bint has_ports(self) except -1:
-        cdef const WirePacket* p = self.fresh()
+        cdef const PacketRecord* p = self.fresh()
         return packet_has_ports(p, self.kind)
 
     cdef inline bint is_tcp(self) except -1:
-        cdef const WirePacket* p = self.fresh()
+        cdef const PacketRecord* p = self.fresh()
         return packet_has_segment(p, self.kind)
 
     cdef inline bint has_payload(self) except -1:
@@ -152,13 +152,13 @@ cdef class Packet:
     @property
     def vlan(self):
         """Outermost VLAN id; None without a tag."""
-        cdef const WirePacket* p = self.fresh()
+        cdef const PacketRecord* p = self.fresh()
         return None if p.vlan == NO_VLAN else p.vlan
 
     @property
     def interface(self):
         """Name of the interface it came in by; None where that is not known, as in most captures."""
-        cdef const WirePacket* p = self.fresh()
+        cdef const PacketRecord* p = self.fresh()
         return None if self.interfaces is None or p.interface >= len(self.interfaces) else self.interfaces[p.interface]
 
     @property
@@ -185,7 +185,7 @@ cdef class Packet:
     @property
     def frame(self):
         """The whole frame as captured, link layer and padding included; None where there is none, see ``eth_src``."""
-        cdef const WirePacket* p = self.fresh()
+        cdef const PacketRecord* p = self.fresh()
         if p.link == NULL:
             return None
         return self.own_bytes if self.own != NULL else p.link[:p.frame_len]
@@ -586,7 +586,7 @@ cdef class Packet:
         return self.copy()
 
     def __reduce__(self):
-        cdef const WirePacket* p
+        cdef const PacketRecord* p
         if not self.has_ip() or self.own == NULL or self.kind > WIRE_FRAGMENT:
             raise TypeError("a packet is pickled by its bytes: it must be a copy, pkt.copy(), and whole")
         p = self.own
@@ -613,7 +613,7 @@ cdef class Packet:
         """
         cdef const uint8_t* data = &frame[0] if frame.shape[0] else NULL
         cdef uint32_t captured = <uint32_t> frame.shape[0]
-        cdef WirePacket decoded
+        cdef PacketRecord decoded
         cdef int kind = decode(data, captured, captured if wirelen is None else wirelen, linktype, nanoseconds_of(time),
                                &decoded)
         return make_packet(&decoded, kind).copy()
@@ -623,7 +623,7 @@ cdef class Packet:
 
 
 cdef int decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint16_t linktype, int64_t time_ns,
-                WirePacket* out) except -1:
+                PacketRecord* out) except -1:
     """Decode a frame that carries an IP packet; its kind."""
     cdef Frame frame = Frame(data=data, caplen=captured, wirelen=wire_len, time_ns=time_ns, linktype=linktype,
                              interface=0, offload=NULL)
@@ -638,7 +638,7 @@ cdef int decode(const uint8_t* data, uint32_t captured, uint32_t wire_len, uint1
 
 # --- copies -------------------------------------------------------------------------------------------
 
-cdef Packet copy_packet(const WirePacket* p, int kind, bytes held):
+cdef Packet copy_packet(const PacketRecord* p, int kind, bytes held):
     """A packet that owns the decoded struct and what it *held*, which the pointers are made to lead into.
 
     That is its frame, or where there is none, its IP packet; None without either.
@@ -646,7 +646,7 @@ cdef Packet copy_packet(const WirePacket* p, int kind, bytes held):
     cdef Packet packet = Packet.__new__(Packet)
     cdef const uint8_t* old = p.link if p.link != NULL else p.network
     cdef const uint8_t* new
-    cdef WirePacket* own = <WirePacket*> malloc(sizeof(WirePacket))
+    cdef PacketRecord* own = <PacketRecord*> malloc(sizeof(PacketRecord))
     if own == NULL:
         raise MemoryError("no memory to copy a packet")
     packet.p = packet.own = own
@@ -673,7 +673,7 @@ cdef Packet copy_packet(const WirePacket* p, int kind, bytes held):
     return packet
 
 
-cdef size_t wire_length(const WirePacket* p, int kind) noexcept:
+cdef size_t wire_length(const PacketRecord* p, int kind) noexcept:
     """Length of an IP packet on the wire: what it states, unless that is 0; or to the end of its payload."""
     cdef size_t stated = be16(p.network + 2) if p.ip_version == 4 else IPV6_HEADER + be16(p.network + 4)
     if kind == WIRE_FRAGMENT:
@@ -687,7 +687,7 @@ def restore(bytes held not None, linktype, size_t start, uint32_t length, uint32
             uint16_t vlan, interface, bint known):
     """Make a copy of what its pickle holds: the bytes, the link type if they are a frame, and where in them IP is."""
     cdef const uint8_t* data = <const uint8_t*> PyBytes_AS_STRING(held)
-    cdef WirePacket decoded
+    cdef PacketRecord decoded
     cdef Packet packet
     cdef int kind = decode(data + start, length, wire_len, LINKTYPE_RAW, time_ns, &decoded)
     decoded.link = NULL
@@ -704,7 +704,7 @@ def restore(bytes held not None, linktype, size_t start, uint32_t length, uint32
 
 # --- readings -----------------------------------------------------------------------------------------
 
-cdef object read_ethertype(const WirePacket* p):
+cdef object read_ethertype(const PacketRecord* p):
     """The EtherType behind the VLAN tags; None where that is cut off, or is a length (IEEE 802.3 section 3.2.6)."""
     cdef Span rest = Span(p=p.link + ETHERNET_ADDRESSES, n=p.frame_len - ETHERNET_ADDRESSES)
     cdef uint16_t ethertype
@@ -716,7 +716,7 @@ cdef object read_ethertype(const WirePacket* p):
     return None
 
 
-cdef list option_list(const WirePacket* p):
+cdef list option_list(const PacketRecord* p):
     """TCP options as (kind, value); the header was length-checked as a whole."""
     cdef Span rest = Span(p=p.transport, n=p.header_cap)
     cdef Span option
@@ -748,7 +748,7 @@ cdef object parse_with_dpkt(bytes raw, int ip_version):
 
 cdef str describe(Packet packet):
     """A packet in a line, much as tcpdump writes it."""
-    cdef const WirePacket* p = packet.p
+    cdef const PacketRecord* p = packet.p
     if not packet.has_ip():
         return KIND_NAMES[packet.kind]
     length = "" if packet.payload_len is None else f", length {packet.payload_len}"

@@ -1,8 +1,7 @@
 # What Python sees of a flow record: read at the moment of asking, kept when the flow ends.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.flows cimport Half as HalfRecord
+from aiomos.tcp.flows cimport FlowRecord, HalfRecord
 from aiomos.tcp.tracks cimport Streams, Track
 
 # The last values of a flow that is gone.

@@ -9,7 +9,7 @@ from aiomos.line.outlet cimport Outlet
 from aiomos.wire.arp cimport ArpMessage
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.ndp cimport NdpMessage
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 cdef class Host:
     cdef Outlet line
@@ -21,7 +21,7 @@ cdef class Host:
     cdef uint64_t given_up     # frames to neighbours that have not answered
 
     # Take in a frame that is WIRE_NON_IP or WIRE_ICMP; true if it was for us, and is not to go on.
-    cdef bint take(self, const Frame* frame, Packet* packet, int kind, int64_t now_ns) noexcept nogil
+    cdef bint take(self, const Frame* frame, PacketRecord* packet, int kind, int64_t now_ns) noexcept nogil
     cdef void pass_time(self, int64_t now_ns) noexcept nogil
     cdef int64_t next_due(self) noexcept nogil
     cdef void end(self) noexcept nogil

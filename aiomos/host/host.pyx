@@ -76,7 +76,7 @@ cdef class Host:
         neighbours_close(&self.neighbours)
         interfaces_close(&self.interfaces)
 
-    cdef bint take(self, const Frame* frame, Packet* packet, int kind, int64_t now_ns) noexcept nogil:
+    cdef bint take(self, const Frame* frame, PacketRecord* packet, int kind, int64_t now_ns) noexcept nogil:
         cdef IcmpNotice notice
         return replies_take(&self.replies, self.line, frame, packet, kind, now_ns, &notice) != REPLY_NONE
 

@@ -7,7 +7,7 @@ from aiomos.line.outlet cimport Outlet
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.icmp cimport IcmpNotice
 from aiomos.wire.rewriting cimport Rewrite
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 # So many a second, and at once as many as *burst*: the time at which it would be full again says how full it is.
 ctypedef struct Bucket:
@@ -43,7 +43,7 @@ cdef enum Reply:
 
 cdef void replies_open(Replies* r, Interfaces* interfaces, Neighbours* neighbours) noexcept nogil
 # Take in a frame that is WIRE_NON_IP or WIRE_ICMP; what is answered leaves by the line.
-cdef int replies_take(Replies* r, Outlet line, const Frame* frame, Packet* packet, int kind, int64_t now_ns,
+cdef int replies_take(Replies* r, Outlet line, const Frame* frame, PacketRecord* packet, int kind, int64_t now_ns,
                       IcmpNotice* notice) noexcept nogil
 # Tell the sender of a packet to an address of ours what is wrong (wire/icmp's IcmpError); false where it is not told.
 cdef bint reply_error(Replies* r, Outlet line, const Rewrite* offender, int what, uint16_t interface,

@@ -173,7 +173,7 @@ cdef int take_ndp(Replies* r, Outlet line, const Frame* frame, NdpMessage* messa
 
 # --- ICMP --------------------------------------------------------------------------------------------
 
-cdef void answer_echo(Replies* r, Outlet line, const Frame* frame, Packet* packet, int kind,
+cdef void answer_echo(Replies* r, Outlet line, const Frame* frame, PacketRecord* packet, int kind,
                       int64_t now_ns) noexcept nogil:
     cdef Rewrite request
     cdef size_t room = frame.caplen + 64
@@ -192,7 +192,7 @@ cdef void answer_echo(Replies* r, Outlet line, const Frame* frame, Packet* packe
     r.counters.echoes += line.originate(out, length, frame.interface, frame.linktype)
 
 
-cdef int take_icmp(Replies* r, Outlet line, const Frame* frame, Packet* packet, int64_t now_ns,
+cdef int take_icmp(Replies* r, Outlet line, const Frame* frame, PacketRecord* packet, int64_t now_ns,
                    IcmpNotice* notice) noexcept nogil:
     cdef NdpMessage message
     cdef const OwnAddress* own
@@ -210,7 +210,7 @@ cdef int take_icmp(Replies* r, Outlet line, const Frame* frame, Packet* packet, 
     return REPLY_DONE
 
 
-cdef int replies_take(Replies* r, Outlet line, const Frame* frame, Packet* packet, int kind, int64_t now_ns,
+cdef int replies_take(Replies* r, Outlet line, const Frame* frame, PacketRecord* packet, int kind, int64_t now_ns,
                       IcmpNotice* notice) noexcept nogil:
     if frame.linktype != LINKTYPE_ETHERNET or frame.interface >= MOST_LINKS:
         return REPLY_NONE

@@ -8,7 +8,7 @@ from aiomos.line.outlet cimport Outlet
 from aiomos.line.passing cimport Passing
 from aiomos.line.paths cimport Path, Paths
 from aiomos.line.translation cimport Translation
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 # Why a payload was not replaced.
 cdef enum Refusal:
@@ -27,7 +27,7 @@ cdef class Changes:
     cdef Outlet outlet
     cdef Hand hand
     cdef Translation translation
-    cdef Paths ways
+    cdef Paths paths
     cdef Passing passing
     cdef Ordering ordering
     cdef bint unprepared               # payload was replaced of a flow of which nobody had said that it might be
@@ -35,14 +35,14 @@ cdef class Changes:
     cdef uint64_t unprepared_edits     # those of flows that were not kept in order from their start
     cdef uint64_t rejected
 
-    cdef int drop(self, const Packet* packet) except -1
-    cdef int reject(self, const Packet* packet, object why) except -1
-    cdef int alter(self, const Packet* packet, dict fields) except -1
+    cdef int drop(self, const PacketRecord* packet) except -1
+    cdef int reject(self, const PacketRecord* packet, object why) except -1
+    cdef int alter(self, const PacketRecord* packet, dict fields) except -1
     cdef bint alter_one(self, str name, object value) except -1
-    cdef bint replace(self, const Packet* packet, const uint8_t* data, size_t n) except -1
+    cdef bint replace(self, const PacketRecord* packet, const uint8_t* data, size_t n) except -1
     cdef int bars(self, const Path* path) noexcept nogil
     cdef int refuse(self, int why) except -1
     cdef bint replace_datagram(self, const uint8_t* data, size_t n) except -1
 
-cdef Changes new_changes(Outlet outlet, Hand hand, Translation translation, Paths ways, Passing passing,
+cdef Changes new_changes(Outlet outlet, Hand hand, Translation translation, Paths paths, Passing passing,
                          Ordering ordering)

@@ -37,7 +37,7 @@ from aiomos.wire.rewriting cimport (
     rewrite_urgent,
     rewrite_window,
 )
-from aiomos.wire.wire cimport Address, Packet, RST, SYN, WIRE_TCP
+from aiomos.wire.wire cimport Address, PacketRecord, RST, SYN, WIRE_TCP
 
 
 REFUSAL_NAMES = ("no_payload", "cut", "hook", "signed", "mptcp", "tunnel", "budget", "seen", "early")
@@ -55,12 +55,12 @@ cdef tuple REFUSAL_TEXTS = (
 cdef class Changes:
     """Verdicts, done at the moment of the call."""
 
-    cdef int drop(self, const Packet* packet) except -1:
+    cdef int drop(self, const PacketRecord* packet) except -1:
         self.hand.in_hand(packet)
         self.hand.dropped = True
         return 0
 
-    cdef int reject(self, const Packet* packet, object why) except -1:
+    cdef int reject(self, const PacketRecord* packet, object why) except -1:
         """Drop the packet in hand and tell its sender: by RST, or that its destination cannot be reached."""
         cdef uint8_t* out
         cdef size_t length
@@ -84,7 +84,7 @@ cdef class Changes:
         self.rejected += self.translation.answer(out, length)
         return 0
 
-    cdef int alter(self, const Packet* packet, dict fields) except -1:
+    cdef int alter(self, const PacketRecord* packet, dict fields) except -1:
         """Set fields of the packet in hand: all of them, or none."""
         cdef Saved before
         cdef bint moved = self.hand.moved
@@ -135,7 +135,7 @@ cdef class Changes:
             return rewrite_urgent(r, <uint16_t> number)
         return rewrite_mss(r, <uint16_t> number)
 
-    cdef bint replace(self, const Packet* packet, const uint8_t* data, size_t n) except -1:
+    cdef bint replace(self, const PacketRecord* packet, const uint8_t* data, size_t n) except -1:
         """Have the packet in hand carry other bytes; false if it has been sent otherwise before, and stays so."""
         cdef Path* path
         cdef uint32_t edits
@@ -143,7 +143,7 @@ cdef class Changes:
         self.hand.in_hand(packet)
         if self.hand.kind != WIRE_TCP:
             return self.replace_datagram(data, n)
-        path = self.ways.path(self.hand.flow_number) if self.hand.flow != NULL else NULL
+        path = self.paths.path(self.hand.flow_number) if self.hand.flow != NULL else NULL
         why = self.bars(path)
         if why >= 0:
             self.refuse(why)
@@ -155,10 +155,10 @@ cdef class Changes:
             edits = self.ordering.open_edits(self.hand.flow, path, self.hand.side)
             if not edits:
                 self.refuse(REFUSED_BUDGET)
-        result = edits_replace(&self.ways.edits, edits, self.hand.packet, data, n)
+        result = edits_replace(&self.paths.edits, edits, self.hand.packet, data, n)
         if not path.edits[self.hand.side]:
             if result == EDITS_BUDGET or result == EDITS_SEEN:
-                edits_close(&self.ways.edits, edits)  # refused: all is as it was
+                edits_close(&self.paths.edits, edits)  # refused: all is as it was
             else:
                 path.edits[self.hand.side] = edits
         if not path.editable:
@@ -172,7 +172,7 @@ cdef class Changes:
 
     cdef int bars(self, const Path* path) noexcept nogil:
         """Why the payload in hand cannot be replaced, a Refusal; or -1."""
-        cdef const Packet* packet = self.hand.packet
+        cdef const PacketRecord* packet = self.hand.packet
         if path == NULL:
             return REFUSED_HOOK
         if not packet.payload_len or packet.flags & (SYN | RST):
@@ -188,7 +188,7 @@ cdef class Changes:
     cdef int refuse(self, int why) except -1:
         """Say that a payload is not replaced. Failing closed, what an app would not have pass as it is does not."""
         self.edits_refused[why] += 1
-        if self.ways.fail_closed and self.hand.packet.payload_len:
+        if self.paths.fail_closed and self.hand.packet.payload_len:
             self.hand.dropped = True
         if why == REFUSED_BUDGET:
             raise BufferError("pkt.replace(): too many bytes are not acknowledged yet; see budgets.edited_bytes and "
@@ -206,11 +206,11 @@ cdef class Changes:
         return True
 
 
-cdef Changes new_changes(Outlet outlet, Hand hand, Translation translation, Paths ways, Passing passing,
+cdef Changes new_changes(Outlet outlet, Hand hand, Translation translation, Paths paths, Passing passing,
                          Ordering ordering):
     cdef Changes changes = Changes.__new__(Changes)
     changes.outlet, changes.hand, changes.translation = outlet, hand, translation
-    changes.ways, changes.passing, changes.ordering = ways, passing, ordering
+    changes.paths, changes.passing, changes.ordering = paths, passing, ordering
     return changes
 
 

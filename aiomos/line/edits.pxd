@@ -20,7 +20,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from aiomos.wire.building cimport Cut
 from aiomos.wire.pool cimport Pool
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef enum:
     EDIT_BLOCK = 252           # bytes of a replacement in one block
@@ -71,7 +71,7 @@ ctypedef struct EditStore:
 cdef bint edits_store_open(EditStore* store, size_t halves, size_t half_budget, size_t budget) noexcept nogil
 cdef void edits_store_close(EditStore* store) noexcept nogil
 
-# Begin to edit a half whose sender has sent up to *nxt* (Half.nxt, without the segment in hand) and whose receiver
+# Begin to edit a half whose sender has sent up to *nxt* (its nxt, without the segment in hand) and whose receiver
 # has acknowledged *una* and last stated *window*, scaled by *wscale*; the index of its Edits, 0 at the budget. An una
 # too low does no harm, one too high does: give nxt - 2**30 where no acknowledgement was seen. ordered: a segment that
 # arrives beyond a hole is dropped and answered by a duplicate ACK, so that bytes come in order and every new byte can
@@ -90,7 +90,7 @@ cdef enum EditResult:
     EDITS_BUDGET = 5           # of the half or of all: refused
     EDITS_RESULTS = 6
 
-cdef int edits_replace(EditStore* store, uint32_t index, const Packet* packet, const uint8_t* data,
+cdef int edits_replace(EditStore* store, uint32_t index, const PacketRecord* packet, const uint8_t* data,
                        size_t n) noexcept nogil
 
 ctypedef struct Plan:
@@ -109,9 +109,9 @@ ctypedef struct Plan:
     uint32_t edit              # first that ends beyond start
     uint32_t skip              # bytes of the result that the receiver has acknowledged already
 
-cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet, Plan* plan) noexcept nogil
+cdef void edits_outgoing(EditStore* store, uint32_t index, const PacketRecord* packet, Plan* plan) noexcept nogil
 # Write the plan.length bytes to send to *out*; the packet is the one planned for.
-cdef void edits_copy(const EditStore* store, const Plan* plan, const Packet* packet, uint8_t* out) noexcept nogil
+cdef void edits_copy(const EditStore* store, const Plan* plan, const PacketRecord* packet, uint8_t* out) noexcept nogil
 # Cut a plan into segments of at most *most* payload bytes (the receiver's MSS less the options): call with *cut*
 # zeroed, then again with the same until false. FIN and PSH stay on the last, CWR on the first.
 cdef bint edits_cut(const Plan* plan, uint32_t most, Cut* cut) noexcept nogil
@@ -123,7 +123,7 @@ ctypedef struct Acknowledgement:
     uint32_t sack[8]
 
 # Translate what the receiver acknowledges to the sender's numbers and let go of edits it has whole.
-cdef void edits_incoming_ack(EditStore* store, uint32_t index, const Packet* packet,
+cdef void edits_incoming_ack(EditStore* store, uint32_t index, const PacketRecord* packet,
                              Acknowledgement* out) noexcept nogil
 
 cdef inline bint edits_unused(const Edits* e) noexcept nogil:

@@ -212,7 +212,7 @@ ctypedef struct Walk:
     uint32_t start
 
 
-cdef void walk_begin(const Plan* plan, const Packet* packet, Walk* walk) noexcept nogil:
+cdef void walk_begin(const Plan* plan, const PacketRecord* packet, Walk* walk) noexcept nogil:
     walk.at = plan.start
     walk.end = plan.end
     walk.edit = plan.edit
@@ -251,7 +251,7 @@ cdef inline bint own_piece(Walk* walk, uint32_t end, Span* out) noexcept nogil:
     return True
 
 
-cdef void edits_copy(const EditStore* store, const Plan* plan, const Packet* packet, uint8_t* out) noexcept nogil:
+cdef void edits_copy(const EditStore* store, const Plan* plan, const PacketRecord* packet, uint8_t* out) noexcept nogil:
     cdef uint32_t skip = plan.skip
     cdef Walk walk
     cdef Span piece
@@ -267,7 +267,7 @@ cdef void edits_copy(const EditStore* store, const Plan* plan, const Packet* pac
 
 # --- edits noted ----------------------------------------------------------------------------------------
 
-cdef int edits_replace(EditStore* store, uint32_t index, const Packet* packet, const uint8_t* data,
+cdef int edits_replace(EditStore* store, uint32_t index, const PacketRecord* packet, const uint8_t* data,
                        size_t n) noexcept nogil:
     cdef Edits* e = edits_at(store, index)
     cdef uint32_t length = packet.payload_len, end = packet.seq + length
@@ -293,7 +293,8 @@ cdef int edits_replace(EditStore* store, uint32_t index, const Packet* packet, c
     return note_edit(store, e, packet.seq + seen, end, data, n)
 
 
-cdef bint says_the_same(const EditStore* store, const Edits* e, const Packet* packet, const uint8_t* data, size_t n,
+cdef bint says_the_same(const EditStore* store, const Edits* e, const PacketRecord* packet, const uint8_t* data,
+                        size_t n,
                         size_t* said) noexcept nogil:
     """Does a replacement begin with what became of the bytes seen before? Then *said* of its bytes are that."""
     cdef Plan plan
@@ -349,7 +350,7 @@ cdef int note_edit(EditStore* store, Edits* e, uint32_t start, uint32_t end, con
 
 # --- segments of the sender -----------------------------------------------------------------------------
 
-cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void edits_outgoing(EditStore* store, uint32_t index, const PacketRecord* packet, Plan* plan) noexcept nogil:
     cdef Edits* e = edits_at(store, index)
     cdef uint32_t end = packet.seq + packet.payload_len + (packet.flags & FIN != 0)
     cdef int32_t ahead = seq_diff(end, e.nxt)
@@ -387,10 +388,10 @@ cdef void edits_outgoing(EditStore* store, uint32_t index, const Packet* packet,
         e.guessed = False
 
 
-cdef void plan_seen(EditStore* store, uint32_t index, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void plan_seen(EditStore* store, uint32_t index, const PacketRecord* packet, Plan* plan) noexcept nogil:
     """Send again what was sent before, and no more of a segment: its new bytes come again, and can be edited then."""
     cdef Edits* e = edits_at(store, index)
-    cdef Packet seen = packet[0]
+    cdef PacketRecord seen = packet[0]
     e.withhold = False
     seen.payload_len = min(e.nxt - packet.seq, packet.payload_len)
     seen.payload_cap = min(packet.payload_cap, seen.payload_len)
@@ -406,7 +407,7 @@ cdef void ask_ack(const EditStore* store, const Edits* e, Plan* plan) noexcept n
     plan.window = window_after(store, e, e.una, e.window)
 
 
-cdef void plan_reset(const EditStore* store, const Edits* e, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void plan_reset(const EditStore* store, const Edits* e, const PacketRecord* packet, Plan* plan) noexcept nogil:
     """A RST counts if it names exactly what the receiver expects (RFC 5961 section 3.2)."""
     if packet.seq == old_of(store, e, e.una):
         plan.seq = e.una                       # the sender could not know better inside a replacement
@@ -414,7 +415,7 @@ cdef void plan_reset(const EditStore* store, const Edits* e, const Packet* packe
         plan.seq = new_of(store, e, packet.seq)
 
 
-cdef void plan_old(const EditStore* store, const Edits* e, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void plan_old(const EditStore* store, const Edits* e, const PacketRecord* packet, Plan* plan) noexcept nogil:
     """Data that was acknowledged long ago: a keep-alive, or the sender has not been told."""
     cdef uint32_t end = packet.seq + packet.payload_len
     plan.as_is = False
@@ -429,7 +430,7 @@ cdef void plan_old(const EditStore* store, const Edits* e, const Packet* packet,
         ask_ack(store, e, plan)
 
 
-cdef void plan_data(const EditStore* store, const Edits* e, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void plan_data(const EditStore* store, const Edits* e, const PacketRecord* packet, Plan* plan) noexcept nogil:
     cdef const Edit* edit
     plan.start = seq_max(packet.seq, e.floor) if e.folded else packet.seq
     plan.end = packet.seq + packet.payload_len
@@ -447,7 +448,7 @@ cdef void plan_data(const EditStore* store, const Edits* e, const Packet* packet
         plan_pieces(store, e, packet, plan)
 
 
-cdef void plan_pieces(const EditStore* store, const Edits* e, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void plan_pieces(const EditStore* store, const Edits* e, const PacketRecord* packet, Plan* plan) noexcept nogil:
     """Measure what is put together, less what the receiver has of it."""
     cdef int32_t acknowledged = seq_diff(e.una, plan.seq)
     cdef Walk walk
@@ -466,7 +467,7 @@ cdef void plan_pieces(const EditStore* store, const Edits* e, const Packet* pack
         ask_ack(store, e, plan)
 
 
-cdef void plan_urgent(const EditStore* store, const Edits* e, const Packet* packet, Plan* plan) noexcept nogil:
+cdef void plan_urgent(const EditStore* store, const Edits* e, const PacketRecord* packet, Plan* plan) noexcept nogil:
     """Let the urgent pointer name the same place, if it still lies in or behind the segment."""
     cdef int32_t distance
     if not packet.flags & URG:
@@ -502,7 +503,7 @@ cdef bint edits_cut(const Plan* plan, uint32_t most, Cut* cut) noexcept nogil:
 
 # --- acknowledgements of the receiver -------------------------------------------------------------------
 
-cdef void edits_incoming_ack(EditStore* store, uint32_t index, const Packet* packet,
+cdef void edits_incoming_ack(EditStore* store, uint32_t index, const PacketRecord* packet,
                              Acknowledgement* out) noexcept nogil:
     cdef Edits* e = edits_at(store, index)
     out.ack = packet.ack
@@ -536,7 +537,7 @@ cdef void fold(EditStore* store, Edits* e) noexcept nogil:
             e.floor = acknowledged - MAX_LAG // 2
 
 
-cdef void translate_blocks(const EditStore* store, const Edits* e, const Packet* packet,
+cdef void translate_blocks(const EditStore* store, const Edits* e, const PacketRecord* packet,
                            Acknowledgement* out) noexcept nogil:
     """SACK blocks, and those of D-SACK; one that covers nothing whole in the sender's numbers is left out."""
     cdef uint32_t floor = e.floor + shift_before(store, e, e.head)

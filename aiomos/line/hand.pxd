@@ -4,14 +4,14 @@ from libc.stdint cimport uint16_t, uint32_t
 
 from aiomos.line.outlet cimport Outlet
 from aiomos.line.sessions cimport SessionMatch
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.rewriting cimport Rewrite
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef class Hand:
     cdef Outlet outlet
-    cdef Packet* packet
+    cdef PacketRecord* packet
     cdef Frame frame                   # as it will leave
     cdef bint dropped
     cdef int kind                      # wire.Kind of its packet
@@ -24,7 +24,7 @@ cdef class Hand:
     cdef FlowRecord* flow
     cdef int side
     cdef uint32_t flow_number
-    cdef uint32_t before_nxt           # Half.nxt of its sender, without this segment
+    cdef uint32_t before_nxt           # HalfRecord.nxt of its sender, without this segment
     cdef uint32_t most                 # if put together from fragments: what its fragments may have; else 0
     cdef uint32_t fragment_id
     cdef uint32_t arrived_ack          # its acknowledgement as it was on arrival
@@ -33,11 +33,11 @@ cdef class Hand:
     cdef bint has_waited               # so it was, and has its turn now
     cdef bint doubted                  # its receiver will not take its payload, which therefore does not pass
 
-    cdef int in_hand(self, const Packet* packet) except -1
+    cdef int in_hand(self, const PacketRecord* packet) except -1
     cdef Rewrite* begin(self) noexcept nogil
     cdef uint16_t exit(self) noexcept nogil
     cdef bint is_in_tunnel(self) noexcept nogil
     cdef void let_go(self) noexcept nogil
-    cdef void take_in(self, const Frame* frame, Packet* packet, int kind) noexcept nogil
+    cdef void take_in(self, const Frame* frame, PacketRecord* packet, int kind) noexcept nogil
 
 cdef Hand new_hand(Outlet outlet)

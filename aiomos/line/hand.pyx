@@ -12,7 +12,7 @@ from aiomos.sealing cimport seal
 from aiomos.wire.building cimport LinkHeader, link_of
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin
-from aiomos.wire.wire cimport Packet, WIRE_NON_IP
+from aiomos.wire.wire cimport PacketRecord, WIRE_NON_IP
 
 from aiomos.errors import NotInLineError
 
@@ -21,7 +21,7 @@ from aiomos.errors import NotInLineError
 cdef class Hand:
     """The frame in hand, and the packet and flow that it belongs to."""
 
-    cdef int in_hand(self, const Packet* packet) except -1:
+    cdef int in_hand(self, const PacketRecord* packet) except -1:
         """See that a packet is the one in hand, and that its fate is decided here.
 
         Raises:
@@ -56,7 +56,7 @@ cdef class Hand:
         """The packet in hand is another worker's."""
         self.packet = NULL
 
-    cdef void take_in(self, const Frame* frame, Packet* packet, int kind) noexcept nogil:
+    cdef void take_in(self, const Frame* frame, PacketRecord* packet, int kind) noexcept nogil:
         """Take the next frame in hand."""
         self.frame = frame[0]
         self.packet = packet

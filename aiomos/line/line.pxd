@@ -11,7 +11,7 @@ cdef class Line:
     cdef Outlet outlet
     cdef Hand hand
     cdef Translation translation
-    cdef Paths ways
+    cdef Paths paths
     cdef Passing passing
     cdef Ordering ordering
     cdef Changes changes

@@ -31,7 +31,7 @@ cdef class Line:
         """
         if self.outlet.may_send:
             raise ValueError("the line is open already")
-        if not self.ways.open_paths(flows) or not self.translation.open_sessions():
+        if not self.paths.open_paths(flows) or not self.translation.open_sessions():
             raise MemoryError(f"no address space for the paths of {flows} flows; lower budgets.flows")
         self.outlet.open(forwards, interfaces)
 
@@ -62,11 +62,11 @@ cdef class Line:
     def statistics(self):
         """Return counters of frames by name."""
         return self.outlet.statistics() | {
-            "altered": self.passing.altered, "rejected": self.changes.rejected, "resets": self.ways.resets,
+            "altered": self.passing.altered, "rejected": self.changes.rejected, "resets": self.paths.resets,
             "refused": self.translation.refused, "refragmented": self.passing.refragmented, "held": self.passing.held,
             "nowhere": self.passing.nowhere, "sessions": self.session_count,
-            "sessions_evicted": self.translation.evicted, "edited": self.ways.edits.halves.in_use,
-            "waiting_bytes": self.ways.waiting_bytes, "given_up": self.ways.given_up,
+            "sessions_evicted": self.translation.evicted, "edited": self.paths.edits.halves.in_use,
+            "waiting_bytes": self.paths.waiting_bytes, "given_up": self.paths.given_up,
             "bare_syns": self.ordering.bare_syns, "plain_syns": self.passing.plain_syns,
             "doubted": self.ordering.doubts, "unprepared_edits": self.changes.unprepared_edits,
         } | {f"edits_refused.{name}": self.changes.edits_refused[i] for i, name in enumerate(REFUSAL_NAMES)}
@@ -83,10 +83,10 @@ cdef Line new_line(settings, bytes key):
     line.outlet = new_outlet()
     line.hand = new_hand(line.outlet)
     line.translation = new_translation(line.outlet, line.hand, settings, key)
-    line.ways = new_paths(line.outlet, line.hand, line.translation, settings)
-    line.passing = new_passing(line.outlet, line.hand, line.translation, line.ways)
-    line.ordering = new_ordering(line.outlet, line.hand, line.translation, line.ways, line.passing)
-    line.changes = new_changes(line.outlet, line.hand, line.translation, line.ways, line.passing, line.ordering)
+    line.paths = new_paths(line.outlet, line.hand, line.translation, settings)
+    line.passing = new_passing(line.outlet, line.hand, line.translation, line.paths)
+    line.ordering = new_ordering(line.outlet, line.hand, line.translation, line.paths, line.passing)
+    line.changes = new_changes(line.outlet, line.hand, line.translation, line.paths, line.passing, line.ordering)
     return line
 
 

@@ -15,13 +15,12 @@ from aiomos.line.sessions cimport BACK, FORTH, SessionMatch, Sessions, session_a
 from aiomos.line.translation cimport Translation
 from aiomos.line.waiting cimport Waiting, WaitingQueue, waiting_cost, waiting_make, waiting_put, waiting_take
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport ACK_SEEN, Half, ISS_KNOWN, MD5_SIGNED, OFFERS_SCALE, TIMESTAMPS
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport ACK_SEEN, FlowRecord, HalfRecord, ISS_KNOWN, MD5_SIGNED, OFFERS_SCALE, TIMESTAMPS
 from aiomos.wire.building cimport Cut, LinkHeader, build_cut, link_bears, link_of
 from aiomos.wire.frame cimport Frame, Offload
 from aiomos.wire.rewriting cimport is_authenticated, rewrite_timestamps
 from aiomos.wire.seq cimport seq_diff, seq_lt
-from aiomos.wire.wire cimport DecodeOptions, FIN, OPT_MD5, OPT_TIMESTAMP, Packet, RST, SYN, decode_frame
+from aiomos.wire.wire cimport DecodeOptions, FIN, OPT_MD5, OPT_TIMESTAMP, PacketRecord, RST, SYN, decode_frame
 
 cdef enum:
     LONGEST_WINDOW = 1 << 30   # RFC 7323 section 2.3
@@ -33,10 +32,10 @@ cdef class Ordering:
 
     cdef void prepare(self, FlowRecord* flow, uint32_t number, int side) noexcept nogil:
         """Have the half of the segment in hand be edited from its start, and what would not bear it be left out."""
-        cdef Path* path = self.ways.path(number)
-        cdef const Half* half = &flow.halves[side]
+        cdef Path* path = self.paths.path(number)
+        cdef const HalfRecord* half = &flow.halves[side]
         cdef const Edits* e
-        cdef Packet* packet = self.hand.packet
+        cdef PacketRecord* packet = self.hand.packet
         if packet.flags & RST or path.mptcp or is_signed(flow, side, packet):
             return
         if packet.flags & SYN:
@@ -45,10 +44,10 @@ cdef class Ordering:
                 self.take_syn_data()
             return
         if path.edits[side]:
-            e = edits_at(&self.ways.edits, path.edits[side])
+            e = edits_at(&self.paths.edits, path.edits[side])
             if e.start == half.iss + 1 or not half.flags & ISS_KNOWN or path.has_passed[side] or not edits_unused(e):
                 return
-            edits_close(&self.ways.edits, path.edits[side])  # the SYN that counts was another
+            edits_close(&self.paths.edits, path.edits[side])  # the SYN that counts was another
             path.edits[side] = 0
         if not path.editable:
             path.editable = not self.hand.is_in_tunnel() and not is_authenticated(self.hand.begin())
@@ -57,8 +56,8 @@ cdef class Ordering:
 
     cdef uint32_t open_edits(self, const FlowRecord* flow, const Path* path, int side) noexcept nogil:
         """Begin to edit a half: from the first of its bytes that has not passed, as far as that can be told."""
-        cdef const Half* sender = &flow.halves[side]
-        cdef const Half* receiver = &flow.halves[1 - side]
+        cdef const HalfRecord* sender = &flow.halves[side]
+        cdef const HalfRecord* receiver = &flow.halves[1 - side]
         cdef uint32_t nxt, una, edits
         cdef uint8_t wscale = receiver.wscale
         if sender.flags & ISS_KNOWN and not sender.flags & OFFERS_SCALE:
@@ -70,10 +69,10 @@ cdef class Ordering:
         else:
             nxt = sender.una if sender.flags & ACK_SEEN else self.hand.packet.seq
         una = sender.una if sender.flags & ACK_SEEN else nxt - LONGEST_WINDOW
-        edits = edits_open(&self.ways.edits, una, nxt, <uint16_t> min(receiver.wnd >> wscale, <uint32_t> 0xFFFF),
+        edits = edits_open(&self.paths.edits, una, nxt, <uint16_t> min(receiver.wnd >> wscale, <uint32_t> 0xFFFF),
                            wscale, True)
         if edits and not sender.flags & ISS_KNOWN and not path.has_passed[side]:
-            edits_at(&self.ways.edits, edits).guessed = True
+            edits_at(&self.paths.edits, edits).guessed = True
         return edits
 
     cdef void take_syn_data(self) noexcept nogil:
@@ -92,16 +91,16 @@ cdef class Ordering:
 
     cdef bint wait(self, FlowRecord* flow, uint32_t number, int side) noexcept nogil:
         """Keep the segment in hand for later, or have it sent again, if it comes beyond a hole; true if it does."""
-        cdef Path* path = self.ways.path(number)
+        cdef Path* path = self.paths.path(number)
         cdef const Edits* e
-        cdef Packet* packet = self.hand.packet
+        cdef PacketRecord* packet = self.hand.packet
         cdef Plan plan
-        if packet.transient and self.ways.is_edited(number):
+        if packet.transient and self.paths.is_edited(number):
             self.hand.dropped = True               # all but its last fragment has left in its sender's numbers
             return True
         if not path.edits[side] or packet.flags & (SYN | RST) or not (packet.payload_len or packet.flags & FIN):
             return False
-        e = edits_at(&self.ways.edits, path.edits[side])
+        e = edits_at(&self.paths.edits, path.edits[side])
         if not seq_lt(e.nxt, packet.seq):
             if self.hand.has_waited:
                 self.freshen(&flow.halves[side])
@@ -110,14 +109,14 @@ cdef class Ordering:
         self.hand.waits = (0 < seq_diff(packet.seq, e.nxt) <= MAX_AHEAD
                            and not self.hand.has_waited    # its turn comes but once
                            and self.keep_waiting(&path.waiting[side]))
-        edits_outgoing(&self.ways.edits, path.edits[side], packet, &plan)
+        edits_outgoing(&self.paths.edits, path.edits[side], packet, &plan)
         if plan.own_ack:
             self.passing.acknowledge(&plan)
         return True
 
-    cdef void freshen(self, const Half* sender) noexcept nogil:
+    cdef void freshen(self, const HalfRecord* sender) noexcept nogil:
         """Give what has waited, and comes behind what was sent later, a timestamp that PAWS lets pass (RFC 7323)."""
-        cdef Packet* packet = self.hand.packet
+        cdef PacketRecord* packet = self.hand.packet
         if packet.options & OPT_TIMESTAMP and sender.flags & TIMESTAMPS and seq_lt(packet.tsval, sender.ts_recent):
             rewrite_timestamps(self.hand.begin(), sender.ts_recent, packet.tsecr)
 
@@ -128,17 +127,19 @@ cdef class Ordering:
         """
         cdef uint32_t edits = 0
         if self.hand.flow != NULL:
-            edits = self.ways.path(self.hand.flow_number).edits[self.hand.side]
-        if edits and seq_lt(edits_at(&self.ways.edits, edits).nxt, self.hand.packet.seq + self.hand.packet.payload_len):
+            edits = self.paths.path(self.hand.flow_number).edits[self.hand.side]
+        if edits and seq_lt(edits_at(&self.paths.edits, edits).nxt,
+                            self.hand.packet.seq + self.hand.packet.payload_len):
             self.hand.dropped = self.hand.doubted = True
             self.doubts += 1
 
     cdef bint keep_waiting(self, WaitingQueue* queue) noexcept nogil:
-        cdef Packet* packet = self.hand.packet
+        cdef PacketRecord* packet = self.hand.packet
         cdef Waiting* waiting
         cdef LinkHeader link
         cdef size_t cost = waiting_cost(&self.hand.frame)
-        if cost > self.ways.waiting_room - self.ways.waiting_bytes or queue.bytes + cost > self.ways.waiting_room_half:
+        if (cost > self.paths.waiting_room - self.paths.waiting_bytes
+                or queue.bytes + cost > self.paths.waiting_room_half):
             return False
         if packet.transient or (self.hand.most and link_of(self.hand.begin(), &link)
                                 and not link_bears(&link, self.hand.frame.caplen - self.hand.link_len)):
@@ -156,25 +157,25 @@ cdef class Ordering:
         waiting.most, waiting.fragment_id = self.hand.most, self.hand.fragment_id
         if not waiting_put(queue, waiting):
             return False
-        self.ways.waiting_bytes += cost
+        self.paths.waiting_bytes += cost
         return True
 
-    cdef bint take_waiting(self, Packet* packet, int* kind) noexcept nogil:
+    cdef bint take_waiting(self, PacketRecord* packet, int* kind) noexcept nogil:
         """Take in hand what has waited and has its turn now, in a flow that is due; false if there is nothing."""
-        cdef Path* path = self.ways.path(self.passing.due)
+        cdef Path* path = self.paths.path(self.passing.due)
         cdef Waiting* waiting = NULL
         cdef DecodeOptions options = self.translation.decode_options
         cdef Frame frame
         cdef int side
         for side in range(2):
             if path.waiting[side].count and path.edits[side] and waiting == NULL:
-                waiting = waiting_take(&path.waiting[side], edits_at(&self.ways.edits, path.edits[side]).nxt)
+                waiting = waiting_take(&path.waiting[side], edits_at(&self.paths.edits, path.edits[side]).nxt)
         if waiting == NULL:
             self.passing.due = 0
             return False
-        self.ways.waiting_bytes -= waiting_cost(&waiting.frame)
+        self.paths.waiting_bytes -= waiting_cost(&waiting.frame)
         if self.to_arena(waiting, &frame) == NULL:
-            self.ways.given_up += 1
+            self.paths.given_up += 1
             free(waiting)
             return self.take_waiting(packet, kind)  # one fewer each time
         options.verify_checksums = False           # they were; one left for the network card has been changed since
@@ -187,7 +188,7 @@ cdef class Ordering:
         if not waiting.replies:
             self.translation.enter_session()
         elif (session_of_reply(&self.translation.sessions, packet, kind[0]) == waiting.match.index
-                and session_at(&self.translation.sessions, waiting.match.index).started_ns == waiting.begun_ns):
+              and session_at(&self.translation.sessions, waiting.match.index).started_ns == waiting.begun_ns):
             self.hand.match, self.hand.matched = waiting.match, True
         free(waiting)
         return True
@@ -206,15 +207,15 @@ cdef class Ordering:
         return out
 
 
-cdef uint32_t session_of_reply(const Sessions* sessions, const Packet* packet, int kind) noexcept nogil:
+cdef uint32_t session_of_reply(const Sessions* sessions, const PacketRecord* packet, int kind) noexcept nogil:
     """The session whose packets arrive as the reverse of one that has been translated; 0 if none is left."""
-    cdef Packet question = packet[0]
+    cdef PacketRecord question = packet[0]
     cdef SessionMatch match
     question.src, question.dst, question.sport, question.dport = packet.dst, packet.src, packet.dport, packet.sport
     return match.index if sessions_find(sessions, &question, kind, &match) and match.direction == FORTH else 0
 
 
-cdef bint is_signed(const FlowRecord* flow, int side, const Packet* packet) noexcept nogil:
+cdef bint is_signed(const FlowRecord* flow, int side, const PacketRecord* packet) noexcept nogil:
     """Is a segment signed by TCP-MD5 (RFC 2385) or TCP-AO (RFC 5925), or is its flow?
 
     Of a flow whose SYNs were seen those tell: its receiver does not believe a single segment that carries one.
@@ -225,10 +226,10 @@ cdef bint is_signed(const FlowRecord* flow, int side, const Packet* packet) noex
     return seen & MD5_SIGNED != 0
 
 
-cdef Ordering new_ordering(Outlet outlet, Hand hand, Translation translation, Paths ways, Passing passing):
+cdef Ordering new_ordering(Outlet outlet, Hand hand, Translation translation, Paths paths, Passing passing):
     cdef Ordering ordering = Ordering.__new__(Ordering)
     ordering.outlet, ordering.hand, ordering.translation = outlet, hand, translation
-    ordering.ways, ordering.passing = ways, passing
+    ordering.paths, ordering.passing = paths, passing
     return ordering
 
 

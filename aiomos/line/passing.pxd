@@ -12,7 +12,7 @@ cdef class Passing:
     cdef Outlet outlet
     cdef Hand hand
     cdef Translation translation
-    cdef Paths ways
+    cdef Paths paths
     cdef uint64_t held                 # fragments that waited for others
     cdef uint64_t nowhere              # frames of an interface that leads nowhere
     cdef uint64_t refragmented
@@ -33,4 +33,4 @@ cdef class Passing:
     cdef void remake(self, const uint8_t* data, size_t length) noexcept nogil
     cdef void make_plain(self, Path* path) noexcept nogil
 
-cdef Passing new_passing(Outlet outlet, Hand hand, Translation translation, Paths ways)
+cdef Passing new_passing(Outlet outlet, Hand hand, Translation translation, Paths paths)

@@ -25,7 +25,7 @@ from aiomos.wire.wire cimport (
     DecodeOptions,
     OPT_FASTOPEN,
     OPT_MPTCP,
-    Packet,
+    PacketRecord,
     SYN,
     WIRE_FRAGMENT,
     decode_frame,
@@ -49,7 +49,7 @@ cdef class Passing:
     cdef int put_together(self, const uint8_t* data, size_t length, uint32_t most) noexcept nogil:
         """The fragment in hand was the last of its packet: take the whole packet in hand instead; its kind."""
         cdef uint8_t* copy = self.outlet.take(self.hand.link_len + length)
-        cdef Packet* packet = self.hand.packet
+        cdef PacketRecord* packet = self.hand.packet
         cdef LinkHeader link
         if copy == NULL:
             self.hand.dropped = True
@@ -75,7 +75,7 @@ cdef class Passing:
         cdef Path* path = NULL
         cdef bint edited
         if self.hand.flow != NULL and not self.hand.dropped:
-            path = self.ways.path(self.hand.flow_number)
+            path = self.paths.path(self.hand.flow_number)
         edited = path != NULL and path.edits[self.hand.side] != 0
         if path != NULL and path.editable and self.hand.packet.flags & SYN:
             self.make_plain(path)
@@ -110,7 +110,7 @@ cdef class Passing:
 
     cdef void plan_edited(self, Plan* plan) noexcept nogil:
         """Say how a segment of a half leaves that was edited, and acknowledge what its receiver will not."""
-        edits_outgoing(&self.ways.edits, self.ways.path(self.hand.flow_number).edits[self.hand.side],
+        edits_outgoing(&self.paths.edits, self.paths.path(self.hand.flow_number).edits[self.hand.side],
                        self.hand.packet, plan)
         self.hand.dropped = plan.drop
         if plan.own_ack:
@@ -149,7 +149,7 @@ cdef class Passing:
         if payload == NULL:
             self.give_up()
             return
-        edits_copy(&self.ways.edits, plan, self.hand.packet, payload)
+        edits_copy(&self.paths.edits, plan, self.hand.packet, payload)
         memset(&cut, 0, sizeof(cut))
         while edits_cut(plan, most, &cut):
             room = self.hand.link_len + (self.hand.packet.payload - self.hand.packet.network) + cut.length
@@ -177,8 +177,8 @@ cdef class Passing:
         cdef uint8_t* out
         cdef size_t length = self.hand.frame.caplen - self.hand.link_len
         if (not link_of(self.hand.begin(), &link)
-                or not fragmenter_begin(&fragmenter, self.hand.frame.data + self.hand.link_len, length, self.hand.most,
-                                        self.hand.fragment_id)):
+            or not fragmenter_begin(&fragmenter, self.hand.frame.data + self.hand.link_len, length, self.hand.most,
+                                    self.hand.fragment_id)):
             self.give_up()
             return
         while True:
@@ -234,9 +234,9 @@ cdef inline void note_passed(Path* path, int side, uint32_t end) noexcept nogil:
         path.passed[side], path.has_passed[side] = end, True
 
 
-cdef Passing new_passing(Outlet outlet, Hand hand, Translation translation, Paths ways):
+cdef Passing new_passing(Outlet outlet, Hand hand, Translation translation, Paths paths):
     cdef Passing passing = Passing.__new__(Passing)
-    passing.outlet, passing.hand, passing.translation, passing.ways = outlet, hand, translation, ways
+    passing.outlet, passing.hand, passing.translation, passing.paths = outlet, hand, translation, paths
     return passing
 
 

@@ -7,10 +7,10 @@ from aiomos.line.hand cimport Hand
 from aiomos.line.outlet cimport Outlet
 from aiomos.line.translation cimport Translation
 from aiomos.line.waiting cimport WaitingQueue
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport FlowRecord
 from aiomos.wire.building cimport Envelope
 from aiomos.wire.pool cimport Pool
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef enum:
     PATH_HEADER = 24           # Ethernet with two VLAN tags, and to spare
@@ -52,14 +52,15 @@ cdef class Paths:
     cdef void flow_gone(self, uint32_t number) noexcept nogil
     cdef void clear_waiting(self, WaitingQueue* queue) noexcept nogil
     cdef bint is_edited(self, uint32_t number) noexcept nogil
-    cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, Packet* packet) noexcept nogil
-    cdef void note_path(self, Path* path, int side, const Packet* packet) noexcept nogil
+    cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, PacketRecord* packet) noexcept nogil
+    cdef void note_path(self, Path* path, int side, const PacketRecord* packet) noexcept nogil
     cdef bint envelope_to(self, const FlowRecord* flow, const Path* path, int side, Envelope* out) noexcept nogil
     cdef void send_reset(self, const FlowRecord* flow, uint32_t number, int side, uint32_t seq, uint32_t ack,
                          uint16_t flags) noexcept nogil
     cdef void send_to_end(self, const uint8_t* data, size_t length, uint16_t linktype, const Path* path,
                           int side) noexcept nogil
-    cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil
+    cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side,
+                      const PacketRecord* packet) noexcept nogil
     cdef void reset_ends(self, const FlowRecord* flow, uint32_t number) noexcept nogil
 
 cdef Paths new_paths(Outlet outlet, Hand hand, Translation translation, settings)

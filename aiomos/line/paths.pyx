@@ -23,12 +23,11 @@ from aiomos.line.outlet cimport MOST_INTERFACES, NOWHERE, Outlet
 from aiomos.line.translation cimport Translation
 from aiomos.line.waiting cimport WaitingQueue, waiting_clear
 from aiomos.sealing cimport seal
-from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, Half, RESETTING, SEQ_KNOWN
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport ACK_SEEN, CLIENT_IS_LOW, DROPPED, FlowRecord, HalfRecord, RESETTING, SEQ_KNOWN
 from aiomos.wire.building cimport Envelope, MAX_HEADERS, Segment, build_segment, link_of, link_turn
 from aiomos.wire.pool cimport pool_at, pool_close, pool_open
 from aiomos.wire.rewriting cimport Rewrite, rewrite_ack, rewrite_sack, rewrite_window
-from aiomos.wire.wire cimport ACK, FIN, OPT_MPTCP, Packet, RST, SYN
+from aiomos.wire.wire cimport ACK, FIN, OPT_MPTCP, PacketRecord, RST, SYN
 
 cdef enum:
     DEFAULT_TTL = 64
@@ -84,7 +83,7 @@ cdef class Paths:
                 return True
         return False
 
-    cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, Packet* packet) noexcept nogil:
+    cdef void flow_met(self, FlowRecord* flow, uint32_t number, int side, PacketRecord* packet) noexcept nogil:
         """The flow of the segment in hand is known: note its way, and read its acknowledgement as its receiver must."""
         cdef Path* path = self.path(number)
         cdef Acknowledgement translated
@@ -103,7 +102,7 @@ cdef class Paths:
             if packet.sack_count:
                 rewrite_sack(self.hand.begin(), translated.sack, translated.sack_count)
 
-    cdef void note_path(self, Path* path, int side, const Packet* packet) noexcept nogil:
+    cdef void note_path(self, Path* path, int side, const PacketRecord* packet) noexcept nogil:
         cdef size_t length = <size_t> (packet.network - packet.link) if packet.link != NULL else PATH_HEADER + 1
         if length > PATH_HEADER:
             return
@@ -171,7 +170,8 @@ cdef class Paths:
         self.translation.translate_forth(data, length, linktype)
         self.outlet.originate(data, length, interface, linktype)
 
-    cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side, const Packet* packet) noexcept nogil:
+    cdef bint cut_off(self, const FlowRecord* flow, uint32_t number, int side,
+                      const PacketRecord* packet) noexcept nogil:
         """Keep a segment from a flow that apps have cut; true if it was. One that was reset says so again."""
         if not flow.flags & (DROPPED | RESETTING):
             return False
@@ -185,7 +185,7 @@ cdef class Paths:
 
     cdef void reset_ends(self, const FlowRecord* flow, uint32_t number) noexcept nogil:
         """Send both ends a RST each that they must accept (RFC 5961 section 3.2): at what they wait for next."""
-        cdef const Half* other
+        cdef const HalfRecord* other
         cdef const Path* path = self.path(number)
         cdef uint32_t una, nxt, ack
         cdef int side
@@ -203,19 +203,19 @@ cdef class Paths:
                 self.send_reset(flow, number, side, nxt, ack, RST | ACK)
 
 
-cdef inline uint32_t segment_end(const Packet* packet) noexcept nogil:
+cdef inline uint32_t segment_end(const PacketRecord* packet) noexcept nogil:
     return packet.seq + packet.payload_len + ((packet.flags & SYN) != 0) + ((packet.flags & FIN) != 0)
 
 
 cdef Paths new_paths(Outlet outlet, Hand hand, Translation translation, settings):
-    cdef Paths ways = Paths.__new__(Paths)
-    ways.outlet, ways.hand, ways.translation = outlet, hand, translation
-    ways.edit_room = settings.budgets.edited_bytes
-    ways.edit_room_half = settings.budgets.edited_bytes_half
-    ways.waiting_room = settings.budgets.held_bytes
-    ways.waiting_room_half = settings.budgets.held_bytes_half
-    ways.fail_closed = settings.fail == "closed"
-    return ways
+    cdef Paths paths = Paths.__new__(Paths)
+    paths.outlet, paths.hand, paths.translation = outlet, hand, translation
+    paths.edit_room = settings.budgets.edited_bytes
+    paths.edit_room_half = settings.budgets.edited_bytes_half
+    paths.waiting_room = settings.budgets.held_bytes
+    paths.waiting_room_half = settings.budgets.held_bytes_half
+    paths.fail_closed = settings.fail == "closed"
+    return paths
 
 
 seal(Paths)

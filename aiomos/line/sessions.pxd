@@ -6,7 +6,7 @@ from aiomos.wire.pool cimport Pool, pool_at
 from aiomos.wire.rewriting cimport Quote, Rewrite
 from aiomos.wire.table cimport Table
 from aiomos.wire.wheel cimport Wheel, WheelLink
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 # From where to where; ICMP echo has its identifier as both ports.
 ctypedef struct Tuple:
@@ -34,7 +34,7 @@ cdef enum SessionFlag:
 
 # `arrives` is how packets of each direction come in. They leave as the reverse of what the other direction arrives as:
 # forth as reverse(arrives[BACK]), back as reverse(arrives[FORTH]).
-ctypedef struct Session:
+ctypedef struct SessionRecord:
     Tuple arrives[2]
     uint64_t packets[2]        # by direction
     uint64_t bytes[2]          # of IP packets
@@ -60,7 +60,7 @@ ctypedef struct Share:
     uint32_t youngest
 
 ctypedef struct Sessions:
-    Pool pool                  # of Session
+    Pool pool                  # of SessionRecord
     Table table                # two entries a session: index << 1 | direction
     uint64_t key0
     uint64_t key1
@@ -90,7 +90,7 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
 cdef uint32_t sessions_oldest(const Sessions* sessions) noexcept nogil
 
 # The five-tuple of a decoded TCP, UDP or ICMP echo packet; false for any other.
-cdef bint tuple_of(const Packet* packet, int kind, Tuple* out) noexcept nogil
+cdef bint tuple_of(const PacketRecord* packet, int kind, Tuple* out) noexcept nogil
 
 ctypedef struct SessionMatch:
     uint32_t index
@@ -99,7 +99,8 @@ ctypedef struct SessionMatch:
     Quote quote
 
 # Which session a packet belongs to, or which an ICMP error is about.
-cdef bint sessions_find(const Sessions* sessions, const Packet* packet, int kind, SessionMatch* out) noexcept nogil
+cdef bint sessions_find(const Sessions* sessions, const PacketRecord* packet, int kind,
+                        SessionMatch* out) noexcept nogil
 # Count a packet that was found and rewrite it to what it leaves as; false when it cannot be (not to be forwarded then).
 # ICMP errors neither count nor keep the session alive (RFC 5508 section 3.2, REQ-2 b).
 cdef bint sessions_apply(Sessions* sessions, const SessionMatch* match, Rewrite* r, int64_t now_ns) noexcept nogil
@@ -112,7 +113,7 @@ cdef void sessions_rearm(Sessions* sessions, uint32_t index) noexcept nogil
 cdef void sessions_expire(Sessions* sessions, int64_t now_ns) noexcept nogil
 # Begin all of them anew at another time: that of the only frame so far was wild.
 cdef void sessions_set_back(Sessions* sessions, int64_t now_ns) noexcept nogil
-cdef bint sessions_transitory(const Session* session) noexcept nogil
+cdef bint sessions_transitory(const SessionRecord* session) noexcept nogil
 # Take the next ended session off its list, 0 when there is none; its record is valid until sessions_release().
 cdef uint32_t sessions_take_ended(Sessions* sessions) noexcept nogil
 cdef void sessions_release(Sessions* sessions, uint32_t index) noexcept nogil
@@ -120,5 +121,5 @@ cdef void sessions_release(Sessions* sessions, uint32_t index) noexcept nogil
 cdef inline uint32_t sessions_count(const Sessions* sessions) noexcept nogil:
     return sessions.table.count >> 1
 
-cdef inline Session* session_at(const Sessions* sessions, uint32_t index) noexcept nogil:
-    return <Session*> pool_at(&sessions.pool, index)
+cdef inline SessionRecord* session_at(const Sessions* sessions, uint32_t index) noexcept nogil:
+    return <SessionRecord*> pool_at(&sessions.pool, index)

@@ -61,8 +61,8 @@ cdef bint sessions_open(Sessions* sessions, size_t budget, uint64_t key0, uint64
     sessions.key0 = key0
     sessions.key1 = key1
     return (table_open(&sessions.table, FIRST_SLOTS) and budget <= MOST_SESSIONS
-            and pool_open(&sessions.pool, sizeof(Session), budget)
-            and wheel_open(&sessions.wheel, SECOND, WHEEL_SLOTS, &session_at(sessions, 0).wheel, sizeof(Session)))
+            and pool_open(&sessions.pool, sizeof(SessionRecord), budget)
+            and wheel_open(&sessions.wheel, SECOND, WHEEL_SLOTS, &session_at(sessions, 0).wheel, sizeof(SessionRecord)))
 
 
 cdef void sessions_close(Sessions* sessions) noexcept nogil:
@@ -100,7 +100,7 @@ cdef uint32_t tuple_hash(const Sessions* sessions, const Tuple* t) noexcept nogi
     return <uint32_t> siphash13(sessions.key0, sessions.key1, words, 5)
 
 
-cdef bint tuple_of(const Packet* packet, int kind, Tuple* out) noexcept nogil:
+cdef bint tuple_of(const PacketRecord* packet, int kind, Tuple* out) noexcept nogil:
     if kind == WIRE_TCP or kind == WIRE_UDP:
         out.sport = packet.sport
         out.dport = packet.dport
@@ -126,8 +126,8 @@ cdef bint is_usable(const Tuple* arrives, const Tuple* leaves) noexcept nogil:
 
 # --- table ----------------------------------------------------------------------------------------------
 
-cdef inline uint32_t session_index(const Sessions* sessions, const Session* session) noexcept nogil:
-    return <uint32_t> (<size_t> (<const uint8_t*> session - sessions.pool.base) // sizeof(Session))
+cdef inline uint32_t session_index(const Sessions* sessions, const SessionRecord* session) noexcept nogil:
+    return <uint32_t> (<size_t> (<const uint8_t*> session - sessions.pool.base) // sizeof(SessionRecord))
 
 
 cdef uint32_t find_entry(const Sessions* sessions, const Tuple* t, uint32_t hash) noexcept nogil:
@@ -158,7 +158,7 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
                          int64_t transitory_ns, uint8_t share, uint32_t* index) noexcept nogil:
     cdef Tuple replies = reverse(leaves)
     cdef uint32_t forth = tuple_hash(sessions, arrives), back = tuple_hash(sessions, &replies)
-    cdef Session* session
+    cdef SessionRecord* session
     cdef int result = sessions_check(sessions, arrives, leaves, 0)
     index[0] = 0
     if result != SESSION_MADE:
@@ -169,7 +169,7 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
     if not index[0]:
         return SESSION_BUDGET
     session = session_at(sessions, index[0])
-    memset(session, 0, sizeof(Session))
+    memset(session, 0, sizeof(SessionRecord))
     session.arrives[FORTH] = arrives[0]
     session.arrives[BACK] = replies
     session.hashes[FORTH] = forth
@@ -189,7 +189,8 @@ cdef int sessions_insert(Sessions* sessions, const Tuple* arrives, const Tuple* 
     return SESSION_MADE
 
 
-cdef bint sessions_find(const Sessions* sessions, const Packet* packet, int kind, SessionMatch* out) noexcept nogil:
+cdef bint sessions_find(const Sessions* sessions, const PacketRecord* packet, int kind,
+                        SessionMatch* out) noexcept nogil:
     cdef Tuple t
     cdef uint32_t entry
     if sessions.table.count == 0:
@@ -214,7 +215,7 @@ cdef bint sessions_find(const Sessions* sessions, const Packet* packet, int kind
 # --- packets --------------------------------------------------------------------------------------------
 
 cdef bint sessions_apply(Sessions* sessions, const SessionMatch* match, Rewrite* r, int64_t now_ns) noexcept nogil:
-    cdef Session* session = session_at(sessions, match.index)
+    cdef SessionRecord* session = session_at(sessions, match.index)
     cdef Tuple leaves = reverse(&session.arrives[1 - match.direction])
     if match.quoted:
         return translate_error(session, match, &leaves, r)
@@ -245,7 +246,7 @@ cdef bint translate(const Tuple* arrives, const Tuple* leaves, Rewrite* r) noexc
             and (arrives.dport == leaves.dport or rewrite_dport(r, leaves.dport)))
 
 
-cdef bint translate_error(const Session* session, const SessionMatch* match, const Tuple* leaves,
+cdef bint translate_error(const SessionRecord* session, const SessionMatch* match, const Tuple* leaves,
                           Rewrite* r) noexcept nogil:
     """Turn an error, and what it quotes, back into what its receiver knows (RFC 5508 section 4).
 
@@ -262,7 +263,7 @@ cdef bint translate_error(const Session* session, const SessionMatch* match, con
     return True
 
 
-cdef void follow_tcp(Sessions* sessions, Session* session, uint8_t direction, uint16_t flags) noexcept nogil:
+cdef void follow_tcp(Sessions* sessions, SessionRecord* session, uint8_t direction, uint16_t flags) noexcept nogil:
     """Note what decides whether a connection is transitory (RFC 5382 section 5)."""
     cdef uint16_t seen = 0
     if flags & RST:
@@ -278,7 +279,7 @@ cdef void follow_tcp(Sessions* sessions, Session* session, uint8_t direction, ui
         rearm(sessions, session)
 
 
-cdef bint sessions_transitory(const Session* session) noexcept nogil:
+cdef bint sessions_transitory(const SessionRecord* session) noexcept nogil:
     """Is it a connection that opens or closes, or something else that was not answered?"""
     if session.arrives[FORTH].proto != PROTO_TCP:
         return session.packets[BACK] == 0
@@ -287,7 +288,7 @@ cdef bint sessions_transitory(const Session* session) noexcept nogil:
     return not (session.flags & SESSION_SEEN_FORTH and session.flags & SESSION_SEEN_BACK)
 
 
-cdef int64_t deadline(const Session* session) noexcept nogil:
+cdef int64_t deadline(const SessionRecord* session) noexcept nogil:
     if session.transitory_ns and session.arrives[FORTH].proto == PROTO_TCP and sessions_transitory(session):
         return session.last_ns + session.transitory_ns
     return session.last_ns + session.idle_ns
@@ -296,7 +297,7 @@ cdef int64_t deadline(const Session* session) noexcept nogil:
 # --- the end --------------------------------------------------------------------------------------------
 
 cdef void sessions_end(Sessions* sessions, uint32_t index) noexcept nogil:
-    cdef Session* session = session_at(sessions, index)
+    cdef SessionRecord* session = session_at(sessions, index)
     if session.flags & SESSION_ENDED:
         return
     wheel_unlink(&sessions.wheel, index)
@@ -329,7 +330,7 @@ cdef void sessions_release(Sessions* sessions, uint32_t index) noexcept nogil:
 
 cdef void sessions_expire(Sessions* sessions, int64_t now_ns) noexcept nogil:
     cdef uint32_t index = wheel_due(&sessions.wheel, now_ns)
-    cdef Session* session
+    cdef SessionRecord* session
     while index:
         session = session_at(sessions, index)
         if deadline(session) <= now_ns:
@@ -342,7 +343,7 @@ cdef void sessions_expire(Sessions* sessions, int64_t now_ns) noexcept nogil:
 
 cdef void sessions_set_back(Sessions* sessions, int64_t now_ns) noexcept nogil:
     cdef uint32_t at, entry
-    cdef Session* session
+    cdef SessionRecord* session
     if not sessions.table.count:
         return
     while wheel_first(&sessions.wheel):
@@ -358,7 +359,7 @@ cdef void sessions_set_back(Sessions* sessions, int64_t now_ns) noexcept nogil:
 
 # --- those half open ------------------------------------------------------------------------------------
 
-cdef void link_half_open(Sessions* sessions, Session* session, uint32_t index) noexcept nogil:
+cdef void link_half_open(Sessions* sessions, SessionRecord* session, uint32_t index) noexcept nogil:
     """Put a session that begins behind those of its share that have not been answered either."""
     cdef Share* share = &sessions.shares[session.share]
     session.flags |= SESSION_HALF_OPEN
@@ -370,7 +371,7 @@ cdef void link_half_open(Sessions* sessions, Session* session, uint32_t index) n
     share.youngest = index
 
 
-cdef void unlink_half_open(Sessions* sessions, Session* session) noexcept nogil:
+cdef void unlink_half_open(Sessions* sessions, SessionRecord* session) noexcept nogil:
     cdef Share* share = &sessions.shares[session.share]
     session.flags &= ~<uint16_t> SESSION_HALF_OPEN
     if session.older:
@@ -395,11 +396,11 @@ cdef uint32_t sessions_oldest(const Sessions* sessions) noexcept nogil:
 
 # --- timer wheel ----------------------------------------------------------------------------------------
 
-cdef void rearm(Sessions* sessions, const Session* session) noexcept nogil:
+cdef void rearm(Sessions* sessions, const SessionRecord* session) noexcept nogil:
     wheel_link(&sessions.wheel, session_index(sessions, session), deadline(session))
 
 
 cdef void sessions_rearm(Sessions* sessions, uint32_t index) noexcept nogil:
-    cdef const Session* session = session_at(sessions, index)
+    cdef const SessionRecord* session = session_at(sessions, index)
     if not session.flags & SESSION_ENDED:
         rearm(sessions, session)

@@ -4,10 +4,9 @@ from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t, uint8_t
 
 from aiomos.line.hand cimport Hand
 from aiomos.line.outlet cimport Outlet
-from aiomos.line.sessions cimport Sessions, Tuple
-from aiomos.line.sessions cimport Session as SessionRecord
+from aiomos.line.sessions cimport SessionRecord, Sessions, Tuple
 from aiomos.wire.pool cimport Pool
-from aiomos.wire.wire cimport DecodeOptions, Packet
+from aiomos.wire.wire cimport DecodeOptions, PacketRecord
 
 # Link-layer addresses that a session's packets leave with, by direction.
 ctypedef struct SessionLink:
@@ -58,7 +57,8 @@ cdef class Translation:
     cdef void forget_match(self, uint32_t index) noexcept
     cdef bint answer(self, const uint8_t* data, size_t length) noexcept nogil
     cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil
-    cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back,
+    cdef Session make_session(self, const PacketRecord* packet, dict addresses, idle, transitory, on_end,
+                              bint turn_back,
                               SessionShare share)
     cdef int lay_over(self, Session session, dict addresses, int64_t idle_ns, int64_t transitory_ns, bint turn_back,
                       SessionShare share) except -1

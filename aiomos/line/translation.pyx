@@ -22,6 +22,7 @@ from aiomos.line.sessions cimport (
     SESSION_ENDED,
     SESSION_MADE,
     SessionMatch,
+    SessionRecord,
     Tuple,
     session_at,
     sessions_apply,
@@ -41,7 +42,6 @@ from aiomos.line.sessions cimport (
     sessions_transitory,
     tuple_of,
 )
-from aiomos.line.sessions cimport Session as SessionRecord
 from aiomos.sealing cimport seal
 from aiomos.wire.addresses cimport address_read
 from aiomos.wire.clock cimport nanoseconds, seconds
@@ -49,7 +49,7 @@ from aiomos.wire.frame cimport Frame
 from aiomos.wire.pool cimport pool_at, pool_close, pool_open
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin, rewrite_eth_dst, rewrite_eth_src
 from aiomos.wire.wheel cimport wheel_next_ns
-from aiomos.wire.wire cimport Packet, WIRE_ICMP, decode_frame, decode_options_of
+from aiomos.wire.wire cimport PacketRecord, WIRE_ICMP, decode_frame, decode_options_of
 
 from aiomos.errors import SessionError
 
@@ -244,7 +244,7 @@ cdef class Translation:
     cdef void translate_forth(self, const uint8_t* data, size_t length, uint16_t linktype) noexcept nogil:
         """Have a frame that was built leave as those of its session do, if it belongs to one."""
         cdef Frame frame
-        cdef Packet packet
+        cdef PacketRecord packet
         cdef Rewrite rewrite
         cdef SessionMatch match
         cdef const SessionLink* link
@@ -265,7 +265,8 @@ cdef class Translation:
         if link.set_target[<int> FORTH]:
             rewrite_eth_dst(&rewrite, link.target[<int> FORTH])
 
-    cdef Session make_session(self, const Packet* packet, dict addresses, idle, transitory, on_end, bint turn_back,
+    cdef Session make_session(self, const PacketRecord* packet, dict addresses, idle, transitory, on_end,
+                              bint turn_back,
                               SessionShare share):
         """Have the packet in hand begin a session, or join that which it belongs to."""
         cdef Session session

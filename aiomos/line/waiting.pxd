@@ -15,7 +15,7 @@ ctypedef struct Waiting:
     uint32_t end               # one past its bytes and FIN
     Frame frame                # its bytes lie behind this record
     Offload offload            # what frame.offload leads to, if anywhere
-    bint known                 # Packet.known
+    bint known                 # PacketRecord.known
     bint turned_back           # it leaves by the interface it came in by
     bint replies               # it was translated as a reply of a session,
     SessionMatch match         # this one,

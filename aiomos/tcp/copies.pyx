@@ -11,7 +11,7 @@ from aiomos.wire.wire cimport FIN, SYN
 cdef int64_t UNMARKED_NS = 3_000_000   # the same without identification, where no round trip was measured
 
 
-cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil:
+cdef bint is_copy(const Track* t, const PacketRecord* packet) noexcept nogil:
     """Is a segment that says nothing new one of those just seen?
 
     Of two interfaces, whose frames come in blocks, the later one's may be read first.
@@ -31,7 +31,7 @@ cdef bint is_copy(const Track* t, const Packet* packet) noexcept nogil:
     return False
 
 
-cdef bint is_missing_byte(const Track* t, const Packet* packet) noexcept nogil:
+cdef bint is_missing_byte(const Track* t, const PacketRecord* packet) noexcept nogil:
     """Is what looks like a keep-alive the one byte at the edge, captured soon after its acknowledgement?
 
     A mirror port whose two sides are out of step shows each keystroke behind what acknowledges it. A keep-alive comes

@@ -12,7 +12,7 @@ the client acknowledges it.
 from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 
 from aiomos.levels cimport STREAM_LEVEL
-from aiomos.tcp.flows cimport FIN_SEEN, Half, ISS_KNOWN
+from aiomos.tcp.flows cimport FIN_SEEN, HalfRecord, ISS_KNOWN
 from aiomos.tcp.pieces cimport (
     OVERLAP_FIRST,
     Piece,
@@ -42,7 +42,7 @@ from aiomos.tcp.tracks cimport (
     track_index,
 )
 from aiomos.wire.seq cimport seq_diff, seq_lt
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef enum:
     MOST_DOUBTED = 32          # pieces held in one half
@@ -55,7 +55,7 @@ cdef int64_t EARLY_NS = 1_000_000_000      # RFC 6298 section 2: a client that i
 # --- before the SYN-ACK -----------------------------------------------------------------------------------
 
 
-cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef void track_doubt(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Hold a segment that is not believed; without room for it, those doubted before it go."""
     if t.flags & HELD_BEFORE:
         forget_doubted(s, t)
@@ -66,7 +66,7 @@ cdef void track_doubt(Streams* s, Track* t, const Half* half, const Packet* pack
     hold_doubted(s, t, half, packet)
 
 
-cdef bint hold_doubted(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef bint hold_doubted(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Hold a segment apart, if it has a place in the stream; False without room."""
     cdef int64_t start = offset_of(t, data_seq(packet))
     cdef uint64_t memory
@@ -91,7 +91,8 @@ cdef bint hold_doubted(Streams* s, Track* t, const Half* half, const Packet* pac
     return True
 
 
-cdef void track_resume(Streams* s, Track* t, Half* half, int policy, int64_t reach, int64_t now_ns) noexcept nogil:
+cdef void track_resume(Streams* s, Track* t, HalfRecord* half, int policy, int64_t reach,
+                       int64_t now_ns) noexcept nogil:
     """A jump was believed: take in those of the doubted segments that are part of it; the others go.
 
     Part of it is what is near where its numbers stand now, or near the edge (with it came a doubted acknowledgement).
@@ -129,7 +130,7 @@ cdef void drop_first(Streams* s, Track* t) noexcept nogil:
     s.doubted_memory += t.doubted.bytes
 
 
-cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bint goes_on) noexcept nogil:
+cdef bint track_early(Streams* s, Track* t, HalfRecord* half, const PacketRecord* packet, bint goes_on) noexcept nogil:
     """Hold what a client says before its SYN is answered; False if it is believed, since nobody has said otherwise.
 
     After a second without an answer, after MOST_DOUBTED segments, or without room, the server's side is taken not to be
@@ -147,13 +148,13 @@ cdef bint track_early(Streams* s, Track* t, Half* half, const Packet* packet, bi
     return False
 
 
-cdef void hold_early(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef void hold_early(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Hold a segment until something confirms it, or count it without room."""
     if t.doubted.count >= MOST_DOUBTED or not hold_doubted(s, t, half, packet):
         count_unconfirmed(s, packet.payload_len)
 
 
-cdef bint says_more(const Streams* s, const Track* t, const Packet* packet) noexcept nogil:
+cdef bint says_more(const Streams* s, const Track* t, const PacketRecord* packet) noexcept nogil:
     """Are there bytes in a segment that none of those held apart has?"""
     cdef int64_t start = offset_of(t, data_seq(packet))
     cdef uint64_t end = <uint64_t> (start + packet.payload_len)
@@ -161,25 +162,25 @@ cdef bint says_more(const Streams* s, const Track* t, const Packet* packet) noex
         bytes_held(&s.store, &t.doubted, <uint64_t> start, end) < packet.payload_len)
 
 
-cdef void begin_early(Streams* s, Track* t, const Packet* packet) noexcept nogil:
+cdef void begin_early(Streams* s, Track* t, const PacketRecord* packet) noexcept nogil:
     drop_doubted(s, t)
     t.flags |= HELD_EARLY
     t.early_ns = packet.time_ns
 
 
-cdef void track_apart(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef void track_apart(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Hold what a client says whose acknowledgement of the SYN-ACK was not captured, until its server tells."""
     if not t.flags & HELD_EARLY:
         begin_early(s, t, packet)
     hold_early(s, t, half, packet)
 
 
-cdef inline bint is_unanswered(const Half* half) noexcept nogil:
+cdef inline bint is_unanswered(const HalfRecord* half) noexcept nogil:
     """Is it a client whose SYN nothing captured has acknowledged?"""
     return half.flags & ISS_KNOWN and half.una == half.iss
 
 
-cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef void track_unplaced(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Hold what a server says before its SYN-ACK is captured: where its stream begins is not known yet."""
     if not t.flags & HELD_EARLY:
         t.flags |= HELD_EARLY
@@ -187,7 +188,7 @@ cdef void track_unplaced(Streams* s, Track* t, const Half* half, const Packet* p
     hold_early(s, t, half, packet)
 
 
-cdef void early_base(Streams* s, Track* t, Half* half) noexcept nogil:
+cdef void early_base(Streams* s, Track* t, HalfRecord* half) noexcept nogil:
     """Fix where a stream begins of which something came early, or fix it anew: track_base().
 
     Where no SYN tells, it is with what reaches up to what its receiver has acknowledged, as far as that was captured.
@@ -223,7 +224,7 @@ cdef uint64_t run_before(const Streams* s, const Track* t, uint64_t to) noexcept
     return start if end + 1 >= to else to
 
 
-cdef inline void begin_at(Track* t, Half* half, uint32_t seq) noexcept nogil:
+cdef inline void begin_at(Track* t, HalfRecord* half, uint32_t seq) noexcept nogil:
     """Have a stream begin at a sequence number of which nothing was delivered."""
     t.edge_seq = seq
     t.flags &= ~<uint32_t> ACKED_HOLE              # it began elsewhere, so the hole begins now
@@ -243,7 +244,7 @@ cdef void shift_doubted(Streams* s, Track* t, uint64_t shift) noexcept nogil:
         index = piece.next[0]
 
 
-cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) noexcept nogil:
+cdef void track_before(Streams* s, Track* t, HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Take in what lies before a stream that begins where an acknowledgement told, once it reaches up to there.
 
     Until then it is held with the beginning at offset UNPLACED.
@@ -270,35 +271,35 @@ cdef void track_before(Streams* s, Track* t, Half* half, const Packet* packet) n
     take_early(s, t, half, <int64_t> (UNPLACED - start), packet.time_ns)
 
 
-cdef int64_t early_deadline(const Track* t, const Half* half) noexcept nogil:
+cdef int64_t early_deadline(const Track* t, const HalfRecord* half) noexcept nogil:
     """When what came early is to be believed, INT64_MAX if that is not a question of time."""
     return t.early_ns + EARLY_NS if t.flags & HELD_EARLY and t.early_said >= SAID and is_unanswered(half) else INT64_MAX
 
 
-cdef void early_tick(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
+cdef void early_tick(Streams* s, Track* t, HalfRecord* half, int64_t now_ns) noexcept nogil:
     """Believe what came early if its time has come."""
     if early_deadline(t, half) <= now_ns:
         believe_early(s, t, half, now_ns)
 
 
-cdef void believe_early(Streams* s, Track* t, Half* half, int64_t now_ns) noexcept nogil:
+cdef void believe_early(Streams* s, Track* t, HalfRecord* half, int64_t now_ns) noexcept nogil:
     half.una = half.iss + 1                        # its SYN was acknowledged, on the side that is not captured
     take_early(s, t, half, offset_of(t, half.nxt), now_ns)
     t.flags &= ~<uint32_t> HELD_EARLY
 
 
-cdef void early_acked(Streams* s, Track* t, const Half* half, int64_t acked, int64_t now_ns) noexcept nogil:
+cdef void early_acked(Streams* s, Track* t, const HalfRecord* half, int64_t acked, int64_t now_ns) noexcept nogil:
     """The server has acknowledged the stream up to an offset, 0 or less if the SYN alone."""
     if acked > 0:
         take_early(s, t, half, acked, now_ns)
 
 
-cdef void early_passed(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void early_passed(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """What came early and nobody acknowledged is its sender's as far as that has gone on behind it."""
     take_early(s, t, half, offset_of(t, half.fin if half.flags & FIN_SEEN else half.nxt), now_ns)
 
 
-cdef void early_ended(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void early_ended(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """The flow has ended: with no answer all is believed, else what is in order, if nothing else of this half was."""
     if t.flags & BASED and not t.flags & HELD_BEFORE:
         early_passed(s, t, half, now_ns)
@@ -328,7 +329,7 @@ cdef void count_unconfirmed(Streams* s, uint64_t length) noexcept nogil:
         s.unconfirmed_bytes += length
 
 
-cdef void take_early(Streams* s, Track* t, const Half* half, int64_t limit, int64_t now_ns) noexcept nogil:
+cdef void take_early(Streams* s, Track* t, const HalfRecord* half, int64_t limit, int64_t now_ns) noexcept nogil:
     """Take in what came early, up to an offset, where nothing else has brought it."""
     cdef bint differs = False
     cdef Piece piece

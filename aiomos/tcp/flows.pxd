@@ -6,7 +6,7 @@ from aiomos.wire.pool cimport Pool, pool_at
 from aiomos.wire.siphash cimport siphash13_ending
 from aiomos.wire.table cimport Table, TableSlot, table_first, table_next
 from aiomos.wire.wheel cimport Wheel, WheelLink
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 cdef enum Side:
     CLIENT = 0
@@ -46,13 +46,13 @@ cdef enum HalfFlag:
     OFFERS_SCALE = 512         # its SYN carried a window scale option
     SINK = 1024                # somebody takes this half's bytes
     KEEP = 2048                # delivered bytes are kept to be looked at
-    REFUSED = 4096             # its peer in SYN-SENT has refused a segment of it, whose ACK is Flow.resync
+    REFUSED = 4096             # its peer in SYN-SENT has refused a segment of it, whose ACK is FlowRecord.resync
     DOUBTED = 8192             # its numbers may have jumped to where `fin` tells
     DOUBTED_ACK = 16384        # its peer said so, by an acknowledgement; else it did, by a segment
     DOUBTED_FIN = 32768        # with a FIN
 
 # One direction: bytes from this end.
-ctypedef struct Half:
+ctypedef struct HalfRecord:
     uint64_t packets
     uint32_t iss               # initial sequence number; while no SYN was seen, as it follows from the first segment
     uint32_t nxt               # SND.NXT as seen: one past the highest sequence number sent
@@ -103,9 +103,9 @@ cdef enum:
     REASONS = REASON_DROPPED + 1
 
 # 192 bytes: three cache lines.
-ctypedef struct Flow:
+ctypedef struct FlowRecord:
     FlowKey key
-    Half halves[2]             # by Side
+    HalfRecord halves[2]             # by Side
     int64_t started_ns
     int64_t last_ns
     uint32_t queue_next        # half-open or closed queue
@@ -125,7 +125,7 @@ cdef enum:
 
 ctypedef struct PendingSyn:
     int64_t time_ns
-    int64_t before_ns          # Flow.last_ns as it was
+    int64_t before_ns          # FlowRecord.last_ns as it was
     uint32_t count             # how often it came,
     uint32_t copies            # of these, captured once more (tcp/copies)
     uint32_t flow              # index of the flow that it may replace
@@ -140,7 +140,7 @@ ctypedef struct Queue:
     uint32_t count
 
 ctypedef struct Flows:
-    Pool pool                  # of Flow
+    Pool pool                  # of FlowRecord
     Pool pending               # of PendingSyn
     Table table                # of indices of flows
     uint64_t key0
@@ -154,15 +154,15 @@ ctypedef struct Flows:
 cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) noexcept nogil
 cdef void flows_close(Flows* flows) noexcept nogil
 cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil
-cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil
-cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil
-cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil
-cdef void flows_link(Flows* flows, const Flow* flow, int64_t deadline_ns) noexcept nogil
-cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
-cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil
+cdef void flows_remove(Flows* flows, FlowRecord* flow) noexcept nogil
+cdef PendingSyn* take_pending(Flows* flows, FlowRecord* flow) noexcept nogil
+cdef void flows_release(Flows* flows, FlowRecord* flow) noexcept nogil
+cdef void flows_link(Flows* flows, const FlowRecord* flow, int64_t deadline_ns) noexcept nogil
+cdef void queue_push(Flows* flows, Queue* queue, FlowRecord* flow) noexcept nogil
+cdef void queue_drop(Flows* flows, Queue* queue, FlowRecord* flow) noexcept nogil
 cdef uint32_t long_key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil
 
-cdef inline bint make_key(const Packet* packet, FlowKey* key) noexcept nogil:
+cdef inline bint make_key(const PacketRecord* packet, FlowKey* key) noexcept nogil:
     """Fill in the key of a packet; true when its source is the `low` end."""
     cdef inline bint from_low
     if packet.src.hi != packet.dst.hi:
@@ -192,7 +192,7 @@ cdef inline uint64_t hashed_last(const Flows* flows, const FlowKey* key) noexcep
             | (key.vlan & flows.vlan_mask) << 8 | key.ip_version)
 
 cdef inline uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t tunnel) noexcept nogil:
-    """SipHash of a key and of Packet.tunnel: flows in different tunnels have the same key, and are told apart by it."""
+    """SipHash of a key and of the tunnel: flows in different tunnels have the same key, and are told apart by it."""
     cdef uint64_t addresses
     if key.ip_version != 4 or tunnel:
         return long_key_hash(flows, key, tunnel)
@@ -200,25 +200,25 @@ cdef inline uint32_t key_hash(const Flows* flows, const FlowKey* key, uint64_t t
     return <uint32_t> siphash13_ending(flows.key0, flows.key1, &addresses, 1,
                                        <uint64_t> 15 << 56 | hashed_last(flows, key))
 
-cdef inline Flow* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
-    return <Flow*> pool_at(&flows.pool, index)
+cdef inline FlowRecord* flow_at(const Flows* flows, uint32_t index) noexcept nogil:
+    return <FlowRecord*> pool_at(&flows.pool, index)
 
-cdef inline uint32_t flow_index(const Flows* flows, const Flow* flow) noexcept nogil:
-    return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(Flow))
+cdef inline uint32_t flow_index(const Flows* flows, const FlowRecord* flow) noexcept nogil:
+    return <uint32_t> ((<const uint8_t*> flow - flows.pool.base) // sizeof(FlowRecord))
 
-cdef inline Flow* flow_of(const Flows* flows, const Half* half) noexcept nogil:
+cdef inline FlowRecord* flow_of(const Flows* flows, const HalfRecord* half) noexcept nogil:
     """The flow that a half belongs to."""
-    return flow_at(flows, <uint32_t> ((<const uint8_t*> half - flows.pool.base) // sizeof(Flow)))
+    return flow_at(flows, <uint32_t> ((<const uint8_t*> half - flows.pool.base) // sizeof(FlowRecord)))
 
 cdef inline bint same_key(const FlowKey* a, const FlowKey* b, uint16_t vlan_mask) noexcept nogil:
     return (a.low.lo == b.low.lo and a.high.lo == b.high.lo and a.low_port == b.low_port
             and a.high_port == b.high_port and a.low.hi == b.low.hi and a.high.hi == b.high.hi
             and a.ip_version == b.ip_version and not (a.vlan ^ b.vlan) & vlan_mask)
 
-cdef inline Flow* flows_find(const Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil:
+cdef inline FlowRecord* flows_find(const Flows* flows, const FlowKey* key, uint32_t hash) noexcept nogil:
     """The flow of a key, or NULL."""
     cdef const TableSlot* slot = table_first(&flows.table, hash)
-    cdef Flow* flow
+    cdef FlowRecord* flow
     while slot.entry:
         if slot.hash == hash:
             flow = flow_at(flows, slot.entry)
@@ -227,5 +227,5 @@ cdef inline Flow* flows_find(const Flows* flows, const FlowKey* key, uint32_t ha
         slot = table_next(&flows.table, slot)
     return NULL
 
-cdef inline int side_of(const Flow* flow, bint from_low) noexcept nogil:
+cdef inline int side_of(const FlowRecord* flow, bint from_low) noexcept nogil:
     return CLIENT if from_low == ((flow.flags & CLIENT_IS_LOW) != 0) else SERVER

@@ -20,7 +20,7 @@ cdef enum:
     SECOND = 1_000_000_000
     WHEEL_SLOTS = 8192         # seconds a deadline can lie ahead; farther ones are looked at again then
 
-assert sizeof(Flow) == 192
+assert sizeof(FlowRecord) == 192
 
 FACT_NAMES = tuple([name.lower() for name in Fact.__members__])
 REASON_NAMES = tuple([name.removeprefix("REASON_").lower() for name in Reason.__members__])
@@ -31,9 +31,9 @@ cdef bint flows_open(Flows* flows, size_t budget, uint64_t key0, uint64_t key1) 
     memset(flows, 0, sizeof(Flows))
     flows.key0 = key0
     flows.key1 = key1
-    return (table_open(&flows.table, FIRST_SLOTS) and pool_open(&flows.pool, sizeof(Flow), budget)
+    return (table_open(&flows.table, FIRST_SLOTS) and pool_open(&flows.pool, sizeof(FlowRecord), budget)
             and pool_open(&flows.pending, sizeof(PendingSyn), budget // 16 + 16)
-            and wheel_open(&flows.wheel, SECOND, WHEEL_SLOTS, &flow_at(flows, 0).wheel, sizeof(Flow)))
+            and wheel_open(&flows.wheel, SECOND, WHEEL_SLOTS, &flow_at(flows, 0).wheel, sizeof(FlowRecord)))
 
 
 cdef void flows_close(Flows* flows) noexcept nogil:
@@ -71,8 +71,8 @@ cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noex
     cdef uint32_t index = pool_take(&flows.pool)
     if index == 0:
         return 0
-    cdef Flow* flow = flow_at(flows, index)
-    memset(flow, 0, sizeof(Flow))
+    cdef FlowRecord* flow = flow_at(flows, index)
+    memset(flow, 0, sizeof(FlowRecord))
     flow.key = key[0]
     flow.hash = hash
     flow.wheel.slot = WHEEL_UNLINKED
@@ -80,7 +80,7 @@ cdef uint32_t flows_insert(Flows* flows, const FlowKey* key, uint32_t hash) noex
     return index
 
 
-cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil:
+cdef void flows_remove(Flows* flows, FlowRecord* flow) noexcept nogil:
     """Take a flow out of table, wheel and queue; its record stays until flows_release()."""
     cdef uint32_t index = flow_index(flows, flow)
     table_remove(&flows.table, flow.hash, index)
@@ -93,12 +93,12 @@ cdef void flows_remove(Flows* flows, Flow* flow) noexcept nogil:
     flow.flags |= ENDED
 
 
-cdef void flows_link(Flows* flows, const Flow* flow, int64_t deadline_ns) noexcept nogil:
+cdef void flows_link(Flows* flows, const FlowRecord* flow, int64_t deadline_ns) noexcept nogil:
     """Have a flow looked at in the first second at or after its deadline."""
     wheel_link(&flows.wheel, flow_index(flows, flow), deadline_ns)
 
 
-cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil:
+cdef PendingSyn* take_pending(Flows* flows, FlowRecord* flow) noexcept nogil:
     """Room to remember a SYN that may replace a flow; another, in turn, is forgotten for it if need be."""
     cdef PendingSyn* syn
     cdef uint32_t index = pool_take(&flows.pending)
@@ -112,14 +112,14 @@ cdef PendingSyn* take_pending(Flows* flows, Flow* flow) noexcept nogil:
     return syn
 
 
-cdef void flows_release(Flows* flows, Flow* flow) noexcept nogil:
+cdef void flows_release(Flows* flows, FlowRecord* flow) noexcept nogil:
     pool_give(&flows.pool, flow_index(flows, flow))
     unpoison(<uint8_t*> (flow + 1) - 8, 8)         # who walks through all records sees by its flags that it is free
 
 
 # --- eviction queues ------------------------------------------------------------------------------
 
-cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil:
+cdef void queue_push(Flows* flows, Queue* queue, FlowRecord* flow) noexcept nogil:
     cdef uint32_t index = flow_index(flows, flow)
     flow.queue_next = 0
     flow.queue_prev = queue.tail
@@ -132,7 +132,7 @@ cdef void queue_push(Flows* flows, Queue* queue, Flow* flow) noexcept nogil:
     flow.flags |= LINKED
 
 
-cdef void queue_drop(Flows* flows, Queue* queue, Flow* flow) noexcept nogil:
+cdef void queue_drop(Flows* flows, Queue* queue, FlowRecord* flow) noexcept nogil:
     if flow.queue_prev:
         flow_at(flows, flow.queue_prev).queue_next = flow.queue_next
     else:

@@ -3,7 +3,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint64_t
 
 from aiomos.tcp.tracks cimport Streams, Track
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef uint64_t track_read(const Streams* s, const Track* t, uint64_t offset, uint64_t n, uint8_t* out) noexcept nogil
 cdef uint64_t track_evidence(const Streams* s, const Track* t, uint64_t offset, uint64_t n,
@@ -13,6 +13,6 @@ cdef const uint8_t* track_view(const Streams* s, const Track* t, uint64_t offset
 cdef size_t track_ranges(const Streams* s, const Track* t, uint64_t start, uint64_t end, uint64_t* starts,
                          uint64_t* ends, size_t most) noexcept nogil
 cdef uint64_t track_unseen(const Streams* s, const Track* t, uint64_t start, uint64_t end) noexcept nogil
-cdef bint track_conflict(const Streams* s, const Track* t, const Packet* packet, uint64_t* offset,
+cdef bint track_conflict(const Streams* s, const Track* t, const PacketRecord* packet, uint64_t* offset,
                          uint64_t* length) noexcept nogil
-cdef bint differs_from_delivered(const Streams* s, const Track* t, const Packet* packet) noexcept nogil
+cdef bint differs_from_delivered(const Streams* s, const Track* t, const PacketRecord* packet) noexcept nogil

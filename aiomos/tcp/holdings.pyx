@@ -242,7 +242,7 @@ cdef uint64_t track_unseen(const Streams* s, const Track* t, uint64_t start, uin
     return unseen
 
 
-cdef bint track_conflict(const Streams* s, const Track* t, const Packet* packet, uint64_t* offset,
+cdef bint track_conflict(const Streams* s, const Track* t, const PacketRecord* packet, uint64_t* offset,
                          uint64_t* length) noexcept nogil:
     """Does a segment say something else than the bytes at hand? To be asked before it is taken in.
 
@@ -256,13 +256,13 @@ cdef bint track_conflict(const Streams* s, const Track* t, const Packet* packet,
     return True
 
 
-cdef bint differs_from_delivered(const Streams* s, const Track* t, const Packet* packet) noexcept nogil:
+cdef bint differs_from_delivered(const Streams* s, const Track* t, const PacketRecord* packet) noexcept nogil:
     """Does a segment say something else than what was delivered, as far as that is at hand?"""
     cdef Stretch where
     return differing(s, t, packet, t.edge, &where)
 
 
-cdef bint differing(const Streams* s, const Track* t, const Packet* packet, uint64_t limit,
+cdef bint differing(const Streams* s, const Track* t, const PacketRecord* packet, uint64_t limit,
                     Stretch* where) noexcept nogil:
     """Compare a payload with what is at hand before *limit*; of what was delivered, with what is kept or remembered."""
     cdef int64_t start = offset_of(t, data_seq(packet)), end = start + packet.payload_cap

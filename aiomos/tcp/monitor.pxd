@@ -1,8 +1,8 @@
 # The TCP state of both ends of a flow as seen from the middle.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from aiomos.tcp.flows cimport Flow, Half
-from aiomos.wire.wire cimport Packet
+from aiomos.tcp.flows cimport FlowRecord, HalfRecord
+from aiomos.wire.wire cimport PacketRecord
 
 # RFC 9293 section 3.3.2, in the numbers of Linux' <netinet/tcp.h>.
 cdef enum State:
@@ -58,8 +58,8 @@ cdef enum Outcome:
     # taken to begin: the payload waits for what tells more. With PAYLOAD_OK it is believed after a while.
     EARLY = 8192
 
-cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil
+cdef int monitor_segment(FlowRecord* flow, int side, const PacketRecord* packet, uint64_t* anomalies) noexcept nogil
 
 cdef uint8_t state_of(uint8_t facts) noexcept nogil
 
-cdef int64_t reach(const Half* rcv) noexcept nogil
+cdef int64_t reach(const HalfRecord* rcv) noexcept nogil

@@ -111,13 +111,13 @@ cdef uint8_t state_of(uint8_t facts) noexcept nogil:
     return STATES[facts]
 
 
-cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef int monitor_segment(FlowRecord* flow, int side, const PacketRecord* packet, uint64_t* anomalies) noexcept nogil:
     """Bring both ends' state up to date with a segment sent by *side*; returns Outcome bits.
 
     *anomalies* are counters by Anomaly.
     """
-    cdef Half* snd = &flow.halves[side]
-    cdef Half* rcv = &flow.halves[1 - side]
+    cdef HalfRecord* snd = &flow.halves[side]
+    cdef HalfRecord* rcv = &flow.halves[1 - side]
     cdef int outcome
     snd.packets += 1
     if packet.options & (OPT_BAD | OPT_MD5) or snd.flags & MD5_SIGNED:
@@ -141,7 +141,8 @@ cdef int monitor_segment(Flow* flow, int side, const Packet* packet, uint64_t* a
     return outcome
 
 
-cdef bint options_refused(const Half* snd, const Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef bint options_refused(const HalfRecord* snd, const HalfRecord* rcv, const PacketRecord* packet,
+                          uint64_t* anomalies) noexcept nogil:
     """RFC 2385 section 2: a receiver drops what should be signed and is not, or the reverse."""
     cdef bint is_signed = (packet.options & OPT_MD5) != 0
     if packet.options & OPT_BAD:
@@ -154,7 +155,7 @@ cdef bint options_refused(const Half* snd, const Half* rcv, const Packet* packet
     return False
 
 
-cdef int on_control(Flow* flow, int side, Half* snd, Half* rcv, const Packet* packet,
+cdef int on_control(FlowRecord* flow, int side, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet,
                     uint64_t* anomalies) noexcept nogil:
     if packet.flags & RST:                         # looked at before a SYN in every state
         return on_reset(flow, side, snd, rcv, packet, anomalies)
@@ -168,7 +169,7 @@ cdef int on_control(Flow* flow, int side, Half* snd, Half* rcv, const Packet* pa
 
 # --- opening --------------------------------------------------------------------------------------
 
-cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
+cdef void learn_syn(HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Take the sequence number and options of an end's SYN or SYN-ACK."""
     half.iss = packet.seq
     half.una = packet.seq
@@ -194,7 +195,7 @@ cdef void learn_syn(Half* half, const Packet* packet) noexcept nogil:
             half.flags &= ~<uint16_t> WINDOW_KNOWN
 
 
-cdef void learn_late_syn(Half* half, const Half* peer, const Packet* packet) noexcept nogil:
+cdef void learn_late_syn(HalfRecord* half, const HalfRecord* peer, const PacketRecord* packet) noexcept nogil:
     """Take the SYN of an end of which what came behind it was captured before."""
     cdef uint16_t known = half.flags & (ACK_SEEN | FIN_SEEN | WINDOW_KNOWN | TIMESTAMPS | JUMP)
     cdef uint32_t una = half.una, nxt = half.nxt, wnd = half.wnd, max_wnd = half.max_wnd, stamp = half.ts_recent
@@ -209,7 +210,7 @@ cdef void learn_late_syn(Half* half, const Half* peer, const Packet* packet) noe
         half.ts_recent = stamp
 
 
-cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
+cdef void adopt(HalfRecord* half, uint32_t seq) noexcept nogil:
     """Begin to follow an end whose SYN was not captured."""
     half.nxt = half.una = seq
     half.iss = seq - 1
@@ -218,7 +219,7 @@ cdef void adopt(Half* half, uint32_t seq) noexcept nogil:
     half.flags |= SEQ_KNOWN
 
 
-cdef bint begins_here(const Flow* flow, const Half* half, const Packet* packet) noexcept nogil:
+cdef bint begins_here(const FlowRecord* flow, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Is a SYN the beginning of what was captured of its sender already?
 
     As a rule its first byte was; a capture with several queues may have others before it as well.
@@ -232,7 +233,8 @@ cdef bint begins_here(const Flow* flow, const Half* half, const Packet* packet) 
     return 0 < behind <= LATE_SYN_WINDOW and packet.time_ns - flow.started_ns <= LATE_SYN_NS
 
 
-cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef int on_syn(FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet,
+                uint64_t* anomalies) noexcept nogil:
     if snd.flags & ISS_KNOWN and packet.seq == snd.iss:
         if is_late_payload(snd, packet):
             anomalies[A_SYN_IN_CONNECTION] += 1
@@ -264,12 +266,12 @@ cdef int on_syn(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     return SYN_DOUBTED
 
 
-cdef inline bint is_late_payload(const Half* snd, const Packet* packet) noexcept nogil:
+cdef inline bint is_late_payload(const HalfRecord* snd, const PacketRecord* packet) noexcept nogil:
     """RFC 5961 section 4.2: whoever has acknowledged a SYN takes no data from one that comes again."""
     return packet.payload_len != 0 and (snd.facts & SYN_ACKED) != 0
 
 
-cdef void open_half(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+cdef void open_half(HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet) noexcept nogil:
     """Take the first SYN of an end."""
     learn_syn(snd, packet)
     rcv.flags &= ~<uint16_t> REFUSED
@@ -279,7 +281,8 @@ cdef void open_half(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
         rcv.wnd = snd.nxt
 
 
-cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef int on_synack(FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet,
+                   uint64_t* anomalies) noexcept nogil:
     cdef int outcome = PAYLOAD_OK
     if not answers_syn(flow, snd, rcv, packet):
         anomalies[A_BAD_SYNACK] += 1
@@ -317,7 +320,8 @@ cdef int on_synack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint6
     return outcome
 
 
-cdef inline bint is_behind_answer(const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+cdef inline bint is_behind_answer(const HalfRecord* snd, const HalfRecord* rcv,
+                                  const PacketRecord* packet) noexcept nogil:
     """Is a SYN-ACK captured behind a client's acknowledgement of more than that, or a stranger's?
 
     The first may be missing: all that a client acknowledges lies within its window. RFC 7413: a server that takes the
@@ -327,7 +331,7 @@ cdef inline bint is_behind_answer(const Half* snd, const Half* rcv, const Packet
         snd.wnd != rcv.iss + 1 or 0 < seq_diff(snd.iss, packet.seq) <= allowance(rcv))
 
 
-cdef inline bint is_unheard(const Half* half, const Half* peer) noexcept nogil:
+cdef inline bint is_unheard(const HalfRecord* half, const HalfRecord* peer) noexcept nogil:
     """Is all that is known of an end what segments in the name of its peer, which has sent a SYN, have acknowledged?
 
     Before the SYN-ACK anybody may have sent them.
@@ -335,7 +339,7 @@ cdef inline bint is_unheard(const Half* half, const Half* peer) noexcept nogil:
     return not half.flags & ISS_KNOWN and peer.flags & (ISS_KNOWN | ACK_SEEN) == ISS_KNOWN
 
 
-cdef inline bint is_early(const Flow* flow, const Half* snd, const Half* rcv) noexcept nogil:
+cdef inline bint is_early(const FlowRecord* flow, const HalfRecord* snd, const HalfRecord* rcv) noexcept nogil:
     """Does a client go on though nothing captured has answered its SYN?
 
     Not if its peer was captured first, as where a SYN comes behind its SYN-ACK. Once it is believed all the same, una
@@ -344,7 +348,7 @@ cdef inline bint is_early(const Flow* flow, const Half* snd, const Half* rcv) no
     return snd.una == snd.iss and is_unheard(rcv, snd) and not flow.flags & MIDSTREAM
 
 
-cdef void doubt_early(Half* client, Half* server) noexcept nogil:
+cdef void doubt_early(HalfRecord* client, HalfRecord* server) noexcept nogil:
     """The SYN-ACK was captured after its client went on: whether it did, and had an answer, what follows will show."""
     cdef uint32_t end = client.nxt, acked = server.una
     cdef uint16_t fin = client.flags & FIN_SEEN
@@ -357,7 +361,7 @@ cdef void doubt_early(Half* client, Half* server) noexcept nogil:
         client.flags |= DOUBTED | (DOUBTED_FIN if fin else 0)
 
 
-cdef bint confirm_early(Half* half, Half* peer, uint32_t ack) noexcept nogil:
+cdef bint confirm_early(HalfRecord* half, HalfRecord* peer, uint32_t ack) noexcept nogil:
     """Is an acknowledgement one of what was captured before the SYN-ACK, or before that was acknowledged?
 
     A jump lies farther ahead. If it is one of all that, what *half* acknowledged then is true as well.
@@ -379,14 +383,14 @@ cdef bint confirm_early(Half* half, Half* peer, uint32_t ack) noexcept nogil:
     return seq_leq(ack, end)
 
 
-cdef void doubt_ack(Half* half, uint32_t ack) noexcept nogil:
+cdef void doubt_ack(HalfRecord* half, uint32_t ack) noexcept nogil:
     """Note what of an end is said to be acknowledged, until what it says ends there, or what its peer says is true."""
     if not half.flags & DOUBTED or half.flags & DOUBTED_ACK and seq_lt(half.fin, ack):
         half.fin = ack
         half.flags |= DOUBTED | DOUBTED_ACK
 
 
-cdef void forget_early(Half* client, Half* server) noexcept nogil:
+cdef void forget_early(HalfRecord* client, HalfRecord* server) noexcept nogil:
     """Put a client back to its SYN, what it was taken to have received as well."""
     client.nxt = seq_max(client.una, server.wnd)
     client.flags &= ~<uint16_t> (FIN_SEEN | JUMP)
@@ -394,13 +398,14 @@ cdef void forget_early(Half* client, Half* server) noexcept nogil:
     server.facts &= ~<uint8_t> (FIN_RECEIVED | PASSIVE_CLOSE)
 
 
-cdef inline void refuse(Flow* flow, Half* snd, const Packet* packet) noexcept nogil:
+cdef inline void refuse(FlowRecord* flow, HalfRecord* snd, const PacketRecord* packet) noexcept nogil:
     """Note that an end in SYN-SENT answers a segment by a RST, as it does any with an acknowledgement it refuses."""
     snd.flags |= REFUSED
     flow.resync = packet.ack
 
 
-cdef bint answers_syn(const Flow* flow, const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+cdef bint answers_syn(const FlowRecord* flow, const HalfRecord* snd, const HalfRecord* rcv,
+                      const PacketRecord* packet) noexcept nogil:
     """RFC 9293 section 3.10.7.3, first check: a segment to an end in SYN-SENT must acknowledge its SYN, no more.
 
     RFC 7323 section 3.2: what timestamp it echoes must have been sent; to Linux, between the first SYN and now. How
@@ -419,14 +424,15 @@ cdef bint answers_syn(const Flow* flow, const Half* snd, const Half* rcv, const 
         or seq_diff(packet.tsecr, first) <= (packet.time_ns - flow.started_ns) // MILLISECOND + 1)
 
 
-cdef uint8_t scale(const Half* one, const Half* other) noexcept nogil:
+cdef uint8_t scale(const HalfRecord* one, const HalfRecord* other) noexcept nogil:
     """RFC 7323 section 2.2: windows are scaled only if both SYNs carried the option."""
     return 0 if other.flags & SCALE_KNOWN and not other.flags & OFFERS_SCALE else one.wscale
 
 
 # --- synchronised states --------------------------------------------------------------------------
 
-cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef int on_segment(FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet,
+                    uint64_t* anomalies) noexcept nogil:
     cdef uint32_t seq = packet.seq, length = packet.payload_len
     cdef uint32_t end = seq + length + (packet.flags & FIN)
     cdef uint32_t una
@@ -491,7 +497,8 @@ cdef int on_segment(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint
     return outcome
 
 
-cdef inline bint is_before_its_start(const Flow* flow, const Half* snd, const Half* rcv, uint32_t end) noexcept nogil:
+cdef inline bint is_before_its_start(const FlowRecord* flow, const HalfRecord* snd, const HalfRecord* rcv,
+                                     uint32_t end) noexcept nogil:
     """Does a segment lie before what its sender was taken to begin with: what the client's first acknowledgement told?
 
     The client may have acknowledged more by then than the SYN-ACK, where the capture shows the server's side late.
@@ -500,7 +507,7 @@ cdef inline bint is_before_its_start(const Flow* flow, const Half* snd, const Ha
         seq_leq(end, snd.iss + 1))
 
 
-cdef int comes_too_early(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint32_t end,
+cdef int comes_too_early(FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet, uint32_t end,
                          uint64_t* anomalies) noexcept nogil:
     """Refuse a segment of a synchronised state to an end that cannot be in one, as far as the capture shows.
 
@@ -539,7 +546,7 @@ cdef int comes_too_early(Flow* flow, Half* snd, Half* rcv, const Packet* packet,
     return -1
 
 
-cdef void doubt_segment(Half* snd, const Packet* packet, uint32_t end) noexcept nogil:
+cdef void doubt_segment(HalfRecord* snd, const PacketRecord* packet, uint32_t end) noexcept nogil:
     """Note where what an end says would end, until its peer acknowledges it: confirm_early()."""
     cdef uint32_t beyond = snd.nxt if not snd.flags & DOUBTED or snd.flags & DOUBTED_ACK else snd.fin
     if seq_lt(beyond, end):
@@ -547,7 +554,7 @@ cdef void doubt_segment(Half* snd, const Packet* packet, uint32_t end) noexcept 
         snd.flags = snd.flags & ~<uint16_t> JUMP | DOUBTED | (DOUBTED_FIN if packet.flags & FIN else 0)
 
 
-cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+cdef bint too_old(const FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet) noexcept nogil:
     """PAWS (RFC 7323 section 5.3), where both ends have agreed to timestamps as far as is known.
 
     As Linux has it (tcp_paws_check()): a TS.Recent of 0 is none, and one tick is forgiven, since of what two processors
@@ -568,7 +575,7 @@ cdef bint too_old(const Flow* flow, Half* snd, Half* rcv, const Packet* packet) 
     return False
 
 
-cdef int64_t allowance(const Half* rcv) noexcept nogil:
+cdef int64_t allowance(const HalfRecord* rcv) noexcept nogil:
     """Bytes a sender may have beyond the acknowledgements seen: the window, and one more for those not seen yet."""
     cdef uint64_t window = rcv.max_wnd
     if not rcv.flags & SCALE_KNOWN:
@@ -576,7 +583,7 @@ cdef int64_t allowance(const Half* rcv) noexcept nogil:
     return <int64_t> (2 * window if 2 * window < MOST_WINDOW else MOST_WINDOW)
 
 
-cdef bint in_window(const Half* snd, const Half* rcv, uint32_t end) noexcept nogil:
+cdef bint in_window(const HalfRecord* snd, const HalfRecord* rcv, uint32_t end) noexcept nogil:
     """RFC 9293 section 3.10.7.4, first check; where the capture does not tell the window, a guess.
 
     A segment far below it is refused as well: no retransmission is that old, so its FIN, timestamp or
@@ -590,20 +597,20 @@ cdef bint in_window(const Half* snd, const Half* rcv, uint32_t end) noexcept nog
     return -allowance(rcv) <= ahead <= allowance(rcv)
 
 
-cdef inline bint is_first_flight(const Half* snd, const Half* rcv) noexcept nogil:
+cdef inline bint is_first_flight(const HalfRecord* snd, const HalfRecord* rcv) noexcept nogil:
     """Has an end said no more behind its SYN, which nothing has acknowledged, than the window of its peer's SYN?"""
     return rcv.flags & snd.flags & ISS_KNOWN and rcv.flags & WINDOW_KNOWN and snd.una == snd.iss and (
         seq_diff(snd.nxt, snd.una) <= allowance(rcv))
 
 
-cdef int64_t reach(const Half* rcv) noexcept nogil:
+cdef int64_t reach(const HalfRecord* rcv) noexcept nogil:
     """How far from each other segments of the same jump, and their acknowledgements, may be."""
     if not rcv.flags & WINDOW_KNOWN:
         return UNMEASURED
     return max(65535, min(allowance(rcv), <int64_t> MOST_REACH))
 
 
-cdef bint believe_jump(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+cdef bint believe_jump(HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet) noexcept nogil:
     """Judge a segment beyond the window.
 
     Much of a connection may be missing from a capture. A jump is believed when both ends tell of it: the segment,
@@ -629,7 +636,7 @@ cdef bint believe_jump(Half* snd, Half* rcv, const Packet* packet) noexcept nogi
     return False
 
 
-cdef bint believe_ack(Half* snd, Half* rcv, uint32_t ack) noexcept nogil:
+cdef bint believe_ack(HalfRecord* snd, HalfRecord* rcv, uint32_t ack) noexcept nogil:
     """Judge an acknowledgement beyond what its sender's window allows: has *rcv*, whose bytes it is about, jumped?"""
     if rcv.flags & FIN_SEEN or not 0 < seq_diff(ack, rcv.nxt) <= MOST_WINDOW:
         return False
@@ -650,13 +657,14 @@ cdef bint believe_ack(Half* snd, Half* rcv, uint32_t ack) noexcept nogil:
     return False
 
 
-cdef bint doubted_near(const Half* half, const Half* peer, uint32_t seq) noexcept nogil:
+cdef bint doubted_near(const HalfRecord* half, const HalfRecord* peer, uint32_t seq) noexcept nogil:
     """Is a number near where the half is doubted to have jumped to?"""
     cdef int64_t apart = seq_diff(seq, half.fin)
     return half.flags & DOUBTED and -reach(peer) <= apart <= reach(peer)
 
 
-cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t* anomalies) noexcept nogil:
+cdef int on_ack(FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet,
+                uint64_t* anomalies) noexcept nogil:
     """RFC 9293 section 3.10.7.4, fifth check; -1 when the segment is to be ignored for its acknowledgement."""
     cdef uint32_t ack = packet.ack
     cdef int32_t ahead
@@ -717,7 +725,7 @@ cdef int on_ack(Flow* flow, Half* snd, Half* rcv, const Packet* packet, uint64_t
     return outcome
 
 
-cdef inline int64_t acknowledgeable(const Half* snd, const Half* rcv) noexcept nogil:
+cdef inline int64_t acknowledgeable(const HalfRecord* snd, const HalfRecord* rcv) noexcept nogil:
     """How far beyond what was captured of its peer an end is believed to have had bytes of that, without a doubt."""
     if snd.flags & WINDOW_KNOWN and (snd.flags & SCALE_KNOWN or not rcv.flags & ISS_KNOWN):
         return allowance(snd)
@@ -728,7 +736,7 @@ cdef inline int64_t acknowledgeable(const Half* snd, const Half* rcv) noexcept n
     return UNMEASURED
 
 
-cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexcept nogil:
+cdef bint begins_elsewhere(FlowRecord* flow, HalfRecord* snd, HalfRecord* rcv, uint32_t ack) noexcept nogil:
     """Put right where a half begins, if an acknowledgement shows that it was taken wrongly."""
     if flow.flags & OTHER_SYNACK and ack == flow.resync:
         if rcv.una == rcv.iss:
@@ -748,7 +756,7 @@ cdef bint begins_elsewhere(Flow* flow, Half* snd, Half* rcv, uint32_t ack) noexc
     return False
 
 
-cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:
+cdef void infer_handshake(HalfRecord* snd, HalfRecord* rcv) noexcept nogil:
     """Conclude from a segment of a synchronised state what the capture did not show of the opening."""
     if not snd.facts & SYN_RECEIVED or not rcv.facts & SYN_SENT:
         # The sender has had its peer's SYN, and the acknowledgement of its own with it.
@@ -762,7 +770,7 @@ cdef void infer_handshake(Half* snd, Half* rcv) noexcept nogil:
         snd.facts |= SYN_ACKED                     # the acknowledgement was on the side not captured
 
 
-cdef bint is_probe(const Half* snd, const Half* rcv, uint32_t seq, uint32_t length,
+cdef bint is_probe(const HalfRecord* snd, const HalfRecord* rcv, uint32_t seq, uint32_t length,
                    uint64_t* anomalies) noexcept nogil:
     """Keep-alives (RFC 9293 section 3.8.4) and repeated zero-window probes (3.8.6.1) carry nothing new."""
     if length and rcv.wnd == 0 and rcv.flags & WINDOW_KNOWN and seq == snd.una:
@@ -776,14 +784,14 @@ cdef bint is_probe(const Half* snd, const Half* rcv, uint32_t seq, uint32_t leng
 
 # --- closing --------------------------------------------------------------------------------------
 
-cdef void receive_fin(Half* half) noexcept nogil:
+cdef void receive_fin(HalfRecord* half) noexcept nogil:
     if not half.facts & FIN_RECEIVED:
         half.facts |= FIN_RECEIVED
         if not half.facts & FIN_SENT:
             half.facts |= PASSIVE_CLOSE
 
 
-cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
+cdef bint is_its_fin(const HalfRecord* snd, uint32_t end) noexcept nogil:
     """A new FIN where something else was sent already is not its sender's.
 
     What nothing has shown so far but its acknowledgement, or one that its sender sent behind it, may have been it.
@@ -793,7 +801,7 @@ cdef bint is_its_fin(const Half* snd, uint32_t end) noexcept nogil:
     return end == snd.fin + 1 if snd.flags & FIN_SEEN else end == snd.nxt and end == snd.fin and not snd.flags & DOUBTED
 
 
-cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
+cdef void on_fin(HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet) noexcept nogil:
     """A FIN is a position in the stream; its receiver has it once all before it has arrived."""
     if not snd.flags & FIN_SEEN:
         if snd.flags & DOUBTED_ACK and snd.fin == packet.seq + packet.payload_len + 1:
@@ -812,7 +820,7 @@ cdef void on_fin(Half* snd, Half* rcv, const Packet* packet) noexcept nogil:
         receive_fin(rcv)
 
 
-cdef int on_reset(Flow* flow, int side, Half* snd, Half* rcv, const Packet* packet,
+cdef int on_reset(FlowRecord* flow, int side, HalfRecord* snd, HalfRecord* rcv, const PacketRecord* packet,
                   uint64_t* anomalies) noexcept nogil:
     if flow.flags & CLOSED:
         return 0
@@ -830,7 +838,8 @@ cdef int on_reset(Flow* flow, int side, Half* snd, Half* rcv, const Packet* pack
     return CLOSED_NOW
 
 
-cdef bint reset_acceptable(const Flow* flow, const Half* snd, const Half* rcv, const Packet* packet) noexcept nogil:
+cdef bint reset_acceptable(const FlowRecord* flow, const HalfRecord* snd, const HalfRecord* rcv,
+                           const PacketRecord* packet) noexcept nogil:
     """Would the receiver believe this RST?
 
     In SYN-SENT it must acknowledge the SYN (RFC 9293 section 3.10.7.3). Later it must stand exactly at

@@ -3,7 +3,7 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 
 from aiomos.tcp.doubts cimport early_acked, early_ended, early_passed
-from aiomos.tcp.flows cimport FIN_SEEN, Half
+from aiomos.tcp.flows cimport FIN_SEEN, HalfRecord
 from aiomos.tcp.pieces cimport bytes_held, drop_pieces, first_piece
 from aiomos.tcp.reassembly cimport drain, emit, give_up_hole, settle_hole, tell_end
 from aiomos.tcp.rtt cimport add_rtt
@@ -31,7 +31,7 @@ from aiomos.tcp.tracks cimport (
 from aiomos.wire.seq cimport seq_leq
 
 
-cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void track_acked(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """The receiver has acknowledged more of this half (half.una has moved)."""
     t.dup_acks = 0
     if t.flags & TIMING and seq_leq(t.rtt_seq, half.una):
@@ -43,7 +43,7 @@ cdef void track_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) no
         settle_hole(t, half, now_ns)
 
 
-cdef void opening_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void opening_acked(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """The same while what its sender said with its SYN, or before the SYN-ACK, waits for it."""
     cdef int64_t acked = acked_offset(t, half)
     if t.flags & SYN_DATA:
@@ -57,7 +57,7 @@ cdef void opening_acked(Streams* s, Track* t, const Half* half, int64_t now_ns) 
         early_acked(s, t, half, acked, now_ns)
 
 
-cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void track_tick(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """Give up the holes whose time has come."""
     cdef int64_t acked = acked_offset(t, half)
     cdef uint64_t limit
@@ -75,7 +75,7 @@ cdef void track_tick(Streams* s, Track* t, const Half* half, int64_t now_ns) noe
         tell_end(s, t, half, now_ns)
 
 
-cdef void track_finish(Streams* s, Track* t, const Half* half, int kind, int64_t now_ns) noexcept nogil:
+cdef void track_finish(Streams* s, Track* t, const HalfRecord* half, int kind, int64_t now_ns) noexcept nogil:
     """The flow has ended as *kind* (a PartKind) says: give up every hole, deliver all, and tell the end."""
     cdef int64_t acked = acked_offset(t, half)
     if not t.flags & BASED:

@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from aiomos.levels cimport STREAM_LEVEL
 from aiomos.tcp.copies cimport is_copy
-from aiomos.tcp.flows cimport FIN_SEEN, Half, SINK
+from aiomos.tcp.flows cimport FIN_SEEN, HalfRecord, SINK
 from aiomos.tcp.holdings cimport differs_from_delivered
 from aiomos.tcp.past cimport past_delivered
 from aiomos.tcp.pieces cimport (
@@ -73,7 +73,7 @@ from aiomos.tcp.tracks cimport (
 from aiomos.wire.pool cimport pool_give, pool_take
 from aiomos.wire.seq cimport seq_lt
 from aiomos.wire.slabs cimport SLAB_BYTES, block_at, block_take
-from aiomos.wire.wire cimport FIN, Packet, SYN
+from aiomos.wire.wire cimport FIN, PacketRecord, SYN
 
 cdef enum:
     MOST_GIVEN_UP = 1024       # halves that give up a hole for the room of one segment
@@ -129,7 +129,8 @@ cdef Part* emit(Streams* s, Track* t, int kind, uint64_t offset, uint64_t length
     return part
 
 
-cdef void emit_gap(Streams* s, Track* t, const Half* half, uint64_t to, int reason, int64_t now_ns) noexcept nogil:
+cdef void emit_gap(Streams* s, Track* t, const HalfRecord* half, uint64_t to, int reason,
+                   int64_t now_ns) noexcept nogil:
     """Tell that the bytes from the edge to *to* will not come, and go on behind them."""
     cdef uint64_t length = to - t.edge
     cdef Part* part
@@ -147,7 +148,7 @@ cdef void emit_gap(Streams* s, Track* t, const Half* half, uint64_t to, int reas
     advance(t, to)
 
 
-cdef void deliver(Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t start,
+cdef void deliver(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet, uint64_t start,
                   const uint8_t* data, uint64_t length, uint64_t captured) noexcept nogil:
     """Pass a segment's bytes at the edge on; what the snap length cut off becomes a gap."""
     cdef Part* part
@@ -211,7 +212,7 @@ cdef void own_bytes(Streams* s, const Track* t, Part* part) noexcept nogil:
     part.data = block
 
 
-cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* packet, int policy,
+cdef void track_payload(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet, int policy,
                         bint payload_ok, uint32_t before_nxt) noexcept nogil:
     """Take in a segment of this half; *before_nxt* is half.nxt as it was before the segment."""
     cdef uint64_t fresh = 0, conflicts = t.conflicts
@@ -243,7 +244,7 @@ cdef void track_payload(Streams* s, Track* t, const Half* half, const Packet* pa
         tell_end(s, t, half, packet.time_ns)
 
 
-cdef void track_urgent(Track* t, const Packet* packet) noexcept nogil:
+cdef void track_urgent(Track* t, const PacketRecord* packet) noexcept nogil:
     """Take note of an urgent pointer, as Linux does (tcp_check_urg() in net/ipv4/tcp_input.c).
 
     It points behind the urgent byte. What it says of bytes that have come is ignored; if it says another than before,
@@ -256,21 +257,22 @@ cdef void track_urgent(Track* t, const Packet* packet) noexcept nogil:
     t.flags |= URGENT
 
 
-cdef void track_copied(Streams* s, Track* t, const Packet* packet) noexcept nogil:
+cdef void track_copied(Streams* s, Track* t, const PacketRecord* packet) noexcept nogil:
     """Count a segment that was captured once more."""
     t.copies += 1
     t.copied_bytes += packet.payload_len
     s.copies += 1
 
 
-cdef void note_early(Track* t, const Half* half, const Packet* packet, uint32_t before_nxt) noexcept nogil:
+cdef void note_early(Track* t, const HalfRecord* half, const PacketRecord* packet, uint32_t before_nxt) noexcept nogil:
     """Note that a segment that is held apart came again."""
     if (packet.payload_len and comes_late(half, packet, before_nxt)
             and offset_of(t, data_seq(packet)) >= <int64_t> t.edge and not is_copy(t, packet)):
         t.early_late += 1
 
 
-cdef void tell_late(Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t fresh) noexcept nogil:
+cdef void tell_late(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet,
+                    uint64_t fresh) noexcept nogil:
     """Count a segment behind the highest one seen that says nothing else than those before."""
     if fresh == 0 and is_copy(t, packet):
         track_copied(s, t, packet)
@@ -278,7 +280,8 @@ cdef void tell_late(Streams* s, Track* t, const Half* half, const Packet* packet
         count_late(s, t, half, packet, fresh)
 
 
-cdef void count_late(const Streams* s, Track* t, const Half* half, const Packet* packet, uint64_t fresh) noexcept nogil:
+cdef void count_late(const Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet,
+                     uint64_t fresh) noexcept nogil:
     """A segment behind the highest one seen: overtaken on the way, or sent again."""
     if overtaken(s, t, half, packet, fresh):
         t.out_of_order += 1
@@ -289,7 +292,8 @@ cdef void count_late(const Streams* s, Track* t, const Half* half, const Packet*
         t.flags &= ~<uint32_t> SYN_REFUSED
 
 
-cdef uint64_t take_bytes(Streams* s, Track* t, const Half* half, const Packet* packet, int policy) noexcept nogil:
+cdef uint64_t take_bytes(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet,
+                         int policy) noexcept nogil:
     """Deliver or hold a segment's bytes; returns how many of them had not been seen before."""
     cdef int64_t start = offset_of(t, data_seq(packet)), end = start + packet.payload_len
     cdef int64_t cut = 0
@@ -335,7 +339,7 @@ cdef void count_conflict(Streams* s, Track* t) noexcept nogil:
     s.conflicts += 1
 
 
-cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* packet, int64_t start,
+cdef uint64_t take_beyond(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet, int64_t start,
                           int64_t end, int64_t cut, uint64_t captured, int policy, bint* differs) noexcept nogil:
     """Take in a segment that lies beyond a hole or meets held bytes; *cut* of its payload was delivered before."""
     cdef Piece new
@@ -374,7 +378,7 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const Half* half, const Packet* 
     return fresh
 
 
-cdef void find_room(Streams* s, Track* t, const Half* half, const Piece* new, bint with_data,
+cdef void find_room(Streams* s, Track* t, const HalfRecord* half, const Piece* new, bint with_data,
                     Room* room) noexcept nogil:
     """Have room made to hold a segment: by its own half at the half's budget, else by those that wait for longest."""
     room_for(&s.store, &t.held, new.start, new.end, with_data, room)
@@ -405,7 +409,7 @@ cdef void make_room(Streams* s, const Track* own, const Room* room, int64_t now_
         give_up_oldest(s, t, t.half, now_ns)
 
 
-cdef void give_up_oldest(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void give_up_oldest(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """Have a half go on without what is missing before the piece that it has held for longest, a doubted one first."""
     cdef uint64_t end = piece_at(&s.store, s.store.oldest).end
     s.held_dropped += 1
@@ -427,7 +431,7 @@ cdef void give_up_oldest(Streams* s, Track* t, const Half* half, int64_t now_ns)
         s.disturbed = track_index(s, t)
 
 
-cdef const Half* take_disturbed(Streams* s) noexcept nogil:
+cdef const HalfRecord* take_disturbed(Streams* s) noexcept nogil:
     """A half that gave up a hole for another's sake, to be told of it; NULL when there is none."""
     cdef Track* t
     if not s.disturbed:
@@ -438,7 +442,7 @@ cdef const Half* take_disturbed(Streams* s) noexcept nogil:
     return t.half
 
 
-cdef uint64_t hold_piece(Streams* s, Track* t, const Half* half, Piece* new, int policy, int64_t now_ns,
+cdef uint64_t hold_piece(Streams* s, Track* t, const HalfRecord* half, Piece* new, int policy, int64_t now_ns,
                          bint* differs) noexcept nogil:
     """Hold bytes that were held elsewhere, and deliver what has become contiguous; returns how many are new."""
     cdef uint64_t fresh = 0
@@ -456,7 +460,7 @@ cdef uint64_t hold_piece(Streams* s, Track* t, const Half* half, Piece* new, int
     return fresh
 
 
-cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Packet* packet,
+cdef uint64_t deliver_between(Streams* s, Track* t, const HalfRecord* half, const PacketRecord* packet,
                               const Piece* new) noexcept nogil:
     """Without room to hold a segment at the edge, let it fill what held pieces leave open, whatever the policy."""
     cdef uint64_t fresh = 0, to, captured
@@ -475,7 +479,7 @@ cdef uint64_t deliver_between(Streams* s, Track* t, const Half* half, const Pack
     return fresh
 
 
-cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void drain(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """Deliver the pieces that have become contiguous."""
     cdef uint32_t index
     cdef uint64_t end
@@ -514,7 +518,7 @@ cdef void drain(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept
         drop_piece(&s.store, &t.held, index)
 
 
-cdef void settle_hole(Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void settle_hole(Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """Note whether something is missing at the edge, and since when its receiver has had it."""
     cdef int64_t acked = acked_offset(t, half)
     if acked > <int64_t> t.edge:
@@ -530,14 +534,14 @@ cdef void settle_hole(Track* t, const Half* half, int64_t now_ns) noexcept nogil
         t.flags &= ~<uint32_t> HOLED
 
 
-cdef void track_settle(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void track_settle(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """The half's numbers have jumped: what is missing before them is a hole from now on."""
     t.dup_acks = 0
     t.flags &= ~<uint32_t> TIMING
     settle_hole(t, half, now_ns)
 
 
-cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) noexcept nogil:
+cdef int64_t track_deadline(const Streams* s, const Track* t, const HalfRecord* half) noexcept nogil:
     """When the hole at the edge of a HOLED track is to be given up; 0 if only a FIN is missing."""
     cdef int64_t due = 0
     if t.held.head[0]:
@@ -548,7 +552,7 @@ cdef int64_t track_deadline(const Streams* s, const Track* t, const Half* half) 
     return due
 
 
-cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, int reason,
+cdef void give_up_hole(Streams* s, Track* t, const HalfRecord* half, uint64_t limit, int reason,
                        int64_t now_ns) noexcept nogil:
     """Make the hole at the edge a gap, as far as the first held piece or *limit*, and deliver what follows."""
     cdef uint64_t to = limit
@@ -560,7 +564,7 @@ cdef void give_up_hole(Streams* s, Track* t, const Half* half, uint64_t limit, i
     drain(s, t, half, now_ns)
 
 
-cdef void tell_end(Streams* s, Track* t, const Half* half, int64_t now_ns) noexcept nogil:
+cdef void tell_end(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     if offset_of(t, half.fin) == <int64_t> t.edge:
         t.flags |= FINISHED
         t.ending = PART_END

@@ -1,10 +1,10 @@
 # Which segments were sent again, and why; duplicate acknowledgements.
 from libc.stdint cimport uint32_t, uint64_t
 
-from aiomos.tcp.flows cimport Half
+from aiomos.tcp.flows cimport HalfRecord
 from aiomos.tcp.tracks cimport Streams, Track, data_seq
 from aiomos.wire.seq cimport seq_lt
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 cdef enum RexmitKind:
     REXMIT_NONE = 0
@@ -15,13 +15,14 @@ cdef enum RexmitKind:
     REXMIT_FIN = 5             # a FIN without data
     REXMIT_KINDS = 6
 
-cdef int track_judge(const Streams* s, const Track* t, const Half* half, const Packet* packet, bint payload_ok,
+cdef int track_judge(const Streams* s, const Track* t, const HalfRecord* half, const PacketRecord* packet,
+                     bint payload_ok,
                      uint32_t before_nxt) noexcept nogil
-cdef void track_acked_again(Track* t, const Half* half, const Packet* packet) noexcept nogil
-cdef bint overtaken(const Streams* s, const Track* t, const Half* half, const Packet* packet,
+cdef void track_acked_again(Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil
+cdef bint overtaken(const Streams* s, const Track* t, const HalfRecord* half, const PacketRecord* packet,
                     uint64_t fresh) noexcept nogil
 
-cdef inline bint comes_late(const Half* half, const Packet* packet, uint32_t before_nxt) noexcept nogil:
+cdef inline bint comes_late(const HalfRecord* half, const PacketRecord* packet, uint32_t before_nxt) noexcept nogil:
     """Is a segment with bytes, SYN or FIN behind the highest one seen? *before_nxt* is half.nxt as it was before."""
     if packet.payload_len:
         return seq_lt(data_seq(packet), before_nxt)

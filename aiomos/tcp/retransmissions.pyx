@@ -21,7 +21,8 @@ cdef int64_t REORDER_NS = 3_000_000     # a segment this late was overtaken, whe
 cdef int64_t FAST_NS = 20_000_000       # a fast retransmission follows the last duplicate acknowledgement within it
 
 
-cdef int track_judge(const Streams* s, const Track* t, const Half* half, const Packet* packet, bint payload_ok,
+cdef int track_judge(const Streams* s, const Track* t, const HalfRecord* half, const PacketRecord* packet,
+                     bint payload_ok,
                      uint32_t before_nxt) noexcept nogil:
     """Tell of what kind (RexmitKind) a retransmission is that is about to be taken in; REXMIT_NONE if it is none.
 
@@ -43,7 +44,7 @@ cdef int track_judge(const Streams* s, const Track* t, const Half* half, const P
     return kind_of(t, half, packet)
 
 
-cdef bint overtaken(const Streams* s, const Track* t, const Half* half, const Packet* packet,
+cdef bint overtaken(const Streams* s, const Track* t, const HalfRecord* half, const PacketRecord* packet,
                     uint64_t fresh) noexcept nogil:
     """Has a late segment, *fresh* bytes of which are new, been overtaken on its way, and was sent but once?
 
@@ -58,7 +59,8 @@ cdef bint overtaken(const Streams* s, const Track* t, const Half* half, const Pa
         late <= COPY_NS and is_behind_its_ack(s, t, half, packet))
 
 
-cdef bint is_behind_its_ack(const Streams* s, const Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef bint is_behind_its_ack(const Streams* s, const Track* t, const HalfRecord* half,
+                            const PacketRecord* packet) noexcept nogil:
     """Does nothing but acknowledgements tell that its sender had sent so much before?
 
     A mirror port whose two sides are out of step shows a segment behind its acknowledgement, which may be that of the
@@ -70,7 +72,7 @@ cdef bint is_behind_its_ack(const Streams* s, const Track* t, const Half* half, 
             and first_overlap(&s.store, &t.held, <uint64_t> end) == 0)
 
 
-cdef int kind_of(const Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef int kind_of(const Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     cdef uint32_t seq = packet.seq
     if packet.flags & SYN:
         return REXMIT_SYN
@@ -85,7 +87,7 @@ cdef int kind_of(const Track* t, const Half* half, const Packet* packet) noexcep
     return REXMIT_RTO
 
 
-cdef void track_acked_again(Track* t, const Half* half, const Packet* packet) noexcept nogil:
+cdef void track_acked_again(Track* t, const HalfRecord* half, const PacketRecord* packet) noexcept nogil:
     """Count a duplicate acknowledgement of this half (RFC 5681 section 2), and what it reports as received."""
     cdef int i
     if packet.ack != half.una:                     # an older one, overtaken on its way

@@ -2,13 +2,13 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
-from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, Half, KEEP, SINK
+from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, HalfRecord, KEEP, SINK
 from aiomos.tcp.past cimport Past, PastClock
 from aiomos.tcp.pieces cimport Pieces, Store
 from aiomos.wire.pool cimport Pool, pool_at
 from aiomos.wire.seq cimport seq_diff, seq_lt
 from aiomos.wire.slabs cimport Slabs
-from aiomos.wire.wire cimport Packet, SYN
+from aiomos.wire.wire cimport PacketRecord, SYN
 
 cdef enum TrackFlag:
     BASED = 1                  # edge_seq is set
@@ -119,11 +119,11 @@ ctypedef struct Track:
     uint32_t early_said        # with HELD_EARLY: segments of its sender that said something new
     uint32_t disturbed         # the next of that list
     uint8_t ending             # with FINISHED: how, a PartKind
-    const Half* half           # what it is the track of
+    const HalfRecord* half           # what it is the track of
 
 # Bytes that were given up, for those who want to know at once.
 ctypedef struct Incident:
-    const Half* half
+    const HalfRecord* half
     uint64_t offset
     uint64_t length
     int64_t time_ns
@@ -170,15 +170,15 @@ cdef enum:
 cdef bint streams_open(Streams* s, size_t flows, size_t held_bytes, size_t held_bytes_half, size_t kept_bytes,
                        size_t kept_bytes_half, size_t batch_frames, uint32_t seed) noexcept nogil
 cdef void streams_close(Streams* s) noexcept nogil
-cdef uint32_t track_open(Streams* s, const Half* half) noexcept nogil
+cdef uint32_t track_open(Streams* s, const HalfRecord* half) noexcept nogil
 cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil
-cdef void track_base(Track* t, const Half* half) noexcept nogil
+cdef void track_base(Track* t, const HalfRecord* half) noexcept nogil
 cdef void part_release(Streams* s, uint32_t index) noexcept nogil
 cdef void drop_doubted(Streams* s, Track* t) noexcept nogil
 cdef void lower_doubted(Streams* s, Track* t) noexcept nogil
 cdef void remember_missed(Streams* s, Track* t, uint64_t start, uint64_t end) noexcept nogil
 cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end) noexcept nogil
-cdef uint64_t track_lost(const Streams* s, const Track* t, const Half* half) noexcept nogil
+cdef uint64_t track_lost(const Streams* s, const Track* t, const HalfRecord* half) noexcept nogil
 cdef void note_incident(Streams* s, const Track* t, uint64_t offset, uint64_t length, int reason,
                         int64_t now_ns) noexcept nogil
 
@@ -197,7 +197,7 @@ cdef inline PartLink* link_at(const Streams* s, uint32_t index) noexcept nogil:
 cdef inline Missed* missed_at(const Streams* s, uint32_t index) noexcept nogil:
     return <Missed*> pool_at(&s.missed, index)
 
-cdef inline uint32_t data_seq(const Packet* packet) noexcept nogil:
+cdef inline uint32_t data_seq(const PacketRecord* packet) noexcept nogil:
     """Sequence number of the payload's first byte."""
     return packet.seq + (packet.flags & SYN > 0)
 
@@ -205,7 +205,7 @@ cdef inline int64_t offset_of(const Track* t, uint32_t seq) noexcept nogil:
     """Stream offset of a sequence number near the edge; negative before the stream's start."""
     return <int64_t> t.edge + seq_diff(seq, t.edge_seq)
 
-cdef inline int64_t acked_offset(const Track* t, const Half* half) noexcept nogil:
+cdef inline int64_t acked_offset(const Track* t, const HalfRecord* half) noexcept nogil:
     """Stream offset up to which the receiver has acknowledged data (its ACK of a FIN counts one more)."""
     if not half.flags & ACK_SEEN:
         return 0
@@ -213,7 +213,7 @@ cdef inline int64_t acked_offset(const Track* t, const Half* half) noexcept nogi
         return offset_of(t, half.fin)
     return offset_of(t, half.una)
 
-cdef inline bint is_only_fin(const Track* t, const Half* half, int64_t acked) noexcept nogil:
+cdef inline bint is_only_fin(const Track* t, const HalfRecord* half, int64_t acked) noexcept nogil:
     """Is what is missing one acknowledged number, the last of all?
 
     It is taken for a FIN that was not captured, until something behind it shows that it was a byte.

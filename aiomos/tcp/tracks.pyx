@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from aiomos.tcp.flows cimport ACK_SEEN, Half, ISS_KNOWN, SEQ_KNOWN
+from aiomos.tcp.flows cimport ACK_SEEN, HalfRecord, ISS_KNOWN, SEQ_KNOWN
 from aiomos.tcp.pieces cimport drop_blocks, drop_pieces, store_close, store_open
 from aiomos.wire.pool cimport pool_close, pool_give, pool_open, pool_take
 from aiomos.wire.slabs cimport UNIT, block_give, slabs_close, slabs_open
@@ -46,7 +46,7 @@ cdef void streams_close(Streams* s) noexcept nogil:
     s.incidents = NULL
 
 
-cdef uint32_t track_open(Streams* s, const Half* half) noexcept nogil:
+cdef uint32_t track_open(Streams* s, const HalfRecord* half) noexcept nogil:
     """A track for a half, whose record stays where it is."""
     cdef uint32_t index = pool_take(&s.tracks)
     if index:
@@ -65,7 +65,7 @@ cdef void track_drop_parts(Streams* s, Track* t) noexcept nogil:
     t.out_head = t.out_tail = t.out_linked = 0
 
 
-cdef void track_base(Track* t, const Half* half) noexcept nogil:
+cdef void track_base(Track* t, const HalfRecord* half) noexcept nogil:
     """Fix which sequence number is offset 0: the one after the SYN, or where the half was picked up."""
     if t.edge == 0 and not t.held.head[0] and half.flags & SEQ_KNOWN:
         t.edge_seq = half.iss + 1 if half.flags & ISS_KNOWN else half.una
@@ -142,7 +142,7 @@ cdef uint64_t recover_missed(Streams* s, Track* t, uint64_t start, uint64_t end)
     return found
 
 
-cdef uint64_t track_lost(const Streams* s, const Track* t, const Half* half) noexcept nogil:
+cdef uint64_t track_lost(const Streams* s, const Track* t, const HalfRecord* half) noexcept nogil:
     """Bytes acknowledged by the receiver and never seen."""
     cdef int64_t acked = acked_offset(t, half)
     cdef uint64_t beyond = 0

@@ -5,7 +5,7 @@ from libc.stdint cimport uint64_t
 
 from aiomos.ude.instructions cimport Instruction
 from aiomos.ude.scene cimport Scene
-from aiomos.wire.wire cimport WIRE_TCP, Packet
+from aiomos.wire.wire cimport PacketRecord, WIRE_TCP
 
 cdef enum:
     GUARDS = 1024
@@ -42,7 +42,7 @@ cdef bint run_filter(const Instruction* code, size_t n, const Scene* scene) noex
 cdef uint64_t run_predicates(const Instruction* code, size_t n, const Scene* scene, uint64_t wanted,
                              uint64_t* unsure) noexcept nogil
 
-cdef inline uint64_t predicates_guard(const PredicateSet* predicates, const Packet* segment) noexcept nogil:
+cdef inline uint64_t predicates_guard(const PredicateSet* predicates, const PacketRecord* segment) noexcept nogil:
     """Those that may fire, or be unsure, for a segment of a flow, by a look at its flags."""
     return predicates.guard[(segment.flags & GUARD_FLAGS) | <size_t> (segment.payload_len != 0) << GUARD_PAYLOAD]
 

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memset
 
-from aiomos.tcp.flows cimport FlowKey, Half
+from aiomos.tcp.flows cimport FlowKey, HalfRecord
 from aiomos.tcp.holdings cimport track_read, track_view
 from aiomos.tcp.tracks cimport Streams, Track, track_at
 from aiomos.ude.instructions cimport (
@@ -367,7 +367,7 @@ cdef bint peek(const Streams* streams, const Track* track, uint64_t offset, uint
 cdef size_t peek_step(const Instruction* step, const Scene* scene, Run* run, size_t at) noexcept nogil:
     cdef int64_t offset = run.r[step.b].number
     cdef int64_t n = run.r[step.d].number
-    cdef const Half* half
+    cdef const HalfRecord* half
     cdef const Track* track
     if scene.flow == NULL or offset < 0 or n < 0:
         return step.otherwise

@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from aiomos.tcp.flows cimport ENDED, Flow, FlowKey
+from aiomos.tcp.flows cimport ENDED, FlowKey, FlowRecord
 from aiomos.ude.instructions cimport Instruction
 from aiomos.ude.slots cimport SLOTS
 
@@ -69,7 +69,7 @@ cdef void rules_changed(Rules* rules) noexcept nogil
 cdef uint64_t rules_match(const Rules* rules, const FlowKey* key, bint client_is_low, bint midstream) noexcept nogil
 cdef uint64_t rules_match_packet(const Rules* rules, const FlowKey* key, bint client_is_low,
                                  int slot) noexcept nogil
-cdef uint64_t rules_watching(const Rules* rules, const Flow* flow) noexcept nogil
+cdef uint64_t rules_watching(const Rules* rules, const FlowRecord* flow) noexcept nogil
 cdef uint16_t rules_intern(Rules* rules, uint64_t mask) noexcept nogil
 cdef void rules_reclaim(Rules* rules) noexcept nogil
 cdef Need rules_need(const Rules* rules, uint64_t mask, uint64_t told) noexcept nogil
@@ -81,16 +81,16 @@ cdef inline uint64_t rules_blocked(const Rules* rules) noexcept nogil:
 cdef inline uint32_t rules_place(uint16_t watchers) noexcept nogil:
     return watchers if watchers != ANY_SET else MAX_SETS
 
-cdef inline void rules_count(Rules* rules, const Flow* flow, int by) noexcept nogil:
+cdef inline void rules_count(Rules* rules, const FlowRecord* flow, int by) noexcept nogil:
     """Note that a flow has come into the table, 1, or is about to leave it, -1."""
     rules.flows[rules_place(flow.watchers)] += <uint32_t> by
 
-cdef inline void rules_assign(Rules* rules, Flow* flow, uint16_t watchers) noexcept nogil:
+cdef inline void rules_assign(Rules* rules, FlowRecord* flow, uint16_t watchers) noexcept nogil:
     """Have another set watch a flow."""
     if not flow.flags & ENDED:
         rules.flows[rules_place(flow.watchers)] -= 1
         rules.flows[rules_place(watchers)] += 1
     flow.watchers = watchers
 
-cdef inline const Interest* rules_interest(const Rules* rules, const Flow* flow) noexcept nogil:
+cdef inline const Interest* rules_interest(const Rules* rules, const FlowRecord* flow) noexcept nogil:
     return &rules.interests[rules_place(flow.watchers)]

@@ -138,7 +138,7 @@ cdef void set_scene(Scene* scene, const FlowKey* key, bint client_is_low) noexce
     scene.client_is_low = client_is_low
 
 
-cdef uint64_t rules_watching(const Rules* rules, const Flow* flow) noexcept nogil:
+cdef uint64_t rules_watching(const Rules* rules, const FlowRecord* flow) noexcept nogil:
     if flow.watchers != ANY_SET:
         return rules.sets[flow.watchers]
     return rules_match(rules, &flow.key, (flow.flags & CLIENT_IS_LOW) != 0, (flow.flags & MIDSTREAM) != 0)

@@ -9,7 +9,10 @@ from aiomos.tcp.flows cimport (
     CLIENT_IS_LOW,
     CLOSED,
     FIN_SEEN,
+    FlowKey,
+    FlowRecord,
     GUESSED_ROLES,
+    HalfRecord,
     ISS_KNOWN,
     MIDSTREAM,
     OFFERS_SCALE,
@@ -17,9 +20,6 @@ from aiomos.tcp.flows cimport (
     SEQ_KNOWN,
     TIMESTAMPS,
     WINDOW_KNOWN,
-    Flow,
-    FlowKey,
-    Half,
 )
 from aiomos.tcp.flows cimport ESTABLISHED as FLOW_ESTABLISHED
 from aiomos.tcp.monitor cimport state_of
@@ -105,15 +105,15 @@ from aiomos.ude.instructions cimport (
 )
 from aiomos.wire.seq cimport seq_lt
 from aiomos.wire.wire cimport (
+    Address,
     NO_VLAN,
     OPT_MSS,
     OPT_SACK_OK,
     OPT_TIMESTAMP,
     OPT_WSCALE,
-    WIRE_FRAGMENT,
-    Address,
-    Packet,
+    PacketRecord,
     Span,
+    WIRE_FRAGMENT,
     be16,
     header_is_cut,
     packet_has_payload,
@@ -124,8 +124,8 @@ from aiomos.wire.wire cimport (
 )
 
 ctypedef struct Scene:
-    const Packet* packet       # NULL where the event has none
-    const Flow* flow           # NULL at RAW, ORPHAN and while a filter picks a new flow
+    const PacketRecord* packet       # NULL where the event has none
+    const FlowRecord* flow           # NULL at RAW, ORPHAN and while a filter picks a new flow
     const FlowKey* key         # both ends (of the flow, or made of the packet); always set
     bint client_is_low         # whether key.low is the client (of a packet without flow: its sender)
     const Streams* streams     # NULL: no bytes are held
@@ -176,7 +176,7 @@ cdef inline int load_setting(const Scene* scene, uint8_t field, int64_t* out) no
         return got(out, scene.side)
 
 
-cdef inline int load_of_packet(const Packet* packet, uint8_t kind, uint8_t field, int64_t* out) noexcept nogil:
+cdef inline int load_of_packet(const PacketRecord* packet, uint8_t kind, uint8_t field, int64_t* out) noexcept nogil:
     cdef bint is_fragment = kind == WIRE_FRAGMENT
     if field == PACKET_VLAN:
         return got_if(packet.vlan != NO_VLAN, out, packet.vlan)
@@ -217,7 +217,7 @@ cdef inline int load_of_packet(const Packet* packet, uint8_t kind, uint8_t field
         return got_if(packet_has_ports(packet, kind), out, packet.dport)
 
 
-cdef inline int load_of_segment(const Packet* packet, uint8_t field, uint8_t bit, int64_t* out) noexcept nogil:
+cdef inline int load_of_segment(const PacketRecord* packet, uint8_t field, uint8_t bit, int64_t* out) noexcept nogil:
     if field == SEQ:
         return got(out, packet.seq)
     elif field == ACK_NUMBER:
@@ -245,7 +245,7 @@ cdef inline int load_of_segment(const Packet* packet, uint8_t field, uint8_t bit
         return got_if(packet.options & OPT_TIMESTAMP, out, packet.tsecr)
 
 
-cdef inline int load_of_flow(const Flow* flow, uint8_t field, int64_t* out) noexcept nogil:
+cdef inline int load_of_flow(const FlowRecord* flow, uint8_t field, int64_t* out) noexcept nogil:
     if field == FLOW_VLAN:
         return got_if(flow.key.vlan != NO_VLAN, out, flow.key.vlan)
     elif field == FLOW_IP_VERSION:
@@ -262,12 +262,12 @@ cdef inline int load_of_flow(const Flow* flow, uint8_t field, int64_t* out) noex
         return got_if(flow.reason != 0, out, flow.reason)
 
 
-cdef inline bint end_is_low(const Flow* flow, int side) noexcept nogil:
+cdef inline bint end_is_low(const FlowRecord* flow, int side) noexcept nogil:
     return ((flow.flags & CLIENT_IS_LOW) != 0) == (side == 0)
 
 
-cdef inline int load_of_half(const Flow* flow, int side, uint8_t field, int64_t* out) noexcept nogil:
-    cdef const Half* half = &flow.halves[side]
+cdef inline int load_of_half(const FlowRecord* flow, int side, uint8_t field, int64_t* out) noexcept nogil:
+    cdef const HalfRecord* half = &flow.halves[side]
     if field == HALF_NAME:
         return got(out, side)
     elif field == HALF_PORT:
@@ -305,7 +305,7 @@ cdef inline int load_of_half(const Flow* flow, int side, uint8_t field, int64_t*
 
 
 # How far the peer has acknowledged the stream; a FIN counts as no byte.
-cdef inline int64_t acked(const Track* track, const Half* half) noexcept nogil:
+cdef inline int64_t acked(const Track* track, const HalfRecord* half) noexcept nogil:
     cdef uint32_t una = half.una
     if not (half.flags & ACK_SEEN and track.flags & BASED):
         return 0
@@ -315,7 +315,8 @@ cdef inline int64_t acked(const Track* track, const Half* half) noexcept nogil:
 
 
 # Counters of bytes never reach 2**63.
-cdef inline int load_of_bytes(const Streams* streams, const Half* half, uint8_t field, int64_t* out) noexcept nogil:
+cdef inline int load_of_bytes(const Streams* streams, const HalfRecord* half, uint8_t field,
+                              int64_t* out) noexcept nogil:
     cdef const Track* track
     if streams == NULL or half.track == 0:                     # no byte context, as at Level.STATE: all counters are 0
         return got(out, 0)
@@ -398,7 +399,7 @@ cdef inline int load_address(const Scene* scene, uint8_t field, uint8_t which, H
 
 
 cdef inline int load_bytes(const Scene* scene, uint8_t field, Span* out) noexcept nogil:
-    cdef const Packet* packet = scene.packet
+    cdef const PacketRecord* packet = scene.packet
     if packet == NULL:
         return REFUSED
     if packet.ip_version == 0:

@@ -29,12 +29,12 @@ from aiomos.wire.wire cimport (
     ACK,
     FIN,
     OPT_TIMESTAMP,
+    PacketRecord,
     RST,
     SYN,
     WIRE_ICMP,
     WIRE_TCP,
     WIRE_UDP,
-    Packet,
     be16,
     checksum_add,
     checksum_fold,
@@ -127,14 +127,14 @@ cdef bint is_single_host(const Address* address, uint8_t ip_version) noexcept no
 
 
 cdef bint is_answerable(const Rewrite* r) noexcept nogil:
-    cdef const Packet* packet = r.packet
+    cdef const PacketRecord* packet = r.packet
     if r.linktype == LINKTYPE_ETHERNET and r.frame_len >= ETHERNET_HEADER and r.link[0] & 1:
         return False                           # sent to a group on the link
     return is_single_host(&packet.src, packet.ip_version) and is_single_host(&packet.dst, packet.ip_version)
 
 
 cdef bint envelope_of(const Rewrite* r, bint answer, Envelope* out) noexcept nogil:
-    cdef const Packet* packet = r.packet
+    cdef const PacketRecord* packet = r.packet
     if not link_of(r, &out.link):
         return False
     out.ip_version = packet.ip_version
@@ -216,7 +216,7 @@ cdef size_t build_segment(const Envelope* envelope, const Segment* segment, cons
 
 
 cdef size_t build_reset(const Rewrite* offender, uint8_t* out, size_t room) noexcept nogil:
-    cdef const Packet* packet = offender.packet
+    cdef const PacketRecord* packet = offender.packet
     cdef Envelope envelope
     cdef Segment segment
     if offender.kind != WIRE_TCP or packet.flags & RST or not envelope_of(offender, True, &envelope):
@@ -232,7 +232,7 @@ cdef size_t build_reset(const Rewrite* offender, uint8_t* out, size_t room) noex
 
 
 cdef size_t build_ack(const Rewrite* segment, uint32_t ack, uint16_t window, uint8_t* out, size_t room) noexcept nogil:
-    cdef const Packet* packet = segment.packet
+    cdef const PacketRecord* packet = segment.packet
     cdef Envelope envelope
     cdef Segment answer
     if segment.kind != WIRE_TCP or not packet.flags & ACK or not envelope_of(segment, True, &envelope):
@@ -294,7 +294,7 @@ cdef bint copy_headers(const Rewrite* model, size_t n, uint8_t* out, size_t room
 
 cdef size_t sum_copy(const Rewrite* model, const Copy* copy) noexcept nogil:
     """Take the checksums of a copy; its size."""
-    cdef const Packet* packet = model.packet
+    cdef const PacketRecord* packet = model.packet
     cdef ChecksumField kind
     cdef size_t offset = 0
     if packet.ip_version == 4:

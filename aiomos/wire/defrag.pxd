@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 # What became of a fragment.
 cdef enum DefragResult:
@@ -27,7 +27,7 @@ ctypedef struct Piece:
     size_t size                    # of this allocation
 
 ctypedef struct Datagram:
-    uint64_t key[6]                # addresses; identification, VLAN, IP version, protocol (IPv4 only); Packet.tunnel
+    uint64_t key[6]                # addresses; identification, VLAN, IP version, protocol (IPv4 only); tunnel
     Datagram* chain                # next in the hash bucket
     Datagram* older
     Datagram* newer
@@ -72,6 +72,6 @@ ctypedef struct DefragTable:
 cdef class Defragmenter:
     cdef DefragTable table
     # Take in one fragment. On DEFRAG_COMPLETE data and captured are a whole IP packet, valid until the next add.
-    cdef int add(self, const Packet* packet, const uint8_t** data, size_t* captured) noexcept nogil
+    cdef int add(self, const PacketRecord* packet, const uint8_t** data, size_t* captured) noexcept nogil
     # Give up datagrams whose time has run out; the number given up. Adding does this too, by packet time.
     cdef size_t expire(self, int64_t now_ns) noexcept nogil

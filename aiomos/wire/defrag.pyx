@@ -19,7 +19,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from aiomos.wire.numbers cimport FRAGMENT_HEADER, IPV6_HEADER
 from aiomos.wire.siphash cimport siphash13
-from aiomos.wire.wire cimport Packet, checksum_add, checksum_fold
+from aiomos.wire.wire cimport PacketRecord, checksum_add, checksum_fold
 
 cdef enum Policy:
     POLICY_FIRST
@@ -135,7 +135,7 @@ cdef void condemn(DefragTable* table, Datagram* datagram) noexcept nogil:
     datagram.condemned = True
 
 
-cdef void make_key(const Packet* packet, uint64_t* key) noexcept nogil:
+cdef void make_key(const PacketRecord* packet, uint64_t* key) noexcept nogil:
     # RFC 791 section 3.2 joins fragments by protocol too, RFC 8200 section 4.5 does not.
     cdef uint64_t proto = packet.proto if packet.ip_version == 4 else 0
     key[0] = packet.src.hi
@@ -153,7 +153,7 @@ cdef Datagram* find(DefragTable* table, const uint64_t* key) noexcept nogil:
     return datagram
 
 
-cdef Datagram* open_datagram(DefragTable* table, const uint64_t* key, const Packet* packet) noexcept nogil:
+cdef Datagram* open_datagram(DefragTable* table, const uint64_t* key, const PacketRecord* packet) noexcept nogil:
     """Open a datagram with the first of its fragments to come; NULL when there is no memory."""
     cdef Datagram* datagram
     cdef Datagram** bucket
@@ -300,7 +300,7 @@ cdef int merge(DefragTable* table, Datagram* datagram, uint32_t start, uint32_t 
 
 # --- whole datagrams ------------------------------------------------------------------------------
 
-cdef inline uint32_t header_size(const Packet* packet) noexcept nogil:
+cdef inline uint32_t header_size(const PacketRecord* packet) noexcept nogil:
     """Bytes that go before the payload of the whole packet."""
     cdef uint32_t size = <uint32_t> (packet.fragment - packet.network)
     return size if packet.ip_version == 4 else size - FRAGMENT_HEADER
@@ -311,7 +311,7 @@ cdef inline uint32_t payload_room(uint8_t ip_version, uint32_t header_len) noexc
     return MAX_LENGTH - (header_len if ip_version == 4 else header_len - IPV6_HEADER)
 
 
-cdef bint keep_header(DefragTable* table, Datagram* datagram, const Packet* packet) noexcept nogil:
+cdef bint keep_header(DefragTable* table, Datagram* datagram, const PacketRecord* packet) noexcept nogil:
     """Keep what goes before the payload from the first fragment at offset 0; false when there is no memory."""
     cdef uint32_t size = header_size(packet)
     datagram.header = <uint8_t*> take(table, size, datagram)
@@ -351,7 +351,7 @@ cdef size_t build(DefragTable* table, const Datagram* datagram) noexcept nogil:
     return length
 
 
-cdef int check_fragment(const Packet* packet) noexcept nogil:
+cdef int check_fragment(const PacketRecord* packet) noexcept nogil:
     """Judge a fragment by itself; DEFRAG_PENDING when there is nothing against it."""
     if packet.fragment_len < packet.fragment_wire_len:
         return DEFRAG_DROPPED_CUT
@@ -373,7 +373,7 @@ cdef int check_end(Datagram* datagram, uint32_t end, bint last) noexcept nogil:
     return DEFRAG_PENDING
 
 
-cdef int add_to(DefragTable* table, Datagram* datagram, const Packet* packet) noexcept nogil:
+cdef int add_to(DefragTable* table, Datagram* datagram, const PacketRecord* packet) noexcept nogil:
     """Add a well-formed fragment; from DEFRAG_DROPPED_CUT on the datagram is spoilt."""
     cdef uint32_t first = packet.fragment_offset
     cdef uint32_t room = payload_room(packet.ip_version, header_size(packet))
@@ -399,7 +399,7 @@ cdef int add_to(DefragTable* table, Datagram* datagram, const Packet* packet) no
     return result
 
 
-cdef int add_fragment(DefragTable* table, const Packet* packet, size_t* length) noexcept nogil:
+cdef int add_fragment(DefragTable* table, const PacketRecord* packet, size_t* length) noexcept nogil:
     cdef uint64_t[KEY_WORDS] key
     cdef Datagram* datagram
     cdef int result = check_fragment(packet)
@@ -473,7 +473,7 @@ cdef class Defragmenter:
         free(self.table.buckets)
         free(self.table.output)
 
-    cdef int add(self, const Packet* packet, const uint8_t** data, size_t* captured) noexcept nogil:
+    cdef int add(self, const PacketRecord* packet, const uint8_t** data, size_t* captured) noexcept nogil:
         cdef int result = add_fragment(&self.table, packet, captured)
         self.table.fragments += 1
         self.table.results[result] += 1

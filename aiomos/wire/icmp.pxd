@@ -6,7 +6,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
 from aiomos.wire.rewriting cimport Quote, Rewrite
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 cdef enum:
     MAX_ICMP_ERROR = 64 + 1280     # room that an error needs, at most
@@ -36,7 +36,7 @@ ctypedef struct IcmpNotice:
 
 # Read an error about a TCP or UDP packet or an echo, whole and with a right checksum; false for all else. Whether it is
 # to be believed, RFC 5927 tells: the quoted numbers must be such as have been sent.
-cdef bint icmp_read(const Packet* packet, int kind, IcmpNotice* out) noexcept nogil
+cdef bint icmp_read(const PacketRecord* packet, int kind, IcmpNotice* out) noexcept nogil
 
 # An error about a packet to its source, from *source*, or where that is NULL from the packet's destination; *word* is
 # the MTU, or the pointer. 0 where none may be sent (RFC 1122 section 3.2.2, RFC 4443 section 2.4): about an ICMP error,

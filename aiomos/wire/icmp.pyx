@@ -10,7 +10,7 @@ from aiomos.wire.building cimport Envelope, envelope_of, envelope_write, ip_head
 from aiomos.wire.checksums cimport checksum_of_segment, put16, put32
 from aiomos.wire.numbers cimport ICMP_HEADER, IPV6_HEADER, PROTO_ICMP, PROTO_ICMPV6, PROTO_TCP
 from aiomos.wire.rewriting cimport quote_read
-from aiomos.wire.wire cimport WIRE_FRAGMENT, WIRE_ICMP, Address, Packet, be16, be32
+from aiomos.wire.wire cimport Address, PacketRecord, WIRE_FRAGMENT, WIRE_ICMP, be16, be32
 
 cdef enum:
     MOST_ICMP = 576                    # RFC 1812 section 4.3.2.3
@@ -64,7 +64,7 @@ V6_UNREACHABLE_CODES[:] = [
 
 # --- reading ----------------------------------------------------------------------------------------
 
-cdef bint is_whole(const Packet* packet, int kind) noexcept nogil:
+cdef bint is_whole(const PacketRecord* packet, int kind) noexcept nogil:
     """A message all of which is there, with a right checksum."""
     return (kind == WIRE_ICMP and packet.payload_len >= ICMP_HEADER and packet.payload_cap == packet.payload_len
             and checksum_of_segment(&packet.src, &packet.dst, packet.ip_version, packet.proto, packet.transport,
@@ -89,7 +89,7 @@ cdef int meaning_of(uint8_t type, uint8_t code, uint8_t ip_version) noexcept nog
     return ICMP_ERRORS
 
 
-cdef bint icmp_read(const Packet* packet, int kind, IcmpNotice* out) noexcept nogil:
+cdef bint icmp_read(const PacketRecord* packet, int kind, IcmpNotice* out) noexcept nogil:
     cdef const uint8_t* message = packet.transport
     cdef bint v4 = packet.ip_version == 4
     if not is_whole(packet, kind):
@@ -111,7 +111,7 @@ cdef bint icmp_read(const Packet* packet, int kind, IcmpNotice* out) noexcept no
 
 # --- errors ------------------------------------------------------------------------------------------
 
-cdef bint is_error_itself(const Packet* packet, int kind) noexcept nogil:
+cdef bint is_error_itself(const PacketRecord* packet, int kind) noexcept nogil:
     """Is the packet an ICMP error, or may it be one?"""
     cdef const uint8_t* message = packet.payload if kind == WIRE_ICMP else packet.fragment
     cdef uint32_t there = packet.payload_cap if kind == WIRE_ICMP else packet.fragment_len
@@ -137,7 +137,7 @@ cdef void write_word(int what, uint8_t ip_version, uint32_t word, uint8_t* icmp)
 
 cdef size_t build_icmp_error(const Rewrite* offender, int what, uint32_t word, const Address* source, uint8_t* out,
                              size_t room) noexcept nogil:
-    cdef const Packet* packet = offender.packet
+    cdef const PacketRecord* packet = offender.packet
     cdef bint v4 = packet.ip_version == 4
     cdef uint8_t proto = PROTO_ICMP if v4 else PROTO_ICMPV6
     cdef size_t quoted, begin, most
@@ -169,7 +169,7 @@ cdef size_t build_icmp_error(const Rewrite* offender, int what, uint32_t word, c
 # --- echo --------------------------------------------------------------------------------------------
 
 cdef size_t build_echo_reply(const Rewrite* request, uint8_t* out, size_t room) noexcept nogil:
-    cdef const Packet* packet = request.packet
+    cdef const PacketRecord* packet = request.packet
     cdef bint v4 = packet.ip_version == 4
     cdef size_t n = packet.payload_len, begin
     cdef Envelope envelope

@@ -88,7 +88,7 @@ cdef enum TcpFlag:
     CWR = 0x80
     AE = 0x100                 # accurate ECN (RFC 9768), formerly NS
 
-cdef enum Option:              # bits of Packet.options
+cdef enum Option:              # bits of PacketRecord.options
     OPT_MSS = 1
     OPT_WSCALE = 2
     OPT_SACK_OK = 4
@@ -126,7 +126,7 @@ ctypedef struct Address:
 #   - WIRE_FRAGMENT: the ports, 0, and what is under "fragments"; transport is NULL.
 #   - Malformed: transport is NULL unless packet_has_ports(), which then are set; or packet_has_segment(), with all of a
 #     segment. Of WIRE_BAD_TUNNEL with an ip_version, transport is that of the packet around the tunnel.
-ctypedef struct Packet:
+ctypedef struct PacketRecord:
     int64_t time_ns
     Address src
     Address dst
@@ -177,32 +177,32 @@ ctypedef struct Packet:
     uint64_t unread_number     # and its number; LAYERS where there is nothing such
 
 # Of a malformed packet its ports, and with a wrong checksum all of its segment, may have been read.
-cdef inline bint packet_has_ports(const Packet* packet, int kind) noexcept nogil:
+cdef inline bint packet_has_ports(const PacketRecord* packet, int kind) noexcept nogil:
     return kind == WIRE_TCP or kind == WIRE_UDP or (
         (kind == WIRE_BAD_CHECKSUM or kind == WIRE_BAD_TCP or kind == WIRE_TCP_CUT) and packet.transport != NULL)
 
-cdef inline bint packet_has_segment(const Packet* packet, int kind) noexcept nogil:
+cdef inline bint packet_has_segment(const PacketRecord* packet, int kind) noexcept nogil:
     return kind == WIRE_TCP or (kind == WIRE_BAD_CHECKSUM and packet.transport != NULL)
 
-cdef inline bint packet_has_payload(const Packet* packet, int kind) noexcept nogil:
+cdef inline bint packet_has_payload(const PacketRecord* packet, int kind) noexcept nogil:
     return kind < WIRE_FRAGMENT or packet_has_segment(packet, kind)
 
 # Of a TCP or UDP header that the snap length cut, what was captured counts. A field that was not is 0 and means
 # nothing: of TCP, where at least the flags are there, this may be the window, the urgent pointer and some or all of the
 # options.
-cdef inline bint header_is_cut(const Packet* packet) noexcept nogil:
+cdef inline bint header_is_cut(const PacketRecord* packet) noexcept nogil:
     return packet.header_cap < packet.header_len
 
-cdef inline bint window_is_known(const Packet* packet) noexcept nogil:
+cdef inline bint window_is_known(const PacketRecord* packet) noexcept nogil:
     return packet.header_cap >= 16
 
-cdef inline bint urgent_is_known(const Packet* packet) noexcept nogil:
+cdef inline bint urgent_is_known(const PacketRecord* packet) noexcept nogil:
     return packet.header_cap >= 20
 
 ctypedef struct DecodeOptions:
     bint verify_checksums      # IPv4 header and TCP; zero, and TCP's of the pseudo-header only, pass (transmit offload)
     bint decapsulate           # look into tunnels
-    bint separate_tunnels      # set Packet.tunnel
+    bint separate_tunnels      # set PacketRecord.tunnel
     uint64_t tunnel_keys[2]    # for that; secret
     uint16_t vxlan_ports[8]    # UDP ports of VXLAN; 0 for none
 
@@ -233,7 +233,7 @@ cdef enum Fragments:
     FRAGMENTS_PPP = 1
     FRAGMENTS_FRAME_RELAY = 2
 
-cdef inline int unread(Packet* out, int layer, uint64_t number) noexcept nogil:
+cdef inline int unread(PacketRecord* out, int layer, uint64_t number) noexcept nogil:
     """Note what is not read, and that it is no IP."""
     out.unread_layer = <uint8_t> layer
     out.unread_number = number
@@ -261,9 +261,9 @@ cdef enum Next:
     NEXT_LINK = 106            # that of link type cursor.ethertype
 
 cdef enum:
-    MAX_LAYERS = 16                    # what Packet.link_layers counts; bounds the work on one frame
+    MAX_LAYERS = 16                    # what PacketRecord.link_layers counts; bounds the work on one frame
 
-cdef inline int next_ethertype(Cursor* at, uint16_t ethertype, Packet* out) noexcept nogil:
+cdef inline int next_ethertype(Cursor* at, uint16_t ethertype, PacketRecord* out) noexcept nogil:
     """What an EtherType names follows, where none of these numbers is a length."""
     if ethertype < ETHERTYPE_MIN:
         return unread(out, LAYER_ETHERTYPE, ethertype)

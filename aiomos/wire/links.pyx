@@ -147,7 +147,7 @@ cdef inline int pass_to(Cursor* at, size_t size, int next) noexcept nogil:
 
 
 # Which reader has a link type. In parts, by whose formats they are.
-cdef int read_link(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_link(Cursor* at, PacketRecord* out) noexcept nogil:
     cdef uint16_t linktype = at.ethertype
     if (linktype == LINKTYPE_RAW or linktype == LINKTYPE_RAW_BSD or linktype == LINKTYPE_RAW_OPENBSD
             or linktype == LINKTYPE_IPV4 or linktype == LINKTYPE_IPV6):
@@ -181,12 +181,12 @@ cdef int read_link(Cursor* at, Packet* out) noexcept nogil:
     return read_wan(at, linktype, out)
 
 
-cdef int unknown_link(uint16_t linktype, Packet* out) noexcept nogil:
+cdef int unknown_link(uint16_t linktype, PacketRecord* out) noexcept nogil:
     unread(out, LAYER_LINKTYPE, linktype)
     return WIRE_UNKNOWN_LINK
 
 
-cdef int read_medium(Cursor* at, uint16_t linktype, Packet* out) noexcept nogil:
+cdef int read_medium(Cursor* at, uint16_t linktype, PacketRecord* out) noexcept nogil:
     """Numbers from 130 to 183: Juniper's, and some others."""
     if linktype == LINKTYPE_AVS:
         return read_avs(at, out)
@@ -204,7 +204,7 @@ cdef int read_medium(Cursor* at, uint16_t linktype, Packet* out) noexcept nogil:
     return unknown_link(linktype, out)
 
 
-cdef int read_wan(Cursor* at, uint16_t linktype, Packet* out) noexcept nogil:
+cdef int read_wan(Cursor* at, uint16_t linktype, PacketRecord* out) noexcept nogil:
     """Lines, rings, cells and air."""
     if linktype == LINKTYPE_PPP or linktype == LINKTYPE_PPP_HDLC:
         return read_hdlc(at, out)
@@ -247,7 +247,7 @@ cdef int read_wan(Cursor* at, uint16_t linktype, Packet* out) noexcept nogil:
 
 # --- captures of a host -----------------------------------------------------------------------------
 
-cdef int read_typed(Cursor* at, size_t size, Packet* out) noexcept nogil:
+cdef int read_typed(Cursor* at, size_t size, PacketRecord* out) noexcept nogil:
     """A header that ends with an EtherType."""
     if at.captured < size:
         return WIRE_BAD_LINK
@@ -255,7 +255,7 @@ cdef int read_typed(Cursor* at, size_t size, Packet* out) noexcept nogil:
     return next_ethertype(at, be16(at.data - 2), out)
 
 
-cdef int read_cooked(Cursor* at, size_t size, size_t hardware_at, size_t type_at, Packet* out) noexcept nogil:
+cdef int read_cooked(Cursor* at, size_t size, size_t hardware_at, size_t type_at, PacketRecord* out) noexcept nogil:
     """Linux cooked capture: a header of size bytes with the ARPHRD_ number and the EtherType somewhere in it."""
     cdef uint16_t hardware, protocol
     if at.captured < size:
@@ -277,7 +277,7 @@ cdef int read_cooked(Cursor* at, size_t size, size_t hardware_at, size_t type_at
     return next_ethertype(at, protocol, out)
 
 
-cdef int read_loopback(Cursor* at, size_t size, Packet* out) noexcept nogil:
+cdef int read_loopback(Cursor* at, size_t size, PacketRecord* out) noexcept nogil:
     """BSD loopback: an address family first, in the byte order of the capturing host, or the network's."""
     cdef uint32_t family
     if at.captured < size:
@@ -289,14 +289,14 @@ cdef int read_loopback(Cursor* at, size_t size, Packet* out) noexcept nogil:
     return read_family(family, out)
 
 
-cdef int read_family(uint32_t family, Packet* out) noexcept nogil:
+cdef int read_family(uint32_t family, PacketRecord* out) noexcept nogil:
     # AF_INET; AF_INET6 of Linux, NetBSD and OpenBSD, Solaris, FreeBSD, macOS.
     if family == 2 or family == 10 or family == 24 or family == 26 or family == 28 or family == 30:
         return NEXT_IP
     return unread(out, LAYER_FAMILY, family)
 
 
-cdef int read_pflog(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_pflog(Cursor* at, PacketRecord* out) noexcept nogil:
     """OpenBSD's pf: its length without the padding to words, an address family."""
     cdef size_t size
     cdef uint8_t family
@@ -310,7 +310,7 @@ cdef int read_pflog(Cursor* at, Packet* out) noexcept nogil:
     return read_family(family, out)
 
 
-cdef int read_ipnet(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_ipnet(Cursor* at, PacketRecord* out) noexcept nogil:
     """Solaris: version, family, hook, length of the packet, interfaces and zones."""
     cdef uint32_t length
     cdef uint8_t family
@@ -324,7 +324,7 @@ cdef int read_ipnet(Cursor* at, Packet* out) noexcept nogil:
     return read_family(family, out)
 
 
-cdef int read_nflog(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_nflog(Cursor* at, PacketRecord* out) noexcept nogil:
     """Linux netfilter: family, version, resource, then attributes in the byte order of the host; one is the packet."""
     cdef uint8_t family
     cdef uint16_t ethertype = 0
@@ -371,7 +371,7 @@ cdef bint is_pktap(const Cursor* at) noexcept nogil:
     return False
 
 
-cdef int read_pktap(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_pktap(Cursor* at, PacketRecord* out) noexcept nogil:
     """macOS, little-endian: length, record type, link type of the frame, name, ..., length of its trailer."""
     cdef uint32_t size, linktype, trailer
     if at.captured < 52:
@@ -388,7 +388,7 @@ cdef int read_pktap(Cursor* at, Packet* out) noexcept nogil:
     return next_link(at, linktype, out)
 
 
-cdef int read_ppi(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_ppi(Cursor* at, PacketRecord* out) noexcept nogil:
     """Per-packet information, little-endian: version and flags, length, link type of the frame, fields."""
     cdef uint16_t size
     cdef uint32_t linktype
@@ -401,7 +401,7 @@ cdef int read_ppi(Cursor* at, Packet* out) noexcept nogil:
     return next_link(at, linktype, out)
 
 
-cdef int next_link(Cursor* at, uint32_t linktype, Packet* out) noexcept nogil:
+cdef int next_link(Cursor* at, uint32_t linktype, PacketRecord* out) noexcept nogil:
     if linktype > 0xFFFF:
         unread(out, LAYER_LINKTYPE, linktype)
         return WIRE_UNKNOWN_LINK
@@ -409,7 +409,7 @@ cdef int next_link(Cursor* at, uint32_t linktype, Packet* out) noexcept nogil:
     return NEXT_LINK
 
 
-cdef int read_erf(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_erf(Cursor* at, PacketRecord* out) noexcept nogil:
     """Endace: time, type, flags, length of the record and of the frame; extension headers of 8 bytes."""
     cdef uint8_t kind, more
     cdef uint16_t length
@@ -449,7 +449,7 @@ cdef inline void trust_length(Cursor* at, size_t length) noexcept nogil:
         at.wire_len = length
 
 
-cdef int read_switch(Cursor* at, uint16_t linktype, Packet* out) noexcept nogil:
+cdef int read_switch(Cursor* at, uint16_t linktype, PacketRecord* out) noexcept nogil:
     """Ethernet on the way to a switch chip, with the chip's tag (Linux net/dsa)."""
     cdef size_t size = ETHERNET_HEADER + (8 if linktype == LINKTYPE_DSA_TAG_EDSA else 4)
     cdef uint16_t vid
@@ -476,7 +476,7 @@ cdef int read_ppp_framed(Cursor* at, size_t before) noexcept nogil:
     return NEXT_PPP
 
 
-cdef int read_hdlc(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_hdlc(Cursor* at, PacketRecord* out) noexcept nogil:
     """PPP, or Cisco's HDLC by its address (unicast, broadcast) and control."""
     if at.captured >= 2 and (be16(at.data) == 0x0F00 or be16(at.data) == 0x8F00):
         return read_typed(at, 4, out)
@@ -492,7 +492,7 @@ cdef int read_ppp_pppd(Cursor* at) noexcept nogil:
     return read_ppp_framed(at, 2 if at.data[1] == 0x03 else 1)
 
 
-cdef int read_ppp(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_ppp(Cursor* at, PacketRecord* out) noexcept nogil:
     """Read the protocol field, which compression may have shortened to one byte (RFC 1661 section 6.5)."""
     cdef size_t size
     cdef uint16_t protocol
@@ -514,7 +514,7 @@ cdef int read_ppp(Cursor* at, Packet* out) noexcept nogil:
     return unread(out, LAYER_PPP, protocol)
 
 
-cdef int read_bridged(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_bridged(Cursor* at, PacketRecord* out) noexcept nogil:
     """RFC 3518 section 4.1: flags and the count of padding, kind of frame."""
     if at.captured < 2:
         return WIRE_BAD_LINK
@@ -523,7 +523,7 @@ cdef int read_bridged(Cursor* at, Packet* out) noexcept nogil:
     return pass_to(at, 2, NEXT_ETHERNET)
 
 
-cdef int read_multilink(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_multilink(Cursor* at, PacketRecord* out) noexcept nogil:
     """RFC 1990 section 3, with the long sequence number: what is in one piece is read."""
     if at.captured < 4:
         return WIRE_BAD_LINK
@@ -533,7 +533,7 @@ cdef int read_multilink(Cursor* at, Packet* out) noexcept nogil:
     return NEXT_PPP
 
 
-cdef int read_frame_relay(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_frame_relay(Cursor* at, PacketRecord* out) noexcept nogil:
     """Q.922: an address of two to four bytes, then as RFC 2427 has it, or an EtherType as Cisco does."""
     cdef size_t size = 2
     cdef uint16_t protocol
@@ -559,7 +559,7 @@ cdef int read_frame_relay(Cursor* at, Packet* out) noexcept nogil:
 
 # --- rings, cells, fabrics ------------------------------------------------------------------------------
 
-cdef int read_fddi(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_fddi(Cursor* at, PacketRecord* out) noexcept nogil:
     """Frame control and two addresses; asynchronous 802.2 frames have 0101 first."""
     if at.captured < 13:
         return WIRE_BAD_LINK
@@ -568,7 +568,7 @@ cdef int read_fddi(Cursor* at, Packet* out) noexcept nogil:
     return pass_to(at, 13, NEXT_LLC)
 
 
-cdef int read_token_ring(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_token_ring(Cursor* at, PacketRecord* out) noexcept nogil:
     """Access and frame control, two addresses; where the source's first bit is set, a route with its length."""
     cdef size_t route = 0
     if at.captured < 14:
@@ -584,7 +584,7 @@ cdef int read_token_ring(Cursor* at, Packet* out) noexcept nogil:
     return pass_to(at, 14 + route, NEXT_LLC)
 
 
-cdef int read_sunatm(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_sunatm(Cursor* at, PacketRecord* out) noexcept nogil:
     """What the cells carry, virtual path and channel."""
     if at.captured < 4:
         return WIRE_BAD_LINK
@@ -593,7 +593,7 @@ cdef int read_sunatm(Cursor* at, Packet* out) noexcept nogil:
     return pass_to(at, 4, NEXT_LLC)
 
 
-cdef int read_ipoib(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_ipoib(Cursor* at, PacketRecord* out) noexcept nogil:
     if at.captured < 44:
         return WIRE_BAD_LINK
     cursor_skip(at, 44)
@@ -602,7 +602,7 @@ cdef int read_ipoib(Cursor* at, Packet* out) noexcept nogil:
 
 # --- 802.11 ----------------------------------------------------------------------------------------------
 
-cdef int read_radiotap(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_radiotap(Cursor* at, PacketRecord* out) noexcept nogil:
     """Version 0, length, words of which fields are there; one of these says that data is aligned behind a header."""
     cdef size_t size, flags_at
     cdef uint32_t present
@@ -632,7 +632,7 @@ cdef int read_radiotap(Cursor* at, Packet* out) noexcept nogil:
     return read_wlan(at, flags & 0x20 != 0, out)
 
 
-cdef int read_prism(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_prism(Cursor* at, PacketRecord* out) noexcept nogil:
     """144 bytes; or, with the same number, AVS's header, which has a magic number."""
     if at.captured >= 4 and be32(at.data) >> 12 == 0x80211:
         return read_avs(at, out)
@@ -642,7 +642,7 @@ cdef int read_prism(Cursor* at, Packet* out) noexcept nogil:
     return read_wlan(at, False, out)
 
 
-cdef int read_avs(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_avs(Cursor* at, PacketRecord* out) noexcept nogil:
     cdef uint32_t size
     if at.captured < 8:
         return WIRE_BAD_LINK
@@ -653,7 +653,7 @@ cdef int read_avs(Cursor* at, Packet* out) noexcept nogil:
     return read_wlan(at, False, out)
 
 
-cdef int read_wlan(Cursor* at, bint aligned, Packet* out) noexcept nogil:
+cdef int read_wlan(Cursor* at, bint aligned, PacketRecord* out) noexcept nogil:
     """IEEE 802.11 section 9.3.2: frame control, duration, three addresses, sequence control; data have more."""
     cdef size_t size = 24
     cdef uint8_t kind, flags
@@ -707,7 +707,7 @@ cdef inline uint32_t be24(const uint8_t* p) noexcept nogil:
 
 # --- Juniper ---------------------------------------------------------------------------------------------
 
-cdef int read_juniper(Cursor* at, uint16_t linktype, Packet* out) noexcept nogil:
+cdef int read_juniper(Cursor* at, uint16_t linktype, PacketRecord* out) noexcept nogil:
     """JunOS: "MGC", flags, with one of them extensions with their length; then the interface's own, or a protocol."""
     cdef uint8_t flags
     cdef size_t size = 4
@@ -758,7 +758,7 @@ cdef inline size_t bundle_cookie(const Cursor* at) noexcept nogil:
     return 4 if at.captured and at.data[0] == 0x54 else 2
 
 
-cdef int read_juniper_frame_relay(Cursor* at, size_t cookie, Packet* out) noexcept nogil:
+cdef int read_juniper_frame_relay(Cursor* at, size_t cookie, PacketRecord* out) noexcept nogil:
     if at.captured < cookie + 1:
         return WIRE_BAD_LINK
     cursor_skip(at, cookie)
@@ -768,7 +768,7 @@ cdef int read_juniper_frame_relay(Cursor* at, size_t cookie, Packet* out) noexce
     return read_nlpid(at, out)
 
 
-cdef int read_juniper_cells(Cursor* at, size_t cookie, uint16_t linktype, Packet* out) noexcept nogil:
+cdef int read_juniper_cells(Cursor* at, size_t cookie, uint16_t linktype, PacketRecord* out) noexcept nogil:
     """AAL 5: behind the cookie there is nothing that says which of these it is."""
     cdef uint32_t first
     if at.captured < cookie + 3:

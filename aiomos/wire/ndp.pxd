@@ -2,7 +2,7 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 cdef enum:
     NDP_ROUTER_SOLICITATION = 133
@@ -35,7 +35,7 @@ ctypedef struct NdpMessage:
 
 # Read a packet that is WIRE_ICMP; false for what is no such message, or is not to be believed: changed on its way, come
 # through a router, or in fragments (RFC 4861 sections 6.1.1, 6.1.2, 7.1.1 and 7.1.2; RFC 6980).
-cdef bint ndp_read(const Packet* packet, NdpMessage* out) noexcept nogil
+cdef bint ndp_read(const PacketRecord* packet, NdpMessage* out) noexcept nogil
 # Write a solicitation of a neighbour or router, or a neighbour's advertisement, from MAC address *own* to *to*; its
 # size, 0 without room. The link-layer address that it tells is *own*, if has_mac says so.
 cdef size_t ndp_write(const NdpMessage* message, const uint8_t* own, const uint8_t* to, uint8_t* out,

@@ -46,7 +46,7 @@ cdef void group_mac(const Address* group, uint8_t* mac) noexcept nogil:
 
 # --- reading ----------------------------------------------------------------------------------------
 
-cdef bint is_whole(const Packet* packet) noexcept nogil:
+cdef bint is_whole(const PacketRecord* packet) noexcept nogil:
     """A message of a neighbour, as it was sent: not cut, not changed, not from beyond a router, not in fragments."""
     if packet.ip_version != 6 or packet.ttl != HOP_LIMIT or packet.transient:
         return False
@@ -57,7 +57,7 @@ cdef bint is_whole(const Packet* packet) noexcept nogil:
     return message_sum(packet) == 0
 
 
-cdef uint16_t message_sum(const Packet* packet) noexcept nogil:
+cdef uint16_t message_sum(const PacketRecord* packet) noexcept nogil:
     """0 where the checksum is right, since what is summed holds it."""
     return checksum_of_segment(&packet.src, &packet.dst, 6, PROTO_ICMPV6, packet.transport, packet.payload_len)
 
@@ -124,7 +124,7 @@ cdef bint is_sound(const NdpMessage* m) noexcept nogil:
     return m.dst.hi == group.hi and m.dst.lo == group.lo
 
 
-cdef bint ndp_read(const Packet* packet, NdpMessage* out) noexcept nogil:
+cdef bint ndp_read(const PacketRecord* packet, NdpMessage* out) noexcept nogil:
     cdef Span rest
     cdef bint read = False
     if not is_whole(packet):

@@ -4,12 +4,12 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from aiomos.wire.checksums cimport ChecksumField
 from aiomos.wire.frame cimport Frame
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 # A decoded packet whose bytes may be written. Costs nothing to keep but is valid only as long as its frame, and until
 # its packet is decoded again.
 ctypedef struct Rewrite:
-    Packet* packet
+    PacketRecord* packet
     int kind                   # wire's Kind
     uint8_t* link              # first byte of the frame
     size_t frame_len           # bytes there
@@ -21,11 +21,11 @@ ctypedef struct Rewrite:
 
 # Make *packet*, decoded from *frame* as *kind*, writable. For a packet put together from fragments the frame is that of
 # its last one, and link_len what stood before the IP header there; else link_len is packet.network - frame.data.
-cdef void rewrite_begin(Rewrite* r, Packet* packet, int kind, const Frame* frame, size_t link_len) noexcept nogil
+cdef void rewrite_begin(Rewrite* r, PacketRecord* packet, int kind, const Frame* frame, size_t link_len) noexcept nogil
 
 # The headers of a packet, and what was decoded of them, as they were.
 ctypedef struct Saved:
-    Packet packet
+    PacketRecord packet
     size_t link_len
     size_t network_len
     size_t transport_len
@@ -70,9 +70,9 @@ cdef size_t address_bytes(const Address* address, uint8_t ip_version, uint8_t* o
 
 # --- ICMP -----------------------------------------------------------------------------------------
 # Is it an echo request or reply? Then its identifier.
-cdef bint echo_id(const Packet* packet, int kind, uint16_t* id) noexcept nogil
+cdef bint echo_id(const PacketRecord* packet, int kind, uint16_t* id) noexcept nogil
 # Of an echo request or reply: is it the latter?
-cdef bint is_echo_reply(const Packet* packet) noexcept nogil
+cdef bint is_echo_reply(const PacketRecord* packet) noexcept nogil
 
 # The packet an ICMP error quotes. Its ports are the identifier twice if it is an ICMP echo.
 ctypedef struct Quote:
@@ -87,7 +87,7 @@ ctypedef struct Quote:
     size_t quoted              # bytes quoted from transport_at on, 8 at least; RFC 4884 extensions may be among them
 
 # Read the quote of an ICMP error (not of a fragment beyond the first); false when it is none that can be told.
-cdef bint quote_read(const Packet* packet, int kind, Quote* out) noexcept nogil
+cdef bint quote_read(const PacketRecord* packet, int kind, Quote* out) noexcept nogil
 # Set addresses and ports of the quoted packet, its checksums as far as they are quoted, and the outer ICMP checksum.
 # The quote must have been read from this packet; it is brought up to date.
 cdef void quote_rewrite(Rewrite* r, Quote* quote, const Address* src, const Address* dst, uint16_t sport,

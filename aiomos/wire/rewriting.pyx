@@ -55,7 +55,7 @@ cdef enum:
     LONGEST_PACKET = 1 << 17   # what a quoted packet may say it was: a super-segment at most
 
 
-cdef void rewrite_begin(Rewrite* r, Packet* packet, int kind, const Frame* frame, size_t link_len) noexcept nogil:
+cdef void rewrite_begin(Rewrite* r, PacketRecord* packet, int kind, const Frame* frame, size_t link_len) noexcept nogil:
     cdef size_t offset
     memset(r, 0, sizeof(Rewrite))
     r.packet = packet
@@ -408,11 +408,11 @@ cdef inline bint is_echo(uint8_t type, uint8_t proto) noexcept nogil:
     return type == ICMPV6_ECHO_REQUEST or type == ICMPV6_ECHO_REPLY
 
 
-cdef bint is_echo_reply(const Packet* packet) noexcept nogil:
+cdef bint is_echo_reply(const PacketRecord* packet) noexcept nogil:
     return packet.transport[0] == (ECHO_REPLY if packet.proto == PROTO_ICMP else ICMPV6_ECHO_REPLY)
 
 
-cdef bint echo_id(const Packet* packet, int kind, uint16_t* id) noexcept nogil:
+cdef bint echo_id(const PacketRecord* packet, int kind, uint16_t* id) noexcept nogil:
     if kind != WIRE_ICMP or packet.payload_cap < ICMP_HEADER or not is_echo(packet.transport[0], packet.proto):
         return False
     id[0] = be16(packet.transport + 4)
@@ -434,13 +434,13 @@ cdef bint is_error(uint8_t type, uint8_t proto) noexcept nogil:
             or type == PARAMETER_PROBLEM)
 
 
-cdef bint is_icmp_error(const Packet* packet, int kind) noexcept nogil:
+cdef bint is_icmp_error(const PacketRecord* packet, int kind) noexcept nogil:
     return kind == WIRE_ICMP and packet.payload_cap >= ICMP_HEADER and is_error(packet.transport[0], packet.proto)
 
 
-cdef bint quote_read(const Packet* packet, int kind, Quote* out) noexcept nogil:
+cdef bint quote_read(const PacketRecord* packet, int kind, Quote* out) noexcept nogil:
     cdef DecodeOptions options
-    cdef Packet inner
+    cdef PacketRecord inner
     cdef const uint8_t* transport
     if not is_icmp_error(packet, kind):
         return False

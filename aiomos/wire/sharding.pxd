@@ -1,7 +1,7 @@
 # The symmetric hash by which flows are shared out among workers; the kernel runs the same as a BPF program.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
-from aiomos.wire.wire cimport Address, Packet
+from aiomos.wire.wire cimport Address, PacketRecord
 
 cpdef enum Mix:
     MIX_WORD = 0xCC9E2D51      # odd, with about as many ones as zeros (Appleby, MurmurHash3)
@@ -22,7 +22,7 @@ ctypedef struct Quoted:
     uint16_t dport
 
 # Read them; false where it is no error, or quotes no IP header.
-cdef bint quoted_ends(const Packet* packet, Quoted* out) noexcept nogil
+cdef bint quoted_ends(const PacketRecord* packet, Quoted* out) noexcept nogil
 
 cdef inline uint32_t end_hash(const Address* address, bint is_ipv4, uint16_t port) noexcept nogil:
     """Hash one end: its address as four words, those before an IPv4 address zero, and its port."""
@@ -42,7 +42,7 @@ cdef inline uint32_t ends_hash(const Address* src, uint16_t sport, const Address
     h = (h ^ h >> 16) * <uint32_t> MIX_ENDS
     return h ^ h >> 15
 
-cdef inline uint32_t flow_hash(const Packet* packet) noexcept nogil:
+cdef inline uint32_t flow_hash(const PacketRecord* packet) noexcept nogil:
     """Hash a decoded packet of any kind.
 
     TCP and UDP go by their ends, ICMP errors by those that they quote, fragments and others by the addresses. What is

@@ -16,7 +16,7 @@ from aiomos.wire.numbers cimport ICMP_HEADER, IPV4_HEADER, IPV6_HEADER
 from aiomos.wire.wire cimport (
     Address,
     DecodeOptions,
-    Packet,
+    PacketRecord,
     Span,
     be16,
     be32,
@@ -43,7 +43,7 @@ cdef enum:
 
 
 # --- what an ICMP error is about -------------------------------------------------------------------------
-cdef bint quoted_ends(const Packet* packet, Quoted* out) noexcept nogil:
+cdef bint quoted_ends(const PacketRecord* packet, Quoted* out) noexcept nogil:
     cdef Span quote
     cdef uint8_t kind
     if packet.transport == NULL or packet.proto != (SHARD_ICMP if packet.ip_version == 4 else SHARD_ICMPV6):
@@ -134,7 +134,7 @@ def shard_of(const uint8_t[::1] frame not None, uint32_t count, *, uint16_t link
         ValueError: *count* is 0.
     """
     cdef Frame native
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef DecodeOptions options
     native.data = &frame[0] if frame.shape[0] else NULL
     native.caplen = native.wirelen = <uint32_t> frame.shape[0]

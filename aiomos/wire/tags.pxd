@@ -2,9 +2,9 @@
 from libc.stdint cimport uint16_t
 
 from aiomos.wire.layers cimport (
-    Cursor, NEXT_ETHERTYPE, NO_VLAN, Packet, WIRE_BAD_LINK, be16, cursor_skip)
+    Cursor, NEXT_ETHERTYPE, NO_VLAN, PacketRecord, WIRE_BAD_LINK, be16, cursor_skip)
 
-cdef inline int read_vlan(Cursor* at, Packet* out) noexcept nogil:
+cdef inline int read_vlan(Cursor* at, PacketRecord* out) noexcept nogil:
     cdef uint16_t vid
     if at.captured < 4:
         return WIRE_BAD_LINK
@@ -16,9 +16,9 @@ cdef inline int read_vlan(Cursor* at, Packet* out) noexcept nogil:
     return NEXT_ETHERTYPE
 
 # Each moves the cursor behind the header that stands there, and returns a Kind or a Next.
-cdef int read_ethernet(Cursor* at, Packet* out) noexcept nogil
-cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil    # all but IP
-cdef int read_mpls(Cursor* at, Packet* out) noexcept nogil         # one label
-cdef int read_pppoe(Cursor* at, Packet* out) noexcept nogil
-cdef int read_llc(Cursor* at, Packet* out) noexcept nogil
-cdef int read_nlpid(Cursor* at, Packet* out) noexcept nogil
+cdef int read_ethernet(Cursor* at, PacketRecord* out) noexcept nogil
+cdef int read_ethertype(Cursor* at, PacketRecord* out) noexcept nogil    # all but IP
+cdef int read_mpls(Cursor* at, PacketRecord* out) noexcept nogil         # one label
+cdef int read_pppoe(Cursor* at, PacketRecord* out) noexcept nogil
+cdef int read_llc(Cursor* at, PacketRecord* out) noexcept nogil
+cdef int read_nlpid(Cursor* at, PacketRecord* out) noexcept nogil

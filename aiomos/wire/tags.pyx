@@ -83,7 +83,7 @@ cdef enum:                     # network layer protocols of ISO/IEC TR 9577, as 
 
 # --- Ethernet ---------------------------------------------------------------------------------------
 
-cdef int read_ethernet(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_ethernet(Cursor* at, PacketRecord* out) noexcept nogil:
     if at.captured < ETHERNET_HEADER:
         return WIRE_BAD_LINK
     at.ethertype = be16(at.data + 12)
@@ -93,7 +93,7 @@ cdef int read_ethernet(Cursor* at, Packet* out) noexcept nogil:
     return NEXT_ETHERTYPE
 
 
-cdef int read_isl(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_isl(Cursor* at, PacketRecord* out) noexcept nogil:
     """Cisco Inter-Switch Link: a header of 26 bytes, with the length from the 802.2 header on, before the frame."""
     cdef uint16_t vid
     cursor_skip(at, ETHERNET_HEADER)
@@ -109,7 +109,7 @@ cdef int read_isl(Cursor* at, Packet* out) noexcept nogil:
     return NEXT_ETHERNET
 
 
-cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_ethertype(Cursor* at, PacketRecord* out) noexcept nogil:
     cdef uint16_t ethertype = at.ethertype
     if is_vlan(ethertype) or ethertype == ETHERTYPE_OLD_QINQ or ethertype == ETHERTYPE_OLDER_QINQ:
         return read_vlan(at, out)
@@ -146,7 +146,7 @@ cdef int read_ethertype(Cursor* at, Packet* out) noexcept nogil:
     return unread(out, LAYER_ETHERTYPE, ethertype)
 
 
-cdef int read_length(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_length(Cursor* at, PacketRecord* out) noexcept nogil:
     """An 802.3 frame has its length where others have a type."""
     if at.ethertype > at.wire_len:
         return WIRE_BAD_LINK
@@ -173,7 +173,7 @@ cdef int read_outer(Cursor* at, size_t size) noexcept nogil:
     return NEXT_ETHERNET
 
 
-cdef int read_metadata(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_metadata(Cursor* at, PacketRecord* out) noexcept nogil:
     """Cisco MetaData with a security group tag: version 1, length 1, option, tag, type."""
     if at.captured < 2:
         return WIRE_BAD_LINK
@@ -182,7 +182,7 @@ cdef int read_metadata(Cursor* at, Packet* out) noexcept nogil:
     return read_tag(at, 8)
 
 
-cdef int read_timestamp(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_timestamp(Cursor* at, PacketRecord* out) noexcept nogil:
     """Arista's time stamps: sub-type 1, and a version by whose second byte they have 64 or 48 bits."""
     if at.captured < 4:
         return WIRE_BAD_LINK
@@ -191,7 +191,7 @@ cdef int read_timestamp(Cursor* at, Packet* out) noexcept nogil:
     return read_tag(at, 14 if at.data[3] == 0x10 else 12)
 
 
-cdef int read_macsec(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_macsec(Cursor* at, PacketRecord* out) noexcept nogil:
     """IEEE 802.1AE section 9.3. With integrity alone the frame goes on as it was, and has the ICV as a trailer."""
     cdef uint8_t control, length
     cdef size_t size
@@ -211,7 +211,7 @@ cdef int read_macsec(Cursor* at, Packet* out) noexcept nogil:
     return read_tag(at, 2)
 
 
-cdef int read_trill(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_trill(Cursor* at, PacketRecord* out) noexcept nogil:
     """RFC 6325 section 3: six bytes and options, then the frame."""
     cdef size_t size
     if at.captured < 6:
@@ -222,7 +222,7 @@ cdef int read_trill(Cursor* at, Packet* out) noexcept nogil:
     return read_outer(at, size)
 
 
-cdef int read_nsh(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_nsh(Cursor* at, PacketRecord* out) noexcept nogil:
     """RFC 8300 section 2.2: length in words of four bytes, and a protocol of its own numbering."""
     cdef size_t size
     cdef uint8_t protocol
@@ -250,7 +250,7 @@ cdef int read_nsh(Cursor* at, Packet* out) noexcept nogil:
     return unread(out, LAYER_ETHERTYPE, ETHERTYPE_NSH)
 
 
-cdef int read_batman(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_batman(Cursor* at, PacketRecord* out) noexcept nogil:
     """Unicast frames of batman-adv, compatibility version 15 (linux/batadv_packet.h)."""
     if at.captured < 2:
         return WIRE_BAD_LINK
@@ -259,7 +259,7 @@ cdef int read_batman(Cursor* at, Packet* out) noexcept nogil:
     return read_outer(at, 10)
 
 
-cdef int read_pppoe(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_pppoe(Cursor* at, PacketRecord* out) noexcept nogil:
     """RFC 2516 section 4: version 1, type 1, code 0, session, length."""
     cdef uint16_t length
     if at.captured < 6:
@@ -276,7 +276,7 @@ cdef int read_pppoe(Cursor* at, Packet* out) noexcept nogil:
 
 # --- 802.2 ----------------------------------------------------------------------------------------
 
-cdef int read_llc(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_llc(Cursor* at, PacketRecord* out) noexcept nogil:
     cdef uint16_t saps
     if at.captured < 3:
         return WIRE_BAD_LINK
@@ -294,7 +294,7 @@ cdef int read_llc(Cursor* at, Packet* out) noexcept nogil:
     return unread(out, LAYER_SAP, saps)
 
 
-cdef int read_snap(Cursor* at, size_t padding, Packet* out) noexcept nogil:
+cdef int read_snap(Cursor* at, size_t padding, PacketRecord* out) noexcept nogil:
     """RFC 1042: an organisation, and a protocol of its choice; bridged frames have padding before them."""
     cdef uint32_t organisation
     cdef uint16_t protocol
@@ -310,7 +310,7 @@ cdef int read_snap(Cursor* at, size_t padding, Packet* out) noexcept nogil:
     return next_ethertype(at, protocol, out)
 
 
-cdef int read_nlpid(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_nlpid(Cursor* at, PacketRecord* out) noexcept nogil:
     cdef uint8_t protocol
     if at.captured < 1:
         return WIRE_BAD_LINK
@@ -329,7 +329,7 @@ cdef int read_nlpid(Cursor* at, Packet* out) noexcept nogil:
 
 # --- MPLS -----------------------------------------------------------------------------------------
 
-cdef int read_mpls(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_mpls(Cursor* at, PacketRecord* out) noexcept nogil:
     """One label (RFC 3032), and behind the last what a label does not tell: IP or Ethernet."""
     cdef bint bottom
     if at.captured < 4:

@@ -96,7 +96,7 @@ cdef enum Name:
 
 # --- which tunnel ---------------------------------------------------------------------------------
 
-cdef void note_number(const DecodeOptions* options, Packet* out, int name, uint64_t number) noexcept nogil:
+cdef void note_number(const DecodeOptions* options, PacketRecord* out, int name, uint64_t number) noexcept nogil:
     """A number names the tunnel, the same in both directions and wherever its ends are."""
     cdef uint64_t words[3]
     if options.separate_tunnels:
@@ -104,7 +104,7 @@ cdef void note_number(const DecodeOptions* options, Packet* out, int name, uint6
         out.tunnel = siphash13(options.tunnel_keys[0], options.tunnel_keys[1], words, 3)
 
 
-cdef void note_ends(const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef void note_ends(const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """Nothing but its two ends tell the tunnel from others."""
     cdef uint64_t words[6]
     cdef Address low = out.src, high = out.dst
@@ -168,7 +168,7 @@ cdef int next_of_ethertype(Cursor* at, uint16_t ethertype, int otherwise) noexce
 
 # --- over IP --------------------------------------------------------------------------------------
 
-cdef int read_ip_tunnel(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_ip_tunnel(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     if out.proto == PROTO_IPV4 or out.proto == PROTO_IPV6:
         note_ends(options, out)
         return NEXT_IP
@@ -184,7 +184,7 @@ cdef int read_ip_tunnel(Cursor* at, const DecodeOptions* options, Packet* out) n
     return WIRE_IP_OTHER
 
 
-cdef int read_etherip(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_etherip(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 3378 section 3: version 3, the rest zero."""
     if at.captured < 2:
         return WIRE_BAD_TUNNEL
@@ -195,7 +195,7 @@ cdef int read_etherip(Cursor* at, const DecodeOptions* options, Packet* out) noe
     return NEXT_ETHERNET
 
 
-cdef int read_l2tp_session(Cursor* at, const DecodeOptions* options, Packet* out, int otherwise) noexcept nogil:
+cdef int read_l2tp_session(Cursor* at, const DecodeOptions* options, PacketRecord* out, int otherwise) noexcept nogil:
     """L2TPv3 data (RFC 3931 section 4.1): a session, and behind it what only both ends know the length of.
 
     That is a cookie of 0, 4 or 8 bytes and a sublayer of 0 or 4. An Ethernet frame with IP tells where it begins.
@@ -222,7 +222,7 @@ cdef enum:
     GRE_VERSION = 0x0007
 
 
-cdef int read_gre(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_gre(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 2784 and RFC 2890, with the source routes of RFC 1701."""
     cdef uint16_t flags, ethertype
     cdef uint32_t key = 0
@@ -256,7 +256,7 @@ cdef int read_gre(Cursor* at, const DecodeOptions* options, Packet* out) noexcep
     return next
 
 
-cdef void note_gre(const DecodeOptions* options, Packet* out, uint16_t flags, uint16_t ethertype,
+cdef void note_gre(const DecodeOptions* options, PacketRecord* out, uint16_t flags, uint16_t ethertype,
                    uint32_t key) noexcept nogil:
     if not flags & GRE_KEY:
         note_ends(options, out)
@@ -300,7 +300,7 @@ cdef bint skip_routes(Cursor* at) noexcept nogil:
 
 
 cdef int read_enhanced_gre(Cursor* at, uint16_t flags, uint16_t ethertype, const DecodeOptions* options,
-                           Packet* out) noexcept nogil:
+                           PacketRecord* out) noexcept nogil:
     if flags & GRE_VERSION == 1 and flags & GRE_KEY:
         if ethertype == ETHERTYPE_PPP:
             return read_pptp(at, flags, options, out)
@@ -309,7 +309,7 @@ cdef int read_enhanced_gre(Cursor* at, uint16_t flags, uint16_t ethertype, const
     return WIRE_IP_OTHER
 
 
-cdef int read_eoip(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_eoip(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """MikroTik's Ethernet over IP: the key is a length and, in little-endian order, a tunnel."""
     cdef uint16_t length, number
     if at.captured < 8:
@@ -326,7 +326,7 @@ cdef int read_eoip(Cursor* at, const DecodeOptions* options, Packet* out) noexce
     return NEXT_ETHERNET
 
 
-cdef int read_pptp(Cursor* at, uint16_t flags, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_pptp(Cursor* at, uint16_t flags, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 2637 section 4.1: PPP with its length; without a sequence number there is none, only an acknowledgement."""
     cdef size_t size = 8
     cdef uint16_t length
@@ -386,7 +386,7 @@ for _port in (PORT_GTP_U, PORT_VXLAN_GPE, PORT_GENEVE, PORT_MPLS, PORT_TZSP, POR
     add_tunnel_port(_port)
 
 
-cdef uint16_t tunnel_port(const DecodeOptions* options, const Packet* out) noexcept nogil:
+cdef uint16_t tunnel_port(const DecodeOptions* options, const PacketRecord* out) noexcept nogil:
     cdef uint16_t port = out.dport
     cdef int i
     for i in range(MAX_VXLAN_PORTS):
@@ -405,7 +405,7 @@ cdef inline bint is_either_way(uint16_t port) noexcept nogil:
     return port == PORT_L2TP or port == PORT_TEREDO or port == PORT_ESP or port == PORT_AYIYA or port == PORT_CAPWAP
 
 
-cdef int read_udp_tunnel(Cursor* at, uint16_t port, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_udp_tunnel(Cursor* at, uint16_t port, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     if port == PORT_VXLAN:
         return read_vxlan(at, options, out)
     if port == PORT_VXLAN_GPE:
@@ -433,14 +433,14 @@ cdef int read_udp_tunnel(Cursor* at, uint16_t port, const DecodeOptions* options
     return read_esp(at, out)
 
 
-cdef int read_esp(const Cursor* at, Packet* out) noexcept nogil:
+cdef int read_esp(const Cursor* at, PacketRecord* out) noexcept nogil:
     """RFC 3948 section 2: with a security index of 0 it is IKE, and one byte is a keep-alive."""
     if at.captured >= 8 and be32(at.data):
         unread(out, LAYER_ENCRYPTED, ENCRYPTED_ESP)
     return WIRE_UDP
 
 
-cdef int read_vxlan(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_vxlan(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 7348 section 5; without the I flag, or with the last byte not zero, it only happens to use the port."""
     cdef uint32_t vni
     if at.captured < 8 or not at.data[0] & 0x08 or at.data[7] or at.wire_len < 8 + ETHERNET_HEADER:
@@ -464,7 +464,7 @@ cdef int next_of_gpe(Cursor* at, uint8_t protocol) noexcept nogil:
     return WIRE_UDP
 
 
-cdef int read_vxlan_gpe(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_vxlan_gpe(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """draft-ietf-nvo3-vxlan-gpe section 3: with the P flag it names what it carries, else it is VXLAN."""
     cdef uint32_t vni
     cdef int next
@@ -482,7 +482,7 @@ cdef int read_vxlan_gpe(Cursor* at, const DecodeOptions* options, Packet* out) n
     return next
 
 
-cdef int read_geneve(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_geneve(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 8926 section 3.4."""
     cdef size_t size
     cdef uint32_t vni
@@ -541,7 +541,7 @@ cdef int read_gtp_u(Cursor* at) noexcept nogil:
     return WIRE_UDP
 
 
-cdef int read_mpls_in_udp(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_mpls_in_udp(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 7510: a label stack, which has no mark; behind it IP or a pseudowire must stand."""
     cdef size_t size = 0
     cdef int _
@@ -559,7 +559,7 @@ cdef int read_mpls_in_udp(Cursor* at, const DecodeOptions* options, Packet* out)
     return NEXT_MPLS
 
 
-cdef int read_gre_in_udp(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_gre_in_udp(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 8086: GRE of version 0 without source routes."""
     cdef int next
     if at.captured < 4 or be16(at.data) & ~(GRE_CHECKSUM | GRE_KEY | GRE_SEQUENCE):
@@ -568,7 +568,7 @@ cdef int read_gre_in_udp(Cursor* at, const DecodeOptions* options, Packet* out) 
     return next if next >= NEXT_IP else WIRE_UDP
 
 
-cdef int read_lisp(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_lisp(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """RFC 9300 section 5.3: flags, nonce or versions, instance or locator bits; IP."""
     if at.captured < 8 or not is_ip(at, 8):
         return WIRE_UDP
@@ -578,7 +578,7 @@ cdef int read_lisp(Cursor* at, const DecodeOptions* options, Packet* out) noexce
     return NEXT_IP
 
 
-cdef int read_l2tp(Cursor* at, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int read_l2tp(Cursor* at, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """Data over UDP: PPP of version 2 (RFC 2661 section 3.1), or a session of version 3 (RFC 3931 section 4.1.2)."""
     cdef uint16_t flags
     cdef size_t size = 6
@@ -658,7 +658,7 @@ cdef int read_tzsp(Cursor* at) noexcept nogil:
     return NEXT_LINK
 
 
-cdef int read_capwap(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_capwap(Cursor* at, PacketRecord* out) noexcept nogil:
     """CAPWAP data (RFC 5415 section 4.3), not encrypted and no fragment: Ethernet, or what WBID 1 means, 802.11."""
     cdef uint32_t bits
     cdef size_t size
@@ -684,7 +684,7 @@ cdef int read_capwap(Cursor* at, Packet* out) noexcept nogil:
     return NEXT_LINK
 
 
-cdef int read_swapped_wlan(Cursor* at, Packet* out) noexcept nogil:
+cdef int read_swapped_wlan(Cursor* at, PacketRecord* out) noexcept nogil:
     """An 802.11 data frame whose two bytes of frame control are exchanged, as controllers of Cisco do."""
     cdef uint8_t flags = at.data[0], kind = at.data[1]
     cdef size_t size = 24

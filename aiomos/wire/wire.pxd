@@ -35,7 +35,7 @@ from aiomos.wire.layers cimport (
     OPT_WSCALE,
     Option,
     PSH,
-    Packet,
+    PacketRecord,
     RST,
     SYN,
     Span,
@@ -79,18 +79,18 @@ from aiomos.wire.layers cimport (
 )
 
 # Decode one frame; every field of out the kind promises is set, nothing else may be read.
-cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* out) noexcept nogil
+cdef int decode_frame(const Frame* frame, const DecodeOptions* options, PacketRecord* out) noexcept nogil
 # Decode from the IP header on (defragmented datagrams, raw IP), depth tunnels having been entered. What came before,
 # time_ns, vlan, tunnel, transient and link_layers of out, is left as it is and must be set.
 cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                   Packet* out, int depth) noexcept nogil
-# Follow what a reader of `links`, `tags` or of tunnels returned, to what the frame is. Packet as for decode_ip.
-cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil
+                   PacketRecord* out, int depth) noexcept nogil
+# Follow what a reader of `links`, `tags` or of tunnels returned, to what the frame is. PacketRecord as for decode_ip.
+cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, PacketRecord* out) noexcept nogil
 # How frames are to be read by settings; *key*, 16 secret bytes, names tunnels.
 cdef int decode_options_of(settings, const uint8_t* key, DecodeOptions* out) except -1
 # Decode the next of the frames that a WIRE_AGGREGATE has from its payload on, and move behind it; there is one while
-# rest.captured is not 0. Packet as for decode_ip.
-cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil
+# rest.captured is not 0. PacketRecord as for decode_ip.
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, PacketRecord* out) noexcept nogil
 # Internet checksum over data added to a running sum (RFC 1071).
 cdef uint32_t checksum_add(uint32_t total, const uint8_t* data, size_t n) noexcept nogil
 cdef uint16_t checksum_fold(uint32_t total) noexcept nogil

@@ -103,14 +103,14 @@ cdef bint ipv4_checksum_ok(const uint8_t* header, size_t size) noexcept nogil:
     return be16(header + 10) == 0 or checksum_fold(checksum_add(0, header, size)) == 0xFFFF
 
 
-cdef inline uint32_t address_sum(const Packet* packet) noexcept nogil:
+cdef inline uint32_t address_sum(const PacketRecord* packet) noexcept nogil:
     """Addresses as they count in the pseudo-header of TCP."""
     cdef size_t at = 12 if packet.ip_version == 4 else 8
     cdef size_t size = 8 if packet.ip_version == 4 else 32
     return checksum_add(0, packet.network + at, size)
 
 
-cdef bint tcp_checksum_ok(const uint8_t* data, size_t length, const Packet* packet) noexcept nogil:
+cdef bint tcp_checksum_ok(const uint8_t* data, size_t length, const PacketRecord* packet) noexcept nogil:
     """Whether the sum is right, or one that a sender leaves for its network card to complete."""
     cdef uint16_t stated = be16(data + 16)
     cdef uint32_t without_length = address_sum(packet) + PROTO_TCP
@@ -123,7 +123,7 @@ cdef bint tcp_checksum_ok(const uint8_t* data, size_t length, const Packet* pack
 
 # --- TCP ------------------------------------------------------------------------------------------
 
-cdef bint read_option(const uint8_t* option, size_t size, Packet* out) noexcept nogil:
+cdef bint read_option(const uint8_t* option, size_t size, PacketRecord* out) noexcept nogil:
     """Read one option of size bytes, kind and length included; false when that is no size for its kind."""
     cdef uint8_t kind = option[0]
     cdef uint8_t i
@@ -166,7 +166,7 @@ cdef bint read_option(const uint8_t* option, size_t size, Packet* out) noexcept 
     return True
 
 
-cdef void read_options(const uint8_t* option, size_t captured, size_t left, Packet* out) noexcept nogil:
+cdef void read_options(const uint8_t* option, size_t captured, size_t left, PacketRecord* out) noexcept nogil:
     """Walk an option list of *left* bytes as far as it was captured; at most 40 steps, since data offset allows 40."""
     cdef size_t size
     while captured:
@@ -190,7 +190,7 @@ cdef void read_options(const uint8_t* option, size_t captured, size_t left, Pack
         left -= size
 
 
-cdef inline void clear_options(Packet* out) noexcept nogil:
+cdef inline void clear_options(PacketRecord* out) noexcept nogil:
     out.options = 0
     out.mss = 0
     out.wscale = 0
@@ -200,7 +200,7 @@ cdef inline void clear_options(Packet* out) noexcept nogil:
 
 
 cdef int read_cut_header(const uint8_t* data, size_t captured, size_t wire_len, size_t size,
-                         Packet* out) noexcept nogil:
+                         PacketRecord* out) noexcept nogil:
     """Read what the snap length has left of a TCP header of *size* bytes, which is at least its flags."""
     out.seq = be32(data + 4)
     out.ack = be32(data + 8)
@@ -219,7 +219,7 @@ cdef int read_cut_header(const uint8_t* data, size_t captured, size_t wire_len, 
 
 
 cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                           Packet* out, bint final_destination) noexcept nogil:
+                           PacketRecord* out, bint final_destination) noexcept nogil:
     cdef size_t size
     cdef uint16_t offset_and_flags
     if captured >= 4:                              # enough to tell the flow of a broken segment
@@ -258,7 +258,7 @@ cdef inline int decode_tcp(const uint8_t* data, size_t captured, size_t wire_len
 
 # --- tunnels --------------------------------------------------------------------------------------
 
-cdef int enter_tunnel(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int enter_tunnel(Cursor* at, int next, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """Go on behind the header of a tunnel, if there was one and not too many before it."""
     if next < NEXT_IP:
         return next
@@ -271,7 +271,7 @@ cdef int enter_tunnel(Cursor* at, int next, const DecodeOptions* options, Packet
 
 # --- upper layers ---------------------------------------------------------------------------------
 
-cdef int read_cut_datagram(const uint8_t* data, size_t captured, size_t wire_len, Packet* out) noexcept nogil:
+cdef int read_cut_datagram(const uint8_t* data, size_t captured, size_t wire_len, PacketRecord* out) noexcept nogil:
     """Read what the snap length has left of a UDP header; without the ports there is nothing to it."""
     cdef size_t length
     if captured < 4 or wire_len < UDP_HEADER:
@@ -289,7 +289,7 @@ cdef int read_cut_datagram(const uint8_t* data, size_t captured, size_t wire_len
 
 
 cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                    Packet* out, int depth) noexcept nogil:
+                    PacketRecord* out, int depth) noexcept nogil:
     cdef Cursor at
     cdef size_t length
     cdef uint16_t port
@@ -322,7 +322,7 @@ cdef int decode_udp(const uint8_t* data, size_t captured, size_t wire_len, const
 
 
 cdef int decode_authenticated(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                              Packet* out, int depth) noexcept nogil:
+                              PacketRecord* out, int depth) noexcept nogil:
     """Pass the authentication header of an IPv4 packet (RFC 4302 section 3.1.1), to what it says is behind it."""
     cdef size_t size
     cdef int _
@@ -349,7 +349,7 @@ cdef int decode_authenticated(const uint8_t* data, size_t captured, size_t wire_
 
 
 cdef int decode_other(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                      Packet* out, int depth) noexcept nogil:
+                      PacketRecord* out, int depth) noexcept nogil:
     """All that IP carries but TCP."""
     cdef Cursor at
     out.sport = 0
@@ -370,7 +370,7 @@ cdef int decode_other(const uint8_t* data, size_t captured, size_t wire_len, con
     return enter_tunnel(&at, read_ip_tunnel(&at, options, out), options, out)
 
 
-cdef int keep_fragment(const uint8_t* data, size_t captured, size_t wire_len, Packet* out) noexcept nogil:
+cdef int keep_fragment(const uint8_t* data, size_t captured, size_t wire_len, PacketRecord* out) noexcept nogil:
     out.sport = 0
     out.dport = 0
     out.fragment = data
@@ -382,7 +382,7 @@ cdef int keep_fragment(const uint8_t* data, size_t captured, size_t wire_len, Pa
 # --- IP -------------------------------------------------------------------------------------------
 
 cdef inline int decode_ipv4(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                            Packet* out, int depth) noexcept nogil:
+                            PacketRecord* out, int depth) noexcept nogil:
     cdef size_t size, total
     cdef uint16_t fragment
     out.transport = NULL                           # of an outer packet, it may be set
@@ -426,7 +426,7 @@ cdef inline bint is_extension(uint8_t proto) noexcept nogil:
 
 
 cdef int decode_extensions(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                           Packet* out, int depth) noexcept nogil:
+                           PacketRecord* out, int depth) noexcept nogil:
     """Walk IPv6 extension headers (RFC 8200 section 4); out.proto names the first."""
     cdef const uint8_t* link = out.network + 6
     cdef bint final_destination = True
@@ -496,7 +496,7 @@ cdef size_t ipv6_long(const uint8_t* data, size_t captured, size_t wire_len) noe
 
 
 cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                            Packet* out, int depth) noexcept nogil:
+                            PacketRecord* out, int depth) noexcept nogil:
     cdef size_t total
     out.transport = NULL
     if captured < IPV6_HEADER:
@@ -528,7 +528,7 @@ cdef inline int decode_ipv6(const uint8_t* data, size_t captured, size_t wire_le
 
 
 cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                   Packet* out, int depth) noexcept nogil:
+                   PacketRecord* out, int depth) noexcept nogil:
     out.ip_version = 0
     if captured == 0:
         return WIRE_BAD_IP if wire_len == 0 else WIRE_IP_CUT
@@ -539,7 +539,7 @@ cdef int decode_ip(const uint8_t* data, size_t captured, size_t wire_len, const 
 
 # --- link layers ----------------------------------------------------------------------------------
 
-cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int decode_layers(Cursor* at, int next, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     out.ip_version = 0
     out.transport = NULL
     while next >= NEXT_IP:
@@ -556,7 +556,7 @@ cdef inline bint is_ip(uint16_t ethertype) noexcept nogil:
     return ethertype == ETHERTYPE_IPV4 or ethertype == ETHERTYPE_IPV6
 
 
-cdef inline int read_layer(Cursor* at, int next, Packet* out) noexcept nogil:
+cdef inline int read_layer(Cursor* at, int next, PacketRecord* out) noexcept nogil:
     if next == NEXT_ETHERTYPE:
         return read_vlan(at, out) if is_vlan(at.ethertype) else read_ethertype(at, out)
     if next == NEXT_ETHERNET:
@@ -571,7 +571,7 @@ cdef inline int read_layer(Cursor* at, int next, Packet* out) noexcept nogil:
 
 
 cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, uint16_t ethertype,
-                       const DecodeOptions* options, Packet* out) noexcept nogil:
+                       const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """An Ethernet frame with something else than IPv4, from behind its header on."""
     cdef Cursor at
     if ethertype == ETHERTYPE_IPV6:
@@ -593,7 +593,7 @@ cdef int decode_tagged(const uint8_t* data, size_t captured, size_t wire_len, ui
 
 
 cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wire_len, const DecodeOptions* options,
-                                Packet* out) noexcept nogil:
+                                PacketRecord* out) noexcept nogil:
     cdef uint16_t ethertype
     if captured < ETHERNET_HEADER:
         return WIRE_BAD_LINK
@@ -606,14 +606,15 @@ cdef inline int decode_ethernet(const uint8_t* data, size_t captured, size_t wir
     return decode_tagged(data, captured, wire_len, ethertype, options, out)
 
 
-cdef int decode_link(const Frame* frame, size_t wire_len, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int decode_link(const Frame* frame, size_t wire_len, const DecodeOptions* options,
+                     PacketRecord* out) noexcept nogil:
     """Every link type but Ethernet."""
     cdef Cursor at
     at.data, at.captured, at.wire_len, at.ethertype, at.depth = frame.data, frame.caplen, wire_len, frame.linktype, 0
     return decode_layers(&at, NEXT_LINK, options, out)
 
 
-cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int decode_frame(const Frame* frame, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     # A capture that states fewer bytes on the wire than it holds is believed in what it holds.
     cdef size_t wire_len = max(frame.wirelen, frame.caplen)
     out.time_ns = frame.time_ns
@@ -633,7 +634,7 @@ cdef int decode_frame(const Frame* frame, const DecodeOptions* options, Packet* 
     return decode_link(frame, wire_len, options, out)
 
 
-cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, Packet* out) noexcept nogil:
+cdef int decode_subframe(Cursor* rest, const DecodeOptions* options, PacketRecord* out) noexcept nogil:
     """IEEE 802.11 section 9.3.2.2: two addresses, a length, 802.2; padded to four bytes but for the last."""
     cdef Cursor at
     cdef size_t length

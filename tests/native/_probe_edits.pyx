@@ -7,7 +7,7 @@ from aiomos.line.edits cimport (
     EDITS_RESULTS, Acknowledgement, EditStore, Edits, Plan, edits_at, edits_close, edits_copy, edits_cut,
     edits_incoming_ack, edits_open, edits_outgoing, edits_replace, edits_store_close, edits_store_open)
 from aiomos.wire.building cimport Cut
-from aiomos.wire.wire cimport Packet
+from aiomos.wire.wire cimport PacketRecord
 
 RESULTS = ("noted", "seen", "partly_seen", "beyond_hole", "no_payload", "budget")
 assert len(RESULTS) == EDITS_RESULTS
@@ -63,12 +63,12 @@ cdef class Half:
 
     def replace(self, seq, bytes payload not None, bytes data not None, flags=0, captured=None):
         """Note an edit; what became of it by name."""
-        cdef Packet packet = make_packet(seq, payload, flags, 0, captured)
+        cdef PacketRecord packet = make_packet(seq, payload, flags, 0, captured)
         return RESULTS[edits_replace(&self.store.store, self.index, &packet, data, len(data))]
 
     def send(self, seq, bytes payload not None=b"", flags=0x10, urgent=0, most=None, captured=None):
         """Pass a segment: the plan as a dict, ``segments`` being what leaves as ``(seq, flags, urgent, payload)``."""
-        cdef Packet packet = make_packet(seq, payload, flags, urgent, captured)
+        cdef PacketRecord packet = make_packet(seq, payload, flags, urgent, captured)
         cdef Plan plan
         cdef Cut cut
         cdef bytearray out
@@ -91,7 +91,7 @@ cdef class Half:
 
     def acknowledge(self, ack, window=0xFFFF, sack=(), flags=0x10):
         """Pass an acknowledgement of the receiver: what the sender gets, ``(ack, window, sack)``."""
-        cdef Packet packet = make_packet(0, b"", flags, 0, None)
+        cdef PacketRecord packet = make_packet(0, b"", flags, 0, None)
         cdef Acknowledgement out
         packet.ack = ack
         packet.window = window
@@ -102,9 +102,9 @@ cdef class Half:
         return out.ack, out.window, [(out.sack[2 * i], out.sack[2 * i + 1]) for i in range(out.sack_count)]
 
 
-cdef Packet make_packet(uint32_t seq, bytes payload, uint16_t flags, uint16_t urgent, captured):
-    cdef Packet packet
-    memset(&packet, 0, sizeof(Packet))
+cdef PacketRecord make_packet(uint32_t seq, bytes payload, uint16_t flags, uint16_t urgent, captured):
+    cdef PacketRecord packet
+    memset(&packet, 0, sizeof(PacketRecord))
     packet.seq = seq
     packet.flags = flags
     packet.urgent = urgent

@@ -15,7 +15,7 @@ from aiomos.wire.addresses cimport address_read, address_text
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.icmp cimport UNREACHABLE_PORT, IcmpNotice
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin
-from aiomos.wire.wire cimport Address, DecodeOptions, Packet, decode_frame
+from aiomos.wire.wire cimport Address, DecodeOptions, PacketRecord, decode_frame
 
 
 cdef bytes KEY = bytes(range(16))
@@ -134,7 +134,7 @@ cdef class Machine:
     def take(self, bytes data not None, interface=0, int64_t now_ns=0, linktype=1):
         """What was made of a frame, and the frames that have left."""
         cdef Frame frame
-        cdef Packet packet
+        cdef PacketRecord packet
         cdef IcmpNotice notice
         cdef int kind = self.decode(data, interface, linktype, &frame, &packet)
         reply = replies_take(&self.host.replies, self.line, &frame, &packet, kind, now_ns, &notice)
@@ -143,14 +143,14 @@ cdef class Machine:
     def fail(self, bytes data not None, interface=0, int64_t now_ns=0):
         """Tell the sender of a frame that nobody is at its port: whether it was told, and what has left."""
         cdef Frame frame
-        cdef Packet packet
+        cdef PacketRecord packet
         cdef Rewrite rewrite
         cdef int kind = self.decode(data, interface, 1, &frame, &packet)
         rewrite_begin(&rewrite, &packet, kind, &frame, <size_t> (packet.network - frame.data))
         told = reply_error(&self.host.replies, self.line, &rewrite, UNREACHABLE_PORT, interface, now_ns)
         return bool(told), self.sent()
 
-    cdef int decode(self, bytes data, interface, linktype, Frame* frame, Packet* packet) except -1:
+    cdef int decode(self, bytes data, interface, linktype, Frame* frame, PacketRecord* packet) except -1:
         cdef DecodeOptions options
         memset(&options, 0, sizeof(options))
         memset(frame, 0, sizeof(Frame))

@@ -7,7 +7,7 @@ from aiomos.wire.addresses cimport address_read, address_text
 from aiomos.wire.arp cimport ArpMessage, arp_read, arp_write
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.ndp cimport NdpMessage, group_mac, ndp_read, ndp_write, solicited_node
-from aiomos.wire.wire cimport WIRE_ICMP, Address, DecodeOptions, Packet, decode_frame
+from aiomos.wire.wire cimport Address, DecodeOptions, PacketRecord, WIRE_ICMP, decode_frame
 
 
 def read_arp(bytes frame not None):
@@ -32,7 +32,7 @@ def write_arp(operation, bytes sender_mac, sender, bytes target_mac, target, byt
 
 def read_ndp(bytes frame not None):
     """The fields of a message that is to be believed; else None."""
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef DecodeOptions options
     cdef Frame record
     cdef NdpMessage message

@@ -8,15 +8,14 @@ from libc.string cimport memcpy, memset
 from aiomos.face.packets cimport Packet, make_packet
 from aiomos.wire.addresses cimport address_text
 from aiomos.wire.frame cimport Frame
-from aiomos.wire.wire cimport Address, DecodeOptions, decode_frame
-from aiomos.wire.wire cimport Packet as WirePacket
+from aiomos.wire.wire cimport Address, DecodeOptions, PacketRecord, decode_frame
 
 
 @cython.no_gc                  # its packet is needed to the last
 cdef class Loan:
     """A packet as long as the loan lasts; when it ends, what the packet was read from is overwritten."""
 
-    cdef WirePacket decoded
+    cdef PacketRecord decoded
     cdef uint8_t* bytes
     cdef size_t size
     cdef readonly Packet packet
@@ -34,7 +33,7 @@ cdef class Loan:
         self.bytes = <uint8_t*> malloc(self.size + 1)
         if self.size:
             memcpy(self.bytes, &frame[0], self.size)
-        memset(&self.decoded, 0xA5, sizeof(WirePacket))        # what is not set must show
+        memset(&self.decoded, 0xA5, sizeof(PacketRecord))        # what is not set must show
         native.data = self.bytes
         native.caplen = native.wirelen = <unsigned int> self.size
         if wirelen is not None:
@@ -51,7 +50,7 @@ cdef class Loan:
         """Take the packet back."""
         self.packet.expire()
         memset(self.bytes, 0xA5, self.size)
-        memset(&self.decoded, 0xA5, sizeof(WirePacket))
+        memset(&self.decoded, 0xA5, sizeof(PacketRecord))
 
     def __dealloc__(self):
         self.packet.expire()

@@ -5,8 +5,7 @@ from libc.string cimport memset
 
 from aiomos.face.packets cimport Packet
 from aiomos.face.views cimport Flow, make_flow
-from aiomos.tcp.flows cimport CLIENT_IS_LOW, FlowKey, Half, make_key
-from aiomos.tcp.flows cimport Flow as FlowRecord
+from aiomos.tcp.flows cimport CLIENT_IS_LOW, FlowKey, FlowRecord, HalfRecord, make_key
 from aiomos.tcp.past cimport PastRun, past_add
 from aiomos.tcp.tracks cimport PART_DATA, Part, Streams, Track, part_at, track_at
 from aiomos.ude.machine cimport Predicates, predicates_fire, run_predicates
@@ -49,7 +48,7 @@ cdef class Box:
         self.flow = make_flow(&self.record, &self.streams, 0, None, None)
 
     cdef int fill_half(self, int side, tuple half, object track) except -1:
-        cdef Half* h = &self.record.halves[side]
+        cdef HalfRecord* h = &self.record.halves[side]
         cdef Track* t
         (h.packets, h.iss, h.nxt, h.una, h.wnd, h.max_wnd, h.ts_recent, h.fin, h.mss, h.flags, h.wscale, h.facts,
          h.level) = half

@@ -5,7 +5,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from aiomos.tcp.doubts cimport track_doubt, track_resume
-from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK, Half
+from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, HalfRecord, ISS_KNOWN, KEEP, SEQ_KNOWN, SINK
 from aiomos.tcp.holdings cimport track_conflict, track_ranges, track_read, track_unseen, track_view
 from aiomos.tcp.past cimport PastRun, past_add
 from aiomos.tcp.progress cimport track_acked, track_finish, track_tick
@@ -31,7 +31,7 @@ from aiomos.tcp.reassembly cimport track_lower as lower
 from aiomos.tcp.retention cimport track_forget, track_keep
 from aiomos.tcp.retransmissions cimport REXMIT_KINDS, track_acked_again, track_judge
 from aiomos.wire.seq cimport seq_lt
-from aiomos.wire.wire cimport FIN, SYN, Packet
+from aiomos.wire.wire cimport FIN, PacketRecord, SYN
 
 REXMITS = (None, "rto", "fast", "spurious", "syn", "fin")
 assert len(REXMITS) == REXMIT_KINDS
@@ -51,7 +51,7 @@ cdef class Reassembly:
     """
 
     cdef Streams streams
-    cdef Half half
+    cdef HalfRecord half
     cdef uint32_t index
     cdef int policy
     cdef list payloads         # of this batch, which its parts point to
@@ -61,7 +61,7 @@ cdef class Reassembly:
     def __cinit__(self, uint32_t isn=0xFFFF_FFF0, policy="first", *, bint keep=True, bint sink=False,
                   held=1 << 20, held_half=1 << 20, kept=1 << 20, kept_half=1 << 16):
         assert streams_open(&self.streams, 4, held, held_half, kept, kept_half, 4096, 1)
-        memset(&self.half, 0, sizeof(Half))
+        memset(&self.half, 0, sizeof(HalfRecord))
         self.streams.hold_ns = 1_000_000_000
         self.streams.age_ns = 30_000_000_000
         self.policy = POLICIES.index(policy)
@@ -79,9 +79,9 @@ cdef class Reassembly:
     cdef Track* track(self) noexcept:
         return track_at(&self.streams, self.index)
 
-    cdef Packet packet(self, int64_t at, bytes data, flags, int64_t time_ns, captured):
-        cdef Packet packet
-        memset(&packet, 0, sizeof(Packet))
+    cdef PacketRecord packet(self, int64_t at, bytes data, flags, int64_t time_ns, captured):
+        cdef PacketRecord packet
+        memset(&packet, 0, sizeof(PacketRecord))
         packet.flags = (SYN if "S" in flags else 0) | (FIN if "F" in flags else 0)
         packet.seq = self.half.iss + 1 + <uint32_t> at - (1 if "S" in flags else 0)
         packet.payload = <const uint8_t*> <const char*> data
@@ -97,7 +97,7 @@ cdef class Reassembly:
         Returns:
             Kind of retransmission or None, the conflict ``(offset, length)`` or None, how many bytes were not seen.
         """
-        cdef Packet packet = self.packet(at, data, flags, time_ns, captured)
+        cdef PacketRecord packet = self.packet(at, data, flags, time_ns, captured)
         cdef uint32_t before = self.half.nxt
         cdef uint32_t end = packet.seq + packet.payload_len + ("S" in flags) + ("F" in flags)
         cdef uint64_t offset = 0, length = 0, unseen
@@ -120,8 +120,8 @@ cdef class Reassembly:
 
     def acknowledge_again(self, int64_t to, *, sack=(), int64_t time_ns=0):
         """The peer sends a duplicate acknowledgement with SACK blocks."""
-        cdef Packet packet
-        memset(&packet, 0, sizeof(Packet))
+        cdef PacketRecord packet
+        memset(&packet, 0, sizeof(PacketRecord))
         packet.ack = self.half.iss + 1 + <uint32_t> to
         packet.time_ns = time_ns
         packet.sack_count = len(sack)
@@ -282,7 +282,7 @@ cdef class Reassembly:
 
     def doubt(self, int64_t at, bytes data, *, int64_t time_ns=0):
         """Take in a segment that is not believed; tells how many are held, and the memory of all halves' for it."""
-        cdef Packet packet = self.packet(at, data, "", time_ns, None)
+        cdef PacketRecord packet = self.packet(at, data, "", time_ns, None)
         track_doubt(&self.streams, self.track(), &self.half, &packet)
         return self.doubted
 

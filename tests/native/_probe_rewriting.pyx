@@ -17,7 +17,7 @@ from aiomos.wire.rewriting cimport (
     Quote, Rewrite, echo_id, quote_read, quote_rewrite, rewrite_ack, rewrite_begin, rewrite_dport, rewrite_dst,
     rewrite_echo_id, rewrite_eth_dst, rewrite_eth_src, rewrite_flags, rewrite_mss, rewrite_sack, rewrite_seq,
     rewrite_sport, rewrite_src, rewrite_timestamps, rewrite_tos, rewrite_ttl, rewrite_urgent, rewrite_window)
-from aiomos.wire.wire cimport WIRE_TCP, Address, DecodeOptions, Packet, decode_frame
+from aiomos.wire.wire cimport Address, DecodeOptions, PacketRecord, WIRE_TCP, decode_frame
 
 from ipaddress import ip_address
 
@@ -59,7 +59,7 @@ cdef class Writable:
     cdef bytearray data
     cdef Frame native
     cdef Offload offload
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef Rewrite rewrite
     cdef readonly int kind
 
@@ -76,7 +76,7 @@ cdef class Writable:
             self.offload.csum_start, self.offload.csum_offset = partial
             self.native.offload = &self.offload
         options.verify_checksums = options.decapsulate = False
-        memset(&self.packet, 0xA5, sizeof(Packet))
+        memset(&self.packet, 0xA5, sizeof(PacketRecord))
         self.kind = decode_frame(&self.native, &options, &self.packet)
         link_len = 0 if self.packet.ip_version == 0 else self.packet.network - self.native.data
         rewrite_begin(&self.rewrite, &self.packet, self.kind, &self.native, link_len)
@@ -127,7 +127,7 @@ cdef class Writable:
 
     def decoded(self):
         """What the decoded packet says now."""
-        cdef const Packet* packet = &self.packet
+        cdef const PacketRecord* packet = &self.packet
         blocks = packet.sack_count if self.kind == WIRE_TCP else 0
         return {
             "src": ip_address(address_text(packet.src, packet.ip_version)).packed,

@@ -4,12 +4,30 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.line.sessions cimport (
-    MOST_SHARES, SESSION_FORTH_ONLY, SESSION_TIMED_OUT, Session, SessionMatch, Sessions, Tuple, session_at,
-    sessions_apply, sessions_close, sessions_count, sessions_end, sessions_expire, sessions_find, sessions_insert,
-    sessions_oldest, sessions_open, sessions_rearm, sessions_release, sessions_take_ended)
+    MOST_SHARES,
+    SESSION_FORTH_ONLY,
+    SESSION_TIMED_OUT,
+    SessionMatch,
+    SessionRecord,
+    Sessions,
+    Tuple,
+    session_at,
+    sessions_apply,
+    sessions_close,
+    sessions_count,
+    sessions_end,
+    sessions_expire,
+    sessions_find,
+    sessions_insert,
+    sessions_oldest,
+    sessions_open,
+    sessions_rearm,
+    sessions_release,
+    sessions_take_ended,
+)
 from aiomos.wire.frame cimport Frame
 from aiomos.wire.rewriting cimport Rewrite, rewrite_begin
-from aiomos.wire.wire cimport Address, DecodeOptions, Packet, decode_frame
+from aiomos.wire.wire cimport Address, DecodeOptions, PacketRecord, decode_frame
 
 from ipaddress import ip_address
 
@@ -66,7 +84,7 @@ cdef class Table:
         """Look up a frame and rewrite it: None, or ``(index, direction, quoted, frame)``, frame None if impossible."""
         cdef bytearray data = bytearray(frame)
         cdef DecodeOptions options
-        cdef Packet packet
+        cdef PacketRecord packet
         cdef Frame native
         cdef Rewrite rewrite
         cdef SessionMatch match
@@ -99,7 +117,7 @@ cdef class Table:
     def expire(self, double now):
         """End what is idle; the ended, each ``(index, packets, bytes, last, timed out)``, are given back."""
         cdef uint32_t index
-        cdef const Session* session
+        cdef const SessionRecord* session
         sessions_expire(&self.sessions, <int64_t> (now * 1e9))
         ended = []
         while index := sessions_take_ended(&self.sessions):

@@ -10,8 +10,23 @@ from aiomos.wire.seq cimport seq_diff, seq_leq, seq_lt, seq_max
 from aiomos.wire.siphash cimport siphash13
 from aiomos.wire.tunnels cimport add_tunnel_port
 from aiomos.wire.wire cimport (
-    WIRE_AGGREGATE, WIRE_FRAGMENT, WIRE_KINDS, WIRE_NON_IP, WIRE_TCP, WIRE_UDP, WIRE_UNKNOWN_LINK, Address, Cursor,
-    DecodeOptions, Packet, checksum_add, checksum_fold, decode_frame, decode_ip, decode_subframe)
+    Address,
+    Cursor,
+    DecodeOptions,
+    PacketRecord,
+    WIRE_AGGREGATE,
+    WIRE_FRAGMENT,
+    WIRE_KINDS,
+    WIRE_NON_IP,
+    WIRE_TCP,
+    WIRE_UDP,
+    WIRE_UNKNOWN_LINK,
+    checksum_add,
+    checksum_fold,
+    decode_frame,
+    decode_ip,
+    decode_subframe,
+)
 
 KIND_NAMES = (
     "tcp", "udp", "icmp", "ip_other", "fragment", "non_ip", "unknown_link", "aggregate", "bad_link", "bad_ip",
@@ -28,7 +43,7 @@ cdef bytes address_bytes(Address address, int version):
     return packed[12:] if version == 4 else packed
 
 
-cdef dict packet_fields(int kind, const Packet* packet):
+cdef dict packet_fields(int kind, const PacketRecord* packet):
     """The fields that this kind promises."""
     fields = {"kind": KIND_NAMES[kind]}
     if kind == WIRE_NON_IP or kind == WIRE_UNKNOWN_LINK or kind == WIRE_UDP:
@@ -98,10 +113,10 @@ def decode(const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, b
            bint decapsulate=False, int64_t time_ns=0, bint separate=False, vxlan_ports=(4789, 8472)):
     """Decode one frame into a dict of the fields its kind promises."""
     cdef DecodeOptions options
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef int i
     cdef Frame native = make_frame(frame, linktype, wirelen, time_ns)
-    memset(&packet, 0xA5, sizeof(Packet))              # what is not set must show
+    memset(&packet, 0xA5, sizeof(PacketRecord))              # what is not set must show
     memset(&options, 0, sizeof(DecodeOptions))
     options.verify_checksums = verify
     options.decapsulate = decapsulate
@@ -116,10 +131,10 @@ def decode(const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, b
 def decode_aggregate(const uint8_t[::1] frame not None, int linktype=105, *, wirelen=None):
     """Decode the frames within one."""
     cdef DecodeOptions options
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef Cursor rest
     cdef Frame native = make_frame(frame, linktype, wirelen, 0)
-    memset(&packet, 0xA5, sizeof(Packet))
+    memset(&packet, 0xA5, sizeof(PacketRecord))
     options.verify_checksums = options.decapsulate = False
     assert decode_frame(&native, &options, &packet) == WIRE_AGGREGATE
     rest.data, rest.captured, rest.wire_len = packet.payload, packet.payload_cap, packet.payload_len
@@ -134,7 +149,7 @@ def decode_aggregate(const uint8_t[::1] frame not None, int linktype=105, *, wir
 def repeat(const uint8_t[::1] frame not None, Py_ssize_t times, bint verify=False):
     """Decode one Ethernet frame many times, to measure."""
     cdef DecodeOptions options
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef Frame native = make_frame(frame, 1, None, 0)
     cdef Py_ssize_t _
     cdef int kind = 0
@@ -169,7 +184,7 @@ def flow_hash(uint64_t k0, uint64_t k1, bytes frame not None, uint64_t tunnel=0,
     cdef Flows flows
     cdef FlowKey key
     cdef DecodeOptions options
-    cdef Packet packet
+    cdef PacketRecord packet
     cdef Frame native
     memset(&flows, 0, sizeof(flows))
     memset(&options, 0, sizeof(options))
@@ -193,7 +208,7 @@ cdef class Reassembler:
     def add(self, const uint8_t[::1] frame not None, int linktype=1, *, wirelen=None, int64_t time_ns=0):
         """Give it one fragment; what became of it, and the whole packet if it completed one."""
         cdef DecodeOptions options
-        cdef Packet packet
+        cdef PacketRecord packet
         cdef Frame native = make_frame(frame, linktype, wirelen, time_ns)
         cdef const uint8_t* data = NULL
         cdef size_t captured = 0
@@ -210,8 +225,8 @@ cdef class Reassembler:
 def decode_packet(const uint8_t[::1] data not None, *, bint verify=False):
     """Decode from the IP header on, as is done with reassembled packets."""
     cdef DecodeOptions options
-    cdef Packet packet
-    memset(&packet, 0, sizeof(Packet))
+    cdef PacketRecord packet
+    memset(&packet, 0, sizeof(PacketRecord))
     options.verify_checksums = verify
     options.decapsulate = False
     kind = decode_ip(&data[0], data.shape[0], data.shape[0], &options, &packet, 0)

@@ -33,7 +33,10 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("replies host", "host neighbours nat_* live/nat"),
         ("", "host/ neighbours_model"),
     ),
-    "aiomos/end": (("", "end/"),),
+    "aiomos/end": (
+        ("sent treap scoreboard rack recovery", "scoreboard* rack recovery*"),
+        ("", "end/"),
+    ),
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),
