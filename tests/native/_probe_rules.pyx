@@ -6,8 +6,7 @@ from aiomos.engine.engine cimport Engine
 from aiomos.engine.lifetimes cimport in_table
 from aiomos.face.streams cimport MonitorConnection
 from aiomos.face.views cimport Flow
-from aiomos.tcp.flows cimport Flow as FlowRecord
-from aiomos.tcp.flows cimport flow_at
+from aiomos.tcp.flows cimport FlowRecord, flow_at
 from aiomos.ude.rules cimport rules_blocked, rules_watching
 
 
