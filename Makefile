@@ -23,12 +23,14 @@ test: build-tests $(VENV)/test  ## set up, then run every test
 	python -m pytest $(PYTEST)
 
 ORDERS ?= 1 2 3
+ALONE ?= tests
 
 nightly: build-tests $(VENV)/test $(VENV)/docs  ## run every test in random orders, and each file by itself
 	for seed in $(ORDERS); do \
 	    python -m pytest $(PYTEST) --random-order-bucket=global --random-order-seed=$$seed || exit 1; \
 	done
-	find tests -name 'test_*.py' -print0 | sort -z | xargs -0 -n 1 -P "$$(nproc)" python tools/test_alone.py
+	ls -d $(ALONE) > /dev/null
+	find $(ALONE) -name 'test_*.py' -print0 | sort -z | xargs -0 -r -n 1 -P "$$(nproc)" python tools/test_alone.py
 
 lint: types  ## check style, types and stubs, and that Cython has nothing to remark
 	ruff check .
@@ -121,7 +123,13 @@ $(VENV)/test $(VENV)/lint $(VENV)/docs $(VENV)/fuzz $(VENV)/coverage: $(VENV)/in
 	@touch $@
 
 # A tree of its own for modules that are compiled otherwise.
+# What is gone here goes there, too, compiled or not; what was built stays, and so does what a fuzzer has found.
+SHARED = _cyutility
 define copy_to
 mkdir -p $(1)
+find $(1) -path $(1)/build -prune -o -type f ! -name '*.so' ! -name 'crash-*' -exec rm -f {} +
 tar -cf - --exclude='*.so' --exclude=__pycache__ --exclude=./build --exclude=./.git --exclude=./$(VENV) . | tar -xf - -C $(1)
+find $(1)/aiomos $(1)/tests -name '*.so' ! -name '$(SHARED).*' | while read -r built; do \
+    [ -e "$${built%%.*}.pyx" ] || rm "$$built"; \
+done
 endef

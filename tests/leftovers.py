@@ -31,6 +31,7 @@ from aiomos.apps import firewall, nat
 
 try:
     from tests.native import _probe_engine as probe
+    from tests.native import _probe_rules  # noqa: F401  # it takes engines: before another class has their name
 except ImportError:
     probe = None
 

@@ -6,7 +6,6 @@ left need together (paper, section 4.3).
 
 cimport cython
 from libc.stdint cimport uint16_t, uint32_t, uint64_t, uint8_t
-from libc.string cimport memcpy, memset
 
 from aiomos.engine.core cimport Core, Moment
 from aiomos.engine.flow_timers cimport FlowTimers
@@ -21,22 +20,26 @@ from aiomos.sealing cimport seal
 from aiomos.tcp.flows cimport CLIENT_IS_LOW, ENDED, FlowRecord, KEEP, TO_CONNECT, flow_at
 from aiomos.ude.rules cimport (
     ANY_SET,
-    MAX_SETS,
     Need,
     Rule,
     rules_assign,
-    rules_count,
+    rules_begin_round,
+    rules_blocked,
+    rules_end_round,
     rules_forget,
+    rules_held_up,
     rules_intern,
     rules_match,
     rules_need,
+    rules_reclaim,
     rules_watching,
 )
 
 from aiomos.errors import RegistrationError
 
 cdef enum:
-    PICK_FLOWS = 8192          # looked at in one turn for a rule that is new: a millisecond
+    PICK_FLOWS = 8192          # looked at in one turn for a rule that is new: a millisecond,
+    SWEEP_FLOWS = 4096         # and for rules that were removed
 
 
 @cython.final
@@ -148,18 +151,21 @@ cdef class Attention:
                 self.registry.remove_rule((<Call> shared).rule)
 
     def remove_account(self, Account account not None):
-        """Forget an app: its rules, calls and timers."""
+        """Forget an app: its rules, calls and timers.
+
+        Returns:
+            Whether there are so many flows that sweep_on() is to be called for the rest.
+        """
         cdef uint32_t number
         if account.detached:
-            return
+            return False
         self.flow_timers.cancel_timers(account)
         for number in range(self.core.rules.count):
             if account.rules >> number & 1:
                 self.registry.remove_rule(number)
         self.registry.accounts.remove(account)
         account.detached = True
-        if self.gate.current == NULL:              # else at the end of the batch
-            self.sweep()
+        return self.sweep_on()                     # else at the end of the batch
 
     def ignore(self, Flow view not None, Call own not None):
         """Take back what listen() did."""
@@ -185,34 +191,68 @@ cdef class Attention:
             self.relevel(flow)
         return 0
 
+    def sweep_on(self):
+        """Go on with what remove_account() began; whether there are more flows. Inside a callback it does nothing."""
+        if not rules_blocked(&self.core.rules) or self.gate.current != NULL:
+            return False
+        self.sweep()
+        return rules_blocked(&self.core.rules) != 0
+
     cdef int sweep(self) except -1:
-        """Rules were removed: have every flow do no more than those that are left need."""
-        cdef uint64_t retired = self.core.rules.retired
-        cdef uint64_t sets[MAX_SETS]
-        cdef uint32_t index
+        """Rules were removed: have the next flows do no more than those that are left need.
+
+        All sets forget the rules at once, and what follows from that is put right flow by flow, SWEEP_FLOWS in a call.
+        A flow that is opened, ended or watched by others meanwhile needs no care: what it is given comes from the sets.
+        """
+        cdef uint32_t index, last
         cdef FlowRecord* flow
-        cdef Flow view
+        if self.core.rules.retired:
+            self.forget()
+        if not self.core.rules.leaving:
+            rules_begin_round(&self.core.rules)
+            self.swept_to, self.sweep_end = 0, self.core.flows.pool.high_water
+        last = min(self.swept_to + self.sweep_flows, self.sweep_end)
+        for index in range(self.swept_to + 1, last + 1):
+            flow = flow_at(&self.core.flows, index)
+            if not flow.flags & ENDED:
+                self.sweep_flow(flow)
+        self.swept_to = last
+        if last == self.sweep_end:
+            rules_end_round(&self.core.rules)
+        if self.core.signal_count:                 # flows may have ended of which apps are to be told first
+            self.core.rules.sets_wanted = True
+        else:
+            rules_reclaim(&self.core.rules)
+        return 0
+
+    cdef int forget(self) except -1:
+        """Forget the rules that were removed, wherever that needs no look at flows."""
+        cdef uint64_t retired = self.core.rules.retired
         self.picking &= ~retired
         rules_forget(&self.core.rules)
-        memcpy(sets, self.core.rules.sets, sizeof(sets))
-        self.core.rules.set_count = 1              # those that flows still have are made anew
         self.registry.prune()
         for key, shared in list(self.own_calls.items()):
             if retired & (<Call> shared).rule_bit:
                 del self.own_calls[key]
-        memset(self.core.rules.flows, 0, sizeof(self.core.rules.flows))
-        for index in range(1, self.core.flows.pool.high_water + 1):
-            flow = flow_at(&self.core.flows, index)
-            if flow.flags & ENDED:
-                continue
-            flow.watchers = rules_intern(&self.core.rules, sets[flow.watchers] if flow.watchers != ANY_SET
-                                         else rules_watching(&self.core.rules, flow))
-            rules_count(&self.core.rules, flow, 1)
-            view = self.holdings.views[flow.hold]
-            if view is not None:
-                view.connections = [connection for connection in view.connections
-                                    if not retired >> (<MonitorConnection> connection).rule & 1]
-            self.relevel(flow)
+        return 0
+
+    cdef int sweep_flow(self, FlowRecord* flow) except -1:
+        """Have one flow do no more than those who are left need."""
+        cdef Flow view = self.holdings.views[flow.hold]
+        rules_assign(&self.core.rules, flow, rules_intern(&self.core.rules, rules_watching(&self.core.rules, flow)))
+        if view is not None:
+            view.connections = [connection for connection in view.connections
+                                if not self.core.rules.leaving >> (<MonitorConnection> connection).rule & 1]
+        self.relevel(flow)
+        return 0
+
+    def number_rules(self):
+        """See to it that a rule can have the number of one that was removed, if there is no other.
+
+        Where 64 rules are registered or were removed so lately, this looks at all flows that are left of the round.
+        """
+        while rules_held_up(&self.core.rules) and self.sweep_on():
+            pass
 
     def released(self, Flow view not None):
         """Lower a flow's level to what its connections still want; called when one gives a half or all up."""
@@ -261,6 +301,7 @@ cdef Attention new_attention(Core core, Registry registry, Holdings holdings, Ga
     attention.core, attention.registry, attention.holdings = core, registry, holdings
     attention.gate, attention.flow_timers = gate, flow_timers
     attention.own_calls = {}
+    attention.sweep_flows = SWEEP_FLOWS
     return attention
 
 

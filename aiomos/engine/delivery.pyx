@@ -41,7 +41,7 @@ from aiomos.tcp.tracks cimport (
     track_drop_parts,
 )
 from aiomos.tcp.retention cimport track_keep
-from aiomos.ude.rules cimport rules_watching
+from aiomos.ude.rules cimport rules_blocked, rules_reclaim, rules_watching
 from aiomos.ude.slots cimport SLOT_ERROR
 
 from collections import deque
@@ -78,8 +78,10 @@ cdef class Delivery:
                 except BaseException as error:
                     self.gate.end_run(error)
             self.core.signal_count = 0
-        if self.core.rules.retired:
+        if rules_blocked(&self.core.rules):
             self.attention.sweep()
+        if self.core.rules.sets_wanted:
+            rules_reclaim(&self.core.rules)
         if self.core.streams.parts_missing:
             raise EngineBug(f"a batch brought about {self.core.streams.parts_missing} parts more than its pool holds")
         return 0

@@ -268,6 +268,7 @@ cdef class Engine:
 
     def add_rule(self, program, level, **how):
         """See `Registry.add_rule`."""
+        self.attention.number_rules()
         return self.registry.add_rule(program, level, **how)
 
     def add_call(self, rule, event, hook, function, parameters, edits=None):
@@ -276,6 +277,7 @@ cdef class Engine:
 
     def start_at(self, rule, event, opener):
         """See `Registry.start_at`."""
+        self.attention.number_rules()
         return self.registry.start_at(rule, event, opener)
 
     def slot_of(self, event, hook):
@@ -296,7 +298,11 @@ cdef class Engine:
 
     def remove_account(self, Account account not None):
         """See `Attention.remove_account`."""
-        self.attention.remove_account(account)
+        return self.attention.remove_account(account)
+
+    def sweep_on(self):
+        """See `Attention.sweep_on`."""
+        return self.attention.sweep_on()
 
     def pick_up(self, rules):
         """See `Attention.pick_up`."""

@@ -30,7 +30,7 @@ class Ground:
         backlog: What their handlers have not read.
         failures: Told what they raise.
         wanted: Told which flows they watch.
-        pickup: Shows them the flows that run already.
+        pickup: Shows them the flows that run already, and has these forget them.
         turns: Told that there is somebody to have one.
     """
 
@@ -136,5 +136,5 @@ class Watcher:
 
     def close(self) -> None:
         """Have the engine forget the account, with all that is left of it."""
-        self._ground.engine.remove_account(self.account)
+        self._ground.pickup.forget(self.account)
         self._ground.wanted.forget(self)

@@ -40,9 +40,14 @@ ctypedef struct Rules:
     uint64_t connecting
     uint64_t reading           # of the connecting ones, those at level STREAM
     uint64_t urgent_out        # those that leave urgent bytes out
-    uint64_t retired           # removed; to be forgotten by all sets before their numbers are used again
+    uint64_t retired           # removed; to be forgotten by all sets at the end of the batch
+    uint64_t forgotten         # in no set any more; flows are yet to be looked at for them
+    uint64_t leaving           # of those, the ones for whom a round over all flows goes on
     uint64_t sets[4096]        # watch sets that flows name by their index; the first is empty
     uint32_t set_count
+    uint16_t free[4096]        # sets that no flow watched when that was last looked at: the next to be used is the last
+    uint32_t free_count
+    bint sets_wanted           # that is to be looked at again when a batch is done
     uint64_t sets_full         # how often a set found no room
     uint32_t flows[4097]       # how many flows of the table each set watches; the last is ANY_SET's
     Interest interests[4097]   # of each set; the last is that of all rules together, for ANY_SET
@@ -56,14 +61,22 @@ ctypedef struct Need:
 
 cdef void rules_open(Rules* rules) noexcept nogil
 cdef uint32_t rules_take(Rules* rules) noexcept nogil
+cdef bint rules_held_up(const Rules* rules) noexcept nogil
 cdef void rules_forget(Rules* rules) noexcept nogil
+cdef void rules_begin_round(Rules* rules) noexcept nogil
+cdef void rules_end_round(Rules* rules) noexcept nogil
 cdef void rules_changed(Rules* rules) noexcept nogil
 cdef uint64_t rules_match(const Rules* rules, const FlowKey* key, bint client_is_low, bint midstream) noexcept nogil
 cdef uint64_t rules_match_packet(const Rules* rules, const FlowKey* key, bint client_is_low,
                                  int slot) noexcept nogil
 cdef uint64_t rules_watching(const Rules* rules, const FlowRecord* flow) noexcept nogil
 cdef uint16_t rules_intern(Rules* rules, uint64_t mask) noexcept nogil
+cdef void rules_reclaim(Rules* rules) noexcept nogil
 cdef Need rules_need(const Rules* rules, uint64_t mask, uint64_t told) noexcept nogil
+
+cdef inline uint64_t rules_blocked(const Rules* rules) noexcept nogil:
+    """Rules that were removed, and whose numbers are not yet free."""
+    return rules.retired | rules.forgotten | rules.leaving
 
 cdef inline uint32_t rules_place(uint16_t watchers) noexcept nogil:
     return watchers if watchers != ANY_SET else MAX_SETS

@@ -12,7 +12,7 @@ from typing import Any
 
 import atheris
 
-from aiomos import registry
+from aiomos.engine import registry
 from aiomos.ude.combining import Judged, combine
 from aiomos.ude.machine import Predicates
 from tests.fuzz.hostile import read_frames

@@ -12,6 +12,7 @@ from aiomos import (
     CONN_START,
     CONN_TEARDOWN,
     ERROR,
+    ORPHAN,
     PKT_IN,
     App,
     Budgets,
@@ -22,10 +23,13 @@ from aiomos import (
     MonitorConnection,
     Occurrence,
     Packet,
+    RegistrationError,
     Runtime,
     Settings,
+    Timeouts,
 )
 from aiomos.engine.engine import Engine
+from aiomos.engine.registry import Account
 from aiomos.face.streams import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame
@@ -436,6 +440,182 @@ def test_a_rule_that_goes_meanwhile_is_shown_no_more() -> None:
     assert engine.pick_up([engine.add_rule(Filter("").program, Level.STATE, account=account, midstream=True)])
     engine.remove_account(account)
     assert not engine.pick_on()
+
+
+SLICE = 4096
+"""Flows looked at in a call for rules that were removed."""
+
+
+def crowded(flows: int = MANY) -> tuple[Engine, Account]:
+    """An engine with many flows whose bytes are counted for an app, and by that alone."""
+    engine = Engine(Settings(budgets=Budgets(flows=flows, half_open=flows)), bytes(16), fail)
+    account = engine.add_account("counting")
+    engine.add_rule(Filter("").program, Level.BYTES, account=account)
+    engine.feed_frames(many_flows()[:flows])
+    assert engine.statistics()["held.tracks"] == 2 * flows
+    return engine, account
+
+
+def test_a_removed_rule_is_forgotten_by_so_many_flows_in_a_call() -> None:
+    """What a flow does no more shows that it was looked at: its tracks are given back."""
+    engine, account = crowded()
+    left = MANY
+    more = engine.remove_account(account)
+    while left > SLICE:
+        left -= SLICE
+        assert more
+        assert engine.statistics()["held.tracks"] == 2 * left
+        more = engine.sweep_on()
+    assert not more
+    assert engine.statistics()["held.tracks"] == 0
+    assert not engine.sweep_on()
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_batches_have_a_removed_rule_forgotten(inside: bool) -> None:
+    """One slice in each, the one in which it is removed among them."""
+    engine, account = crowded(3 * SLICE)
+    told: list[bool] = []
+    if inside:
+        watching = engine.add_rule(Filter("").program, Level.STATE, unbound=True)
+        engine.add_call(
+            watching, ORPHAN, Hook.RECEIVER, lambda: told.append(engine.remove_account(account)), ()
+        )
+    else:
+        assert engine.remove_account(account)
+    orphan = tcp_frame("10.3.0.1", "10.3.0.2", seq=1, flags="A")
+    left = []
+    for number in range(3):
+        engine.feed_frames([(START_NS + MANY + number, orphan, 1, len(orphan))])
+        left.append(engine.statistics()["held.tracks"] // 2)
+    assert left == ([2 * SLICE, SLICE, 0] if inside else [SLICE, 0, 0])
+    assert told == [False] * (3 * inside)
+
+
+def test_a_number_is_used_again_when_all_flows_have_forgotten_it() -> None:
+    engine, account = crowded()
+    more = engine.remove_account(account)
+    numbers = []
+    while more:
+        numbers.append(engine.add_rule(None, Level.STATE))
+        more = engine.sweep_on()
+    assert numbers == [1, 2, 3, 4]
+    assert engine.add_rule(None, Level.STATE) == 0
+
+
+def test_rules_removed_in_a_round_have_one_of_their_own() -> None:
+    """It begins when the first has ended; flows that this had looked at do too much until then."""
+    engine, first = crowded()
+    second = engine.add_account("second")
+    more = engine.pick_up([engine.add_rule(Filter("").program, Level.BYTES, account=second, midstream=True)])
+    while more:
+        more = engine.pick_on()
+    assert engine.remove_account(first)  # of a slice of flows, for which the second is still there
+    assert engine.remove_account(second)  # and of the next, for which there is neither
+    held = []
+    while engine.sweep_on():
+        held.append(engine.statistics()["held.tracks"] // 2)
+        if len(held) == 3:
+            assert engine.add_rule(None, Level.STATE) == 0  # the first one's number
+    assert held == [MANY - 2 * SLICE, MANY - 3 * SLICE, SLICE, 0, 0, 0, 0]
+    assert engine.add_rule(None, Level.STATE) == 1
+
+
+def test_an_app_of_many_rules_takes_the_place_of_another_at_once() -> None:
+    """Where numbers are short, no slice is waited for."""
+    engine, counting = crowded()
+    for name in ("one", "other", "one"):
+        account = engine.add_account(name)
+        rules = [engine.add_rule(Filter("").program, Level.STATE, account=account) for _ in range(63)]
+        assert rules == list(range(1, 64))
+        with pytest.raises(RegistrationError, match="takes 64"):
+            engine.add_rule(None, Level.STATE, account=account)
+        engine.remove_account(account)
+    assert engine.remove_account(counting)
+
+
+def test_sets_that_nobody_watches_any_more_make_room_for_others() -> None:
+    """Which of 13 watch a flow, the bits of its port say: more sets than there is room for, but not at once."""
+    engine = Engine(Settings(timeouts=Timeouts(reset=0)), bytes(16), fail)
+
+    def stopper(bit: int) -> Callable[[Flow], None]:
+        return lambda flow: None if flow.client.port >> bit & 1 else flow.stop()
+
+    for bit in range(13):
+        account = engine.add_account(str(bit))
+        rule = engine.add_rule(Filter("").program, Level.STATE, account=account)
+        engine.add_call(rule, CONN_START, Hook.RECEIVER, stopper(bit), ("flow",))
+    for first in range(1, 8000, 100):
+        traffic = Traffic()
+        connections = [traffic.connection(port) for port in range(first, first + 100)]
+        engine.feed_frames(traffic.frames)
+        traffic.batches = [[]]
+        for connection in connections:
+            connection.reset()
+        engine.feed_frames(traffic.frames)
+    counters = engine.statistics()
+    assert counters["ended.rst"] == 8000
+    assert counters["watch_sets_full"] == 0
+
+
+def test_the_set_of_a_flow_that_ended_is_nobody_elses_before_apps_were_told() -> None:
+    """An app goes, and another stops watching a flow, while those who watch a flow that was reset are yet to get it."""
+    engine = Engine(Settings(timeouts=Timeouts(reset=0)), bytes(16), fail)
+    told: list[tuple[str, int]] = []
+    views: dict[int, Flow] = {}
+
+    def connect(name: str, flow: Flow) -> MonitorConnection:
+        told.append((name, flow.client.port))
+        return MonitorConnection(flow, Pressure(1, 1), engine.released, "mark", wanted=False)
+
+    def opener(flow: Flow) -> MonitorConnection:
+        views[flow.client.port] = flow
+        if flow.client.port == 1:
+            assert not engine.remove_account(guest)
+        if flow.client.port == 2:
+            views[1].stop()  # which nobody but the third app watches from now on: a set that was not there
+        return connect("all", flow)
+
+    guest, third = engine.add_account("guest"), engine.add_account("third")
+    engine.add_rule(Filter("").program, Level.STATE, account=guest)
+    engine.add_rule(Filter("").program, Level.STATE, account=engine.add_account("all"), opener=opener)
+    engine.add_rule(Filter("").program, Level.STATE, account=third)
+    engine.add_rule(
+        Filter("port 3").program,
+        Level.STATE,
+        account=engine.add_account("one"),
+        opener=lambda flow: connect("one", flow),
+    )
+    traffic = Traffic()
+    connections = [traffic.connection(port) for port in (1, 2, 3)]
+    connections[2].reset()
+    engine.feed_frames(traffic.frames)
+    assert told == [("all", 1), ("all", 2), ("all", 3), ("one", 3)]
+    assert engine.statistics()["ended.rst"] == 1
+
+
+def test_flows_forget_an_app_that_is_detached_in_turns_of_the_loop() -> None:
+    """Where no frames come."""
+    app: App[None] = App("counting")
+
+    @app.monitor(level=Level.BYTES)
+    async def follow(_conn: MonitorConnection) -> None:
+        """Have the bytes of all flows counted."""
+
+    async def main() -> list[int]:
+        settings = Settings(budgets=Budgets(flows=MANY, half_open=MANY))
+        held = []
+        async with Runtime(source=Traffic().source(), settings=settings) as runtime:
+            await runtime.attach(app)
+            runtime.engine.feed_frames(many_flows())
+            await runtime.detach(app)
+            for _ in range(6):
+                held.append(runtime.engine.statistics()["held.tracks"])
+                await asyncio.sleep(0)
+        return held
+
+    held = asyncio.run(main())
+    assert held == [2 * max(0, MANY - turns * SLICE) for turns in range(1, 7)]
 
 
 def test_an_app_that_is_attached_late_sees_them_all() -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def conclude(test: Iterator[None]) -> str:
     with pytest.raises((StopIteration, AssertionError)) as ended:
         next(test)
     return str(ended.value)
+
+
+def test_no_two_files_of_tests_have_the_same_name() -> None:
+    """They are imported by it: a run of both would end before its first test."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 # --- engines --------------------------------------------------------------------------------------
