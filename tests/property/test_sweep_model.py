@@ -13,6 +13,7 @@ from aiomos import PKT_IN, Flow, Hook, Level, MonitorConnection, Settings, Timeo
 from aiomos.engine.engine import Engine
 from aiomos.engine.registry import Account
 from aiomos.face.streams import Pressure
+from aiomos.testing.batches import feed_frames
 from aiomos.ude.filters import Filter
 from tests.models.watchers import Rule, Watchers
 from tests.traffic import Connection, Traffic, fail
@@ -59,7 +60,7 @@ class Machine(RuleBasedStateMachine):
         self.called = 0
 
     def feed(self) -> None:
-        self.looks_at_few(lambda: self.engine.feed_frames(self.traffic.frames))
+        self.looks_at_few(lambda: feed_frames(self.engine, self.traffic.frames))
         self.traffic.batches = [[]]
 
     def looks_at_few(self, call: object) -> None:

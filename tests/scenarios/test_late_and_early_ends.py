@@ -451,7 +451,7 @@ def crowded(flows: int = MANY) -> tuple[Engine, Account]:
     engine = Engine(Settings(budgets=Budgets(flows=flows, half_open=flows)), bytes(16), fail)
     account = engine.add_account("counting")
     engine.add_rule(Filter("").program, Level.BYTES, account=account)
-    engine.feed_frames(many_flows()[:flows])
+    feed_frames(engine, many_flows()[:flows])
     assert engine.statistics()["held.tracks"] == 2 * flows
     return engine, account
 
@@ -486,7 +486,7 @@ def test_batches_have_a_removed_rule_forgotten(inside: bool) -> None:
     orphan = tcp_frame("10.3.0.1", "10.3.0.2", seq=1, flags="A")
     left = []
     for number in range(3):
-        engine.feed_frames([(START_NS + MANY + number, orphan, 1, len(orphan))])
+        feed_frames(engine, [(START_NS + MANY + number, orphan, 1, len(orphan))])
         left.append(engine.statistics()["held.tracks"] // 2)
     assert left == ([2 * SLICE, SLICE, 0] if inside else [SLICE, 0, 0])
     assert told == [False] * (3 * inside)
@@ -548,11 +548,11 @@ def test_sets_that_nobody_watches_any_more_make_room_for_others() -> None:
     for first in range(1, 8000, 100):
         traffic = Traffic()
         connections = [traffic.connection(port) for port in range(first, first + 100)]
-        engine.feed_frames(traffic.frames)
+        feed_frames(engine, traffic.frames)
         traffic.batches = [[]]
         for connection in connections:
             connection.reset()
-        engine.feed_frames(traffic.frames)
+        feed_frames(engine, traffic.frames)
     counters = engine.statistics()
     assert counters["ended.rst"] == 8000
     assert counters["watch_sets_full"] == 0
@@ -589,7 +589,7 @@ def test_the_set_of_a_flow_that_ended_is_nobody_elses_before_apps_were_told() ->
     traffic = Traffic()
     connections = [traffic.connection(port) for port in (1, 2, 3)]
     connections[2].reset()
-    engine.feed_frames(traffic.frames)
+    feed_frames(engine, traffic.frames)
     assert told == [("all", 1), ("all", 2), ("all", 3), ("one", 3)]
     assert engine.statistics()["ended.rst"] == 1
 
@@ -607,7 +607,7 @@ def test_flows_forget_an_app_that_is_detached_in_turns_of_the_loop() -> None:
         held = []
         async with Runtime(source=Traffic().source(), settings=settings) as runtime:
             await runtime.attach(app)
-            runtime.engine.feed_frames(many_flows())
+            feed_frames(runtime.engine, many_flows())
             await runtime.detach(app)
             for _ in range(6):
                 held.append(runtime.engine.statistics()["held.tracks"])
