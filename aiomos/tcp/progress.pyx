@@ -1,11 +1,11 @@
 """Progress of a half: what acknowledgements, time and the end of its flow say of bytes that have not come."""
 
-from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from aiomos.tcp.doubts cimport early_acked, early_ended, early_passed
 from aiomos.tcp.flows cimport FIN_SEEN, HalfRecord
-from aiomos.tcp.pieces cimport bytes_held, drop_pieces, first_piece
-from aiomos.tcp.reassembly cimport drain, emit, give_up_hole, settle_hole, tell_end
+from aiomos.tcp.pieces cimport first_piece
+from aiomos.tcp.reassembly cimport drain, drop_beyond, emit, give_up_hole, settle_hole, tell_end
 from aiomos.tcp.rtt cimport add_rtt
 from aiomos.tcp.tracks cimport (
     ACKED_HOLE,
@@ -17,6 +17,7 @@ from aiomos.tcp.tracks cimport (
     HELD_BEFORE,
     HELD_EARLY,
     HOLED,
+    LOSSLESS,
     PART_END,
     SYN_DATA,
     SYN_REFUSED,
@@ -50,8 +51,7 @@ cdef void opening_acked(Streams* s, Track* t, const HalfRecord* half, int64_t no
         t.flags &= ~<uint32_t> SYN_DATA
         if acked <= 0:                             # RFC 7413 section 4.2.2: the server did not take the SYN's data
             t.flags |= SYN_REFUSED
-            t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
-            drop_pieces(&s.store, &t.held)
+            drop_beyond(s, t)
         drain(s, t, half, now_ns)
     if t.flags & HELD_EARLY:
         early_acked(s, t, half, acked, now_ns)
@@ -61,6 +61,8 @@ cdef void track_tick(Streams* s, Track* t, const HalfRecord* half, int64_t now_n
     """Give up the holes whose time has come."""
     cdef int64_t acked = acked_offset(t, half)
     cdef uint64_t limit
+    if t.flags & LOSSLESS:
+        return
     if t.flags & ACKED_HOLE and now_ns >= t.acked_ns + s.hold_ns and not is_only_fin(t, half, acked):
         limit = t.acked_to if <int64_t> t.acked_to < acked else <uint64_t> acked
         while t.edge < limit:
@@ -82,12 +84,14 @@ cdef void track_finish(Streams* s, Track* t, const HalfRecord* half, int kind, i
         acked = 0
     if t.flags & (HELD_EARLY | HELD_BEFORE):
         early_ended(s, t, half, now_ns)
+    if t.flags & LOSSLESS:
+        drop_beyond(s, t)
     while t.held.head[0]:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start,
                      GAP_LOST if <int64_t> first_piece(&s.store, &t.held).start <= acked else GAP_END, now_ns)
     if is_only_fin(t, half, acked):
         kind = PART_END
-    elif acked > <int64_t> t.edge:
+    elif acked > <int64_t> t.edge and not t.flags & LOSSLESS:
         give_up_hole(s, t, half, <uint64_t> acked, GAP_LOST, now_ns)
     t.flags &= ~<uint32_t> (HOLED | ACKED_HOLE)
     if not t.flags & FINISHED:

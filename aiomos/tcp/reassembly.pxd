@@ -12,6 +12,7 @@ cdef void track_payload(Streams* s, Track* t, const HalfRecord* half, const Pack
                         bint payload_ok, uint32_t before_nxt) noexcept nogil
 cdef void track_urgent(Track* t, const PacketRecord* packet) noexcept nogil
 cdef void track_copied(Streams* s, Track* t, const PacketRecord* packet) noexcept nogil
+cdef void drop_beyond(Streams* s, Track* t) noexcept nogil
 cdef const HalfRecord* take_disturbed(Streams* s) noexcept nogil
 cdef uint64_t hold_piece(Streams* s, Track* t, const HalfRecord* half, Piece* new, int policy, int64_t now_ns,
                          bint* differs) noexcept nogil

@@ -7,7 +7,7 @@ A hole is given up as a gap when the receiver has acknowledged past it and a hol
 is too old, when too much is held behind it, or when the flow ends; never because of what the other half sends.
 """
 
-from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport INT64_MAX, UINT64_MAX, int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
 from aiomos.levels cimport STREAM_LEVEL
@@ -43,6 +43,7 @@ from aiomos.tcp.tracks cimport (
     GAP_UNREAD,
     HELD_EARLY,
     HOLED,
+    LOSSLESS,
     PART_DATA,
     PART_END,
     PART_GAP,
@@ -366,12 +367,13 @@ cdef uint64_t take_beyond(Streams* s, Track* t, const HalfRecord* half, const Pa
                 new.data += t.edge - new.start
             new.start = t.edge
         # At the edge it is passed on at once, so the half's budget may be exceeded for that moment.
-        if store_has(&s.store, &room) and (t.edge >= new.start or half_has(&s.store, &t.held, &room)):
+        if store_has(&s.store, &room) and (t.edge >= new.start or is_within(s, t, &room)):
             fresh += hold_segment(&s.store, &t.held, &new, policy, differs)
             if not packet.flags & SYN:
                 drain(s, t, half, packet.time_ns)
-        else:
+        elif t.edge >= new.start:
             fresh += deliver_between(s, t, half, packet, &new)
+        # Else it is LOSSLESS, and there is no room: as if the segment had not come. Its sender has it still.
     settle_hole(t, half, packet.time_ns)
     if s.disturbed:
         t.flags |= HOLED                           # the engine looks at such a half, and so at those
@@ -382,12 +384,17 @@ cdef void find_room(Streams* s, Track* t, const HalfRecord* half, const Piece* n
                     Room* room) noexcept nogil:
     """Have room made to hold a segment: by its own half at the half's budget, else by those that wait for longest."""
     room_for(&s.store, &t.held, new.start, new.end, with_data, room)
-    while not half_has(&s.store, &t.held, room) and t.edge < new.start:
+    while not is_within(s, t, room) and t.edge < new.start:
         give_up_hole(s, t, half, new.start, GAP_BUDGET, new.time_ns)
     if t.edge < new.start and not store_has(&s.store, room):
         make_room(s, t, room, new.time_ns)
-        while not store_has(&s.store, room) and t.edge < new.start:
+        while not store_has(&s.store, room) and t.edge < new.start and not t.flags & LOSSLESS:
             give_up_hole(s, t, half, new.start, GAP_BUDGET, new.time_ns)
+
+
+cdef inline bint is_within(const Streams* s, const Track* t, const Room* room) noexcept nogil:
+    """Is a segment within what one half may hold? Where an end receives, the window that it gives says how much."""
+    return t.flags & LOSSLESS or half_has(&s.store, &t.held, room)
 
 
 cdef void make_room(Streams* s, const Track* own, const Room* room, int64_t now_ns) noexcept nogil:
@@ -416,10 +423,12 @@ cdef void give_up_oldest(Streams* s, Track* t, const HalfRecord* half, int64_t n
     if t.doubted.count:
         drop_doubted(s, t)
         return
+    if t.flags & LOSSLESS:
+        drop_beyond(s, t)
+        return
     if t.flags & SYN_DATA:                         # not taken by the server yet: as if they had not come
         t.flags &= ~<uint32_t> SYN_DATA
-        t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
-        drop_pieces(&s.store, &t.held)
+        drop_beyond(s, t)
     while t.held.head[0] and first_piece(&s.store, &t.held).start < end:
         give_up_hole(s, t, half, first_piece(&s.store, &t.held).start, GAP_BUDGET, now_ns)
     settle_hole(t, half, now_ns)
@@ -429,6 +438,12 @@ cdef void give_up_oldest(Streams* s, Track* t, const HalfRecord* half, int64_t n
         t.flags |= DISTURBED
         t.disturbed = s.disturbed
         s.disturbed = track_index(s, t)
+
+
+cdef void drop_beyond(Streams* s, Track* t) noexcept nogil:
+    """Let what is held beyond a hole go, as if it had not come; its sender is to send it again (RFC 2018 section 8)."""
+    t.stream_bytes -= bytes_held(&s.store, &t.held, 0, UINT64_MAX)
+    drop_pieces(&s.store, &t.held)
 
 
 cdef const HalfRecord* take_disturbed(Streams* s) noexcept nogil:
@@ -521,6 +536,9 @@ cdef void drain(Streams* s, Track* t, const HalfRecord* half, int64_t now_ns) no
 cdef void settle_hole(Track* t, const HalfRecord* half, int64_t now_ns) noexcept nogil:
     """Note whether something is missing at the edge, and since when its receiver has had it."""
     cdef int64_t acked = acked_offset(t, half)
+    if t.flags & LOSSLESS:
+        t.flags &= ~<uint32_t> (HOLED | ACKED_HOLE)
+        return
     if acked > <int64_t> t.edge:
         if not t.flags & ACKED_HOLE:
             t.flags |= ACKED_HOLE
@@ -544,6 +562,8 @@ cdef void track_settle(Streams* s, Track* t, const HalfRecord* half, int64_t now
 cdef int64_t track_deadline(const Streams* s, const Track* t, const HalfRecord* half) noexcept nogil:
     """When the hole at the edge of a HOLED track is to be given up; 0 if only a FIN is missing."""
     cdef int64_t due = 0
+    if t.flags & LOSSLESS:
+        return INT64_MAX
     if t.held.head[0]:
         due = first_piece(&s.store, &t.held).time_ns + s.age_ns
     if (t.flags & ACKED_HOLE and (due == 0 or t.acked_ns + s.hold_ns < due)

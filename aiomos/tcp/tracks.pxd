@@ -24,6 +24,7 @@ cdef enum TrackFlag:
     URGENT = 1024              # `urgent` is where the urgent byte lies, delivered or not
     HELD_EARLY = 2048          # `doubted` has what its sender said before anything captured answered its SYN
     HELD_BEFORE = 4096         # it has what lies before the beginning that an acknowledgement told
+    LOSSLESS = 8192            # an end of ours receives this half: it waits for what is missing, however long
 
 cdef enum PartKind:
     PART_DATA = 0

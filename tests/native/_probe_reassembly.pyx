@@ -1,6 +1,6 @@
 """Shows the reassembly of one half to pytest: what is taken in, kept, at hand and judged, call by call."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
@@ -9,8 +9,10 @@ from aiomos.tcp.flows cimport ACK_SEEN, FIN_SEEN, HalfRecord, ISS_KNOWN, KEEP, S
 from aiomos.tcp.holdings cimport track_conflict, track_ranges, track_read, track_unseen, track_view
 from aiomos.tcp.past cimport PastRun, past_add
 from aiomos.tcp.progress cimport track_acked, track_finish, track_tick
-from aiomos.tcp.reassembly cimport track_close, track_payload
+from aiomos.tcp.reassembly cimport track_close, track_deadline, track_payload
 from aiomos.tcp.tracks cimport (
+    HOLED,
+    LOSSLESS,
     MAX_INCIDENTS,
     PART_DATA,
     PART_END,
@@ -48,6 +50,7 @@ cdef class Reassembly:
         policy: Who wins overlaps.
         keep: Whether delivered bytes are kept.
         sink: Whether somebody takes them.
+        lossless: Whether an end of ours receives them.
     """
 
     cdef Streams streams
@@ -56,10 +59,12 @@ cdef class Reassembly:
     cdef int policy
     cdef list payloads         # of this batch, which its parts point to
     cdef bytes past
+    cdef HalfRecord crowd      # another half, that holds what comes to it
+    cdef uint32_t crowd_index
     cdef PastRun run
 
     def __cinit__(self, uint32_t isn=0xFFFF_FFF0, policy="first", *, bint keep=True, bint sink=False,
-                  held=1 << 20, held_half=1 << 20, kept=1 << 20, kept_half=1 << 16):
+                  bint lossless=False, held=1 << 20, held_half=1 << 20, kept=1 << 20, kept_half=1 << 16):
         assert streams_open(&self.streams, 4, held, held_half, kept, kept_half, 4096, 1)
         memset(&self.half, 0, sizeof(HalfRecord))
         self.streams.hold_ns = 1_000_000_000
@@ -72,6 +77,9 @@ cdef class Reassembly:
         self.half.level = 3
         self.index = track_open(&self.streams, &self.half)
         track_base(self.track(), &self.half)
+        if lossless:
+            self.track().flags |= LOSSLESS
+        self.crowd = self.half
 
     def __dealloc__(self):
         streams_close(&self.streams)
@@ -112,6 +120,27 @@ cdef class Reassembly:
         unseen = track_unseen(&self.streams, self.track(), max(at, 0), max(at + <int64_t> len(data), 0))
         track_payload(&self.streams, self.track(), &self.half, &packet, self.policy, True, before)
         return kind, (offset, length) if differs else None, unseen
+
+    def crowd_out(self, int64_t at, bytes data not None, *, int64_t time_ns=0):
+        """Another half, whose first byte never comes, takes in a segment; returns how much memory it holds."""
+        cdef PacketRecord packet = self.packet(at, data, "", time_ns, None)
+        cdef Track* t
+        cdef uint32_t before = self.crowd.nxt
+        if not self.crowd_index:
+            self.crowd_index = track_open(&self.streams, &self.crowd)
+            track_base(track_at(&self.streams, self.crowd_index), &self.crowd)
+        t = track_at(&self.streams, self.crowd_index)
+        if seq_lt(self.crowd.nxt, packet.seq + packet.payload_len):
+            self.crowd.nxt = packet.seq + packet.payload_len
+        track_payload(&self.streams, t, &self.crowd, &packet, self.policy, True, before)
+        return t.held.bytes
+
+    @property
+    def deadline(self):
+        """When what is missing is to be given up; None: nothing is, or never."""
+        cdef Track* t = self.track()
+        cdef int64_t due = track_deadline(&self.streams, t, &self.half)
+        return None if not t.flags & HOLED or due == INT64_MAX else due
 
     def acknowledge(self, int64_t to, *, int64_t time_ns=0):
         """The peer acknowledges further."""
@@ -188,6 +217,8 @@ cdef class Reassembly:
         """Free the track; returns how many records of all pools are in use then."""
         cdef Streams* s = &self.streams
         track_close(s, self.index)
+        if self.crowd_index:
+            track_close(s, self.crowd_index)
         return (s.tracks.in_use + s.missed.in_use + s.store.count + s.store.bytes + s.store.blocks.blocks
                 + s.store.blocks.memory.in_use + s.parts.in_use + s.kept.blocks + s.kept.memory.in_use + s.kept_memory)
 
