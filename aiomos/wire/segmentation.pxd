@@ -4,6 +4,12 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t
 
 from aiomos.wire.frame cimport Frame, Offload
 
+cdef enum:                     # Offload.gso_type (linux/virtio_net.h)
+    GSO_TCPV4 = 1
+    GSO_TCPV6 = 4
+    GSO_UDP_L4 = 5
+    GSO_ECN = 0x80             # or'ed to it: the first of its segments has CWR
+
 ctypedef struct Segmentation:
     const uint8_t* frame
     size_t network             # where its IP header begins

@@ -16,11 +16,6 @@ from aiomos.wire.numbers cimport (
 from aiomos.wire.wire cimport be16, be32, checksum_add, checksum_fold
 
 cdef enum:
-    # linux/virtio_net.h
-    GSO_TCPV4 = 1
-    GSO_TCPV6 = 4
-    GSO_UDP_L4 = 5
-    GSO_ECN = 0x80
     VLANS = 4                  # tags looked behind
     FIN_PSH = 0x09
     CWR = 0x80

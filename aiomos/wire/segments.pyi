@@ -1,0 +1,1 @@
+"""For other compiled modules only: what builds segments has no Python face."""
