@@ -23,7 +23,6 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("times", "wild_times pcap captures live_clock"),
         ("sharding", "sharding workers/ prefilter live/fanout"),
         ("segmentation", "segmentation* in_line_offload segments"),
-        ("segments", "wire/segments"),
         ("table", "table* flow_table sessions*"),
         ("wheel", "wheel* timer_wheel timeouts eviction sessions*"),
         ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
