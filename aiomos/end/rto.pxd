@@ -18,7 +18,7 @@ ctypedef struct Rto:
     int64_t srtt_8                 # smoothed RTT, times 8; 0: no sample yet
     int64_t mdev_4                 # mean deviation, times 4
     int64_t mdev_max_4             # the largest of this round trip, RTO_MIN at least
-    int64_t rttvar_4               # what goes into the RTO: follows mdev_max_4 up at once, down by a quarter a round trip
+    int64_t rttvar_4               # goes into the RTO: follows mdev_max_4 up at once, down by a quarter a round trip
     uint32_t round_end             # when this is acknowledged, a round trip is over
     uint8_t backoff                # doublings since something was acknowledged; stays at 255
     uint8_t expired                # time-outs since then; stays at 255

@@ -1,6 +1,6 @@
 """Retransmission time-out and least round trip time of an end.
 
-RFC 6298 takes four mean deviations for the variance. Linux takes the largest deviation of each round trip, lets what the
+RFC 6298 takes four mean deviations for the variance. Linux takes the largest of each round trip, lets what the
 RTO has of it sink by a quarter a round trip only, and never below the least RTO: so the RTO is above the smoothed RTT
 by that much at least, and a path that is quiet for long does not make it tight.
 """
