@@ -23,7 +23,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("arp ndp icmp", "building in_line_sessions nat_*"),
         ("times", "wild_times pcap captures live_clock"),
         ("sharding", "sharding workers/ prefilter live/fanout"),
-        ("segmentation", "segmentation* in_line_offload"),
+        ("segmentation", "segmentation* in_line_offload segments"),
         ("table", "table* flow_table sessions*"),
         ("wheel", "wheel* timer_wheel timeouts eviction sessions*"),
         ("", "packets wire* links tags tunnels building defrag* views siphash in_tunnels frames fragmenting* unread"),
