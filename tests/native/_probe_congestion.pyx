@@ -4,11 +4,13 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint32_t
 from libc.string cimport memset
 
 from aiomos.end.congestion.control cimport (
-    ALGORITHMS, CAUSE_ECN, CAUSE_LOSS, CAUSE_TIMEOUT, INFINITE_SSTHRESH, MOST_WINDOW, Acked, Congestion,
-    algorithm_name, algorithm_named, congestion_acked, congestion_begin, congestion_idle, congestion_limited,
-    congestion_reduce, congestion_sent, congestion_undone)
+    algorithm_name, algorithm_named, congestion_acked, congestion_begin, congestion_idle, congestion_reduce,
+    congestion_sent, congestion_undone)
 from aiomos.end.congestion.hystart cimport HyStart, hystart_acked, hystart_begin, hystart_conservative, hystart_growth
 from aiomos.end.congestion.rate cimport Rate, RateSample, delivery_rate, pacing_rate, rate_add
+from aiomos.end.congestion.state cimport (
+    ALGORITHMS, CAUSE_ECN, CAUSE_LOSS, CAUSE_TIMEOUT, INFINITE_SSTHRESH, MOST_WINDOW, Acked, Congestion,
+    congestion_limited)
 
 CAUSES = {"loss": CAUSE_LOSS, "ecn": CAUSE_ECN, "timeout": CAUSE_TIMEOUT}
 NAMES = [algorithm_name(number).decode() for number in range(ALGORITHMS)]

@@ -9,6 +9,17 @@ from libc.string cimport memcmp, memset, strlen
 from aiomos.end.congestion.cubic cimport cubic_avoid, cubic_begin, cubic_paused, cubic_reduce, cubic_undone
 from aiomos.end.congestion.hystart cimport hystart_acked, hystart_begin, hystart_growth
 from aiomos.end.congestion.reno cimport reno_avoid, reno_begin, reno_paused, reno_reduce, reno_undone
+from aiomos.end.congestion.state cimport (
+    ALGORITHMS,
+    Acked,
+    CUBIC,
+    Congestion,
+    INFINITE_SSTHRESH,
+    MOST_WINDOW,
+    RENO,
+    congestion_limited,
+    in_slow_start,
+)
 from aiomos.wire.seq cimport seq_leq
 
 cdef enum:                         # RFC 6928

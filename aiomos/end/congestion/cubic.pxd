@@ -1,7 +1,7 @@
 # Congestion avoidance of RFC 9438: one algorithm behind control.pxd.
 from libc.stdint cimport int64_t, uint32_t
 
-from aiomos.end.congestion.control cimport Acked, Congestion
+from aiomos.end.congestion.state cimport Acked, Congestion
 
 cdef void cubic_begin(Congestion* c) noexcept nogil
 cdef void cubic_avoid(Congestion* c, const Acked* acked, uint32_t segments) noexcept nogil

@@ -7,7 +7,7 @@ segment and to a microsecond.
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from aiomos.end.congestion.control cimport CAUSE_ECN, CAUSE_TIMEOUT, LEAST_SSTHRESH, MOST_WINDOW, in_slow_start
+from aiomos.end.congestion.state cimport CAUSE_ECN, CAUSE_TIMEOUT, LEAST_SSTHRESH, MOST_WINDOW, in_slow_start
 from aiomos.end.congestion.cubic_state cimport Curve
 
 cdef enum:

@@ -1,6 +1,6 @@
 """Reno: a segment more each round trip, half of it where something was lost (RFC 5681 section 3.1)."""
 
-from aiomos.end.congestion.control cimport CAUSE_ECN, LEAST_SSTHRESH, in_slow_start
+from aiomos.end.congestion.state cimport CAUSE_ECN, LEAST_SSTHRESH, in_slow_start
 
 
 cdef void reno_begin(Congestion* c) noexcept nogil:
