@@ -5,7 +5,7 @@
 # what that says; congestion_idle() before something is sent while nothing is in flight; congestion_undone() when a
 # reduction has turned out to be wrong, cwnd and ssthresh having been put back.
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint8_t
 
 from aiomos.end.congestion.state cimport Acked, Congestion
 

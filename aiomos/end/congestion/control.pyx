@@ -10,7 +10,16 @@ from aiomos.end.congestion.cubic cimport cubic_avoid, cubic_begin, cubic_paused,
 from aiomos.end.congestion.hystart cimport hystart_acked, hystart_begin, hystart_growth
 from aiomos.end.congestion.reno cimport reno_avoid, reno_begin, reno_paused, reno_reduce, reno_undone
 from aiomos.end.congestion.state cimport (
-    ALGORITHMS, CUBIC, INFINITE_SSTHRESH, MOST_WINDOW, RENO, congestion_limited, in_slow_start)
+    ALGORITHMS,
+    Acked,
+    CUBIC,
+    Congestion,
+    INFINITE_SSTHRESH,
+    MOST_WINDOW,
+    RENO,
+    congestion_limited,
+    in_slow_start,
+)
 from aiomos.wire.seq cimport seq_leq
 
 cdef enum:                         # RFC 6928

@@ -7,8 +7,8 @@ segment and to a microsecond.
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
-from aiomos.end.congestion.state cimport (
-    CAUSE_ECN, CAUSE_TIMEOUT, LEAST_SSTHRESH, MOST_WINDOW, Curve, in_slow_start)
+from aiomos.end.congestion.state cimport CAUSE_ECN, CAUSE_TIMEOUT, LEAST_SSTHRESH, MOST_WINDOW, in_slow_start
+from aiomos.end.congestion.cubic_state cimport Curve
 
 cdef enum:
     MOST_ACKED = 1 << 16           # that one ACK lets cwnd grow by, so that all fits in 64 bits

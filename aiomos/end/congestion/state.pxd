@@ -1,6 +1,7 @@
-# What congestion control knows of a connection: below the algorithms, and below control.pxd, which joins them.
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+# The congestion window of a connection, in segments, as Linux counts; what all algorithms know of it.
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
+from aiomos.end.congestion.cubic_state cimport Cubic
 from aiomos.end.congestion.hystart cimport HyStart
 
 cdef enum:
@@ -8,7 +9,7 @@ cdef enum:
     LEAST_SSTHRESH = 2
     MOST_WINDOW = 1 << 21          # more segments of 512 bytes than any window has (RFC 7323 section 2.3)
 
-cdef enum:                         # Congestion.algorithm
+cdef enum:                         # Congestion.algorithm: the table is in control.pyx
     RENO = 0
     CUBIC = 1
     ALGORITHMS = 2
@@ -17,22 +18,6 @@ cdef enum:                         # why to reduce
     CAUSE_LOSS = 0
     CAUSE_ECN = 1                  # ECE (RFC 3168)
     CAUSE_TIMEOUT = 2
-
-# One stretch of congestion avoidance.
-ctypedef struct Curve:
-    int64_t epoch_ns               # t is counted from here, moved on by the time in which cwnd was not used
-    int64_t k_us                   # K
-    uint64_t window_32             # cwnd, in 1/2**32 segments
-    uint64_t estimate_32           # W_est
-    uint32_t wmax_10               # W_max, in 1/1024 segments; 0: what cwnd is when the curve begins
-    uint32_t prior                 # cwnd_prior, in segments; 0: none
-    bint begun
-
-ctypedef struct Cubic:
-    Curve curve
-    Curve before                   # as it was before it was reduced
-    int64_t seen_ns                # t is counted up to here
-    bint reduced                   # `before` is set
 
 ctypedef struct Congestion:
     uint32_t cwnd
