@@ -105,4 +105,4 @@ class SendBufferMachine(RuleBasedStateMachine):
 
 
 TestSendBuffer = SendBufferMachine.TestCase
-TestSendBuffer.settings = settings(max_examples=150, stateful_step_count=60)
+TestSendBuffer.settings = settings(stateful_step_count=60)
