@@ -36,8 +36,10 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "aiomos/end": (
         ("sent treap scoreboard rack recovery", "scoreboard* rack recovery*"),
+        ("rto buffer window", "rto* buffer* window_model"),
         ("", "end/"),
     ),
+    "aiomos/end/congestion": (("", "end/congestion/ congestion_model"),),
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),
