@@ -38,6 +38,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
         ("sent treap scoreboard rack recovery", "scoreboard* rack recovery*"),
         ("", "end/"),
     ),
+    "aiomos/end/congestion": (("", "end/congestion/ congestion_model"),),
     "aiomos/tcp": (
         ("monitor", "windows states opening closing reset before_synack jumps pickup late_and_early_ends "
          "syn_sent_model timeouts port_reuse events"),
