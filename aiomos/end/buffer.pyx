@@ -196,7 +196,6 @@ cdef void buffer_release(SendBuffer* buffer, uint64_t offset) noexcept nogil:
             break
         if block.room:
             free(block.data)
-            block.data = NULL
         buffer.first += 1
     while buffer.spent != buffer.first and block_of(buffer, buffer.spent).owner == NULL:
         buffer.spent += 1

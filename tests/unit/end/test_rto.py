@@ -211,6 +211,26 @@ def test_a_path_that_got_longer_is_believed_after_300_seconds() -> None:
         assert least.add(50 * MILLISECOND, end) == expected * MILLISECOND
 
 
+@pytest.mark.parametrize(("early", "expected"), [(WINDOW // 4, 40), (WINDOW // 4 + 1, 30)])
+def test_the_second_choice_is_of_the_second_quarter(early: int, expected: int) -> None:
+    least = probe.Least()
+    least.add(10 * MILLISECOND, 0)
+    least.add(30 * MILLISECOND, early)
+    least.add(40 * MILLISECOND, WINDOW // 3)
+    assert least.add(50 * MILLISECOND, WINDOW + 1) == expected * MILLISECOND
+
+
+@pytest.mark.parametrize(("late", "expected"), [(WINDOW // 2, 50), (WINDOW // 2 + 1, 40)])
+def test_the_third_choice_is_of_the_second_half(late: int, expected: int) -> None:
+    least = probe.Least()
+    least.add(10 * MILLISECOND, 0)
+    least.add(20 * MILLISECOND, WINDOW // 4 + 1)
+    least.add(40 * MILLISECOND, late)
+    least.add(50 * MILLISECOND, WINDOW)
+    least.add(60 * MILLISECOND, WINDOW + 1)
+    assert least.add(60 * MILLISECOND, WINDOW + WINDOW // 4 + 2) == expected * MILLISECOND
+
+
 def test_after_a_long_silence_only_the_latest_counts() -> None:
     least = probe.Least()
     least.add(10 * MILLISECOND, 0)

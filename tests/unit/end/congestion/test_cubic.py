@@ -165,6 +165,27 @@ def test_a_clock_that_is_set_back_stands_still() -> None:
     assert 90 < made.cwnd < 100
 
 
+def test_an_unused_window_and_a_clock_that_is_set_back() -> None:
+    steady, back = avoiding(100), avoiding(100)
+    for made in (steady, back):
+        reduce(made)
+        made.acked(1, now_ns=100 * SECOND, srtt_ns=MILLISECOND)
+    back.sent(1, una=2, limited=False, now_ns=50 * SECOND, rto_ns=1000 * SECOND)
+    back.acked(1, now_ns=50 * SECOND)
+    back.sent(1, una=2, limited=True, now_ns=50 * SECOND)
+    for made in (steady, back):
+        made.acked(70, now_ns=101 * SECOND, srtt_ns=MILLISECOND)
+    assert 70 < back.cwnd == steady.cwnd
+
+
+def test_where_the_curve_and_reno_are_level_the_curve_is_followed() -> None:
+    """Reno's gain of the first ACKs is less than 1/1024 of a segment."""
+    made = avoiding(10_000)
+    for _ in range(4):
+        made.acked(1, now_ns=0, srtt_ns=100 * SECOND)
+    assert made.cwnd == 10_002  # half a segment each
+
+
 def test_a_window_that_others_lowered_is_not_raised_at_one_stroke() -> None:
     """After a restart Reno's estimate would still be where it was."""
     made = avoiding(100)

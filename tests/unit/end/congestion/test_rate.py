@@ -49,6 +49,14 @@ def test_a_slow_application_lowers_nothing() -> None:
     assert (rates.bytes_a_second(1), rates.app_limited) == (5, False)
 
 
+def test_a_rate_that_is_a_little_lower_is_lower() -> None:
+    for longer, taken in ((0, True), (500_000, False)):
+        rates = probe.Rates()
+        assert rates.add(10, 0, 0, 0, 0, SECOND)
+        assert rates.add(10, 0, 0, 0, 0, SECOND + longer, app_limited=True)
+        assert rates.app_limited == taken
+
+
 def test_the_first_rate_is_taken_though_the_application_was_slow() -> None:
     rates = probe.Rates()
     assert rates.add(1, 0, 0, 0, 0, SECOND, app_limited=True)
