@@ -1,6 +1,6 @@
 """What is read of link layers, tags and tunnels, and what the rest is called: for the reference, counters and logs.
 
-`READ` is what `docs/reference/wire.md` shows; tests hold it equal to what the readers of `aiomos.tcp` do.
+`READ` is what `docs/reference/wire.md` shows; tests hold it equal to what the readers of `aiomos.wire` do.
 """
 
 import enum

@@ -37,11 +37,12 @@ cdef bint template_make(const Envelope* envelope, uint32_t flow_label, bint dont
                       + PROTO_TCP)
     ip = out.headers + out.link_len
     if envelope.ip_version == 4:
+        ip[1] &= <uint8_t> ~<uint8_t> ECN_MASK         # each segment has its own
         put16(ip + 10, 0)
         if not dont_fragment:
             put16(ip + 6, 0)
     else:
-        ip[1] |= <uint8_t> (flow_label >> 16 & 0xF)
+        ip[1] = <uint8_t> (ip[1] & ~(ECN_MASK << 4)) | <uint8_t> (flow_label >> 16 & 0xF)
         put16(ip + 2, <uint16_t> flow_label)
     return True
 

@@ -184,7 +184,7 @@ def test_the_next_hop_changes(addresses: dict[str, str]) -> None:
 @ADDRESSES
 @pytest.mark.parametrize("ecn", [0, 1, 2, 3])
 def test_ecn_and_services(addresses: dict[str, str], ecn: int) -> None:
-    frame, _ = template(addresses, tos=0xB8).write([b"ab"], flags=ACK, ecn=ecn)
+    frame, _ = template(addresses, tos=0xBB).write([b"ab"], flags=ACK, ecn=ecn)
     assert frame == expected(addresses, b"ab", flags="A", tos=0xB8 | ecn)
 
 
