@@ -45,7 +45,7 @@ from aiomos import (
 )
 from aiomos.app import Overlap
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import mss, tcp_frame, wscale
 from aiomos.transport.pcap import CaptureReader

@@ -1,25 +1,8 @@
 # The async face: streams of bytes, and the connection they belong to.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from aiomos.face.chunks cimport Gap
-
-cdef class Pressure:
-    cdef readonly uint64_t half_limit      # unread bytes of one half at which its reader is slow
-    cdef readonly uint64_t total_limit
-    cdef readonly uint64_t total           # unread bytes in all streams
-    cdef uint64_t queued                   # chunks and gaps in all streams, besides the oldest of each
-    cdef readonly uint64_t left_over       # memory of what was unread when readers last had their turn
-    cdef readonly uint64_t overflows       # chunks dropped because nobody could read them, and their bytes
-    cdef readonly uint64_t overflow_bytes
-    cdef uint64_t turn                     # how often readers have had their turn
-    cdef int64_t sleepers                  # tasks that wait for the engine's clock
-    cdef public bint waits                 # the engine waits for slow readers; live it cannot
-    cdef set slow                          # streams beyond half_limit
-    cdef public object waiter              # future of the pump while it is held back
-
-    cpdef void check(self)
-    cpdef bint holds_back(self)
-    cdef uint64_t weight(self)
+from aiomos.face.pressure cimport Pressure
 
 # What a connection and its two streams share. The streams know this and not the connection, so that no reference
 # cycle keeps a connection alive once its app has left it.

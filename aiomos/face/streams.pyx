@@ -1,8 +1,7 @@
 """Streams and connections: the async face of what the engine delivers.
 
-The engine pushes chunks, gaps and the end into a `Stream` once a batch; readers take them. What is unread is
-counted by a `Pressure` that all streams share: it tells the pump when to stop feeding the engine until slow
-handlers have caught up.
+The engine pushes chunks, gaps and the end into a `Stream` once a batch; readers take them. A connection stands beside
+its streams, since all three share those who wait (`Wiring`), so that they form no cycle of references.
 """
 
 cimport cython
@@ -10,10 +9,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_SetNone
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from aiomos.face.chunks cimport Gap, chunk_offset, chunk_time, join_chunks, new_chunk, new_gap
+from aiomos.face.pressure cimport ITEM_COST, Pressure, is_pending
 from aiomos.sealing cimport seal
 
 import asyncio
@@ -28,71 +28,6 @@ from aiomos.face.occurrences import Occurrences
 from aiomos.ude.events import Event, Hook
 from aiomos.ude.parameters import callback_parameters
 from aiomos.ude.user import UserEvent
-
-
-cdef class Pressure:
-    """Unread bytes of all streams, and whether the pump has to wait for their readers.
-
-    A stream beyond its limit holds the pump back as long as its handler is busy elsewhere. A handler that itself waits
-    for the engine (for the other half, for the end, for the engine's clock) could never catch up if the
-    engine waited for it; its unread bytes may grow to ``HARD`` limits. A half that was beyond them when readers
-    last had their turn gets no more until it is read: what comes is a gap. Where the engine waits for nobody, as live
-    it cannot, that is so beyond one limit.
-
-    Args:
-        half_limit: Unread bytes of one half at which its reader is slow.
-        total_limit: Unread bytes of all halves at which readers are slow.
-        waits: Whether the engine waits for slow readers.
-    """
-
-    HARD = 16
-
-    def __cinit__(self, half_limit, total_limit, waits=True):
-        self.half_limit = half_limit
-        self.total_limit = total_limit
-        self.waits = waits
-        self.slow = set()
-
-    cpdef bint holds_back(self):
-        """Whether the engine is not to be fed now."""
-        if self.sleepers:
-            return False
-        for reader in self.slow:
-            if not reader.needs_engine():
-                return True
-        return False
-
-    def hold(self, reader):
-        """Note that a reader is slow: what has ``needs_engine()``, which tells whether waiting for it is any use."""
-        self.slow.add(reader)
-
-    def let_go(self, reader):
-        """Note that a reader has caught up."""
-        if reader in self.slow:
-            self.slow.discard(reader)
-            self.check()
-
-    def next_turn(self):
-        """Note that readers have had their turn since the last batch."""
-        self.turn += 1
-        self.left_over = self.weight()
-
-    cdef uint64_t weight(self):
-        return self.total + ITEM_COST * self.queued
-
-    def sleeper(self, delta):
-        """Count a task that begins (1) or ends (-1) waiting for the engine's clock."""
-        self.sleepers += <int64_t> delta
-        self.check()
-
-    cpdef void check(self):
-        """Have the pump look again."""
-        if is_pending(self.waiter):
-            self.waiter.set_result(None)
-
-
-cdef inline bint is_pending(object future):
-    return future is not None and not future.done()
 
 
 cdef object wake(object future):
@@ -250,7 +185,6 @@ READ_LIMIT = 1 << 26           # bytes that one read gathers, unless the app say
 cdef enum:
     ZERO_CHUNK = 1 << 20       # a long gap is filled in pieces
     MOST_JOINED = 1 << 20      # chunks are joined for one read up to this size
-    ITEM_COST = 160            # memory of a chunk or gap that waits, besides its bytes
 
 
 cdef class Stream:

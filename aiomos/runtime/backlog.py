@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.settings import Budgets
 
 app_pressure: ContextVar[Pressure] = ContextVar("aiomos_pressure")

@@ -6,7 +6,8 @@ from functools import partial
 import attrs
 
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import MonitorConnection, Pressure
+from aiomos.face.pressure import Pressure
+from aiomos.face.streams import MonitorConnection
 from aiomos.face.views import Flow
 from aiomos.levels import Level
 from aiomos.registrations import Gaps, Overlap, Urgent

@@ -20,7 +20,8 @@ from aiomos.app import Overlap, Urgent
 from aiomos.engine.engine import Engine
 from aiomos.errors import AiomosError
 from aiomos.face.chunks import Gap
-from aiomos.face.streams import MonitorConnection, Pressure, Stream
+from aiomos.face.pressure import Pressure
+from aiomos.face.streams import MonitorConnection, Stream
 from aiomos.face.views import Flow
 from aiomos.levels import Level
 from aiomos.settings import Settings

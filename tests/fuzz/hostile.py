@@ -46,7 +46,7 @@ from aiomos import (
     Stream,
 )
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.transport.captures import open_captures
 from aiomos.ude.parameters import CALLBACK_PARAMETERS

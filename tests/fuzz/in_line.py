@@ -17,7 +17,7 @@ import attrs
 from aiomos import Budgets, Event, Filter, Flow, Hook, Level, MonitorConnection, Packet, Settings, Timeouts
 from aiomos.engine.engine import Engine
 from aiomos.errors import FlowClosed, NotInLineError, SessionError, StalePacketError
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.line.translation import Session
 from aiomos.testing.hosts import read_packet
 from aiomos.transport.interfaces import Interface

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiomos import Event, Filter, Flow, FlowClosed, Hook, Level, MonitorConnection, RegistrationError
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.ude.user import UserEvent, event, ude
 
 ON_A_FLOW = ("emit", "emit", "set_timer", "set_timer", "cancel_timer", "stop", "look")

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from aiomos import PKT_IN, Flow, Hook, Level, MonitorConnection, Settings, Timeouts
 from aiomos.engine.engine import Engine
 from aiomos.engine.registry import Account
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.ude.filters import Filter
 from tests.models.watchers import Rule, Watchers

@@ -41,7 +41,7 @@ from aiomos import (
     Timeouts,
 )
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import START, Conversation, Frame, Watcher, merge
 from tests.events import PLACES, Storyteller, flags_of, play, source_of

@@ -5,7 +5,8 @@ import random
 import pytest
 
 import aiomos.engine.engine
-from aiomos.face.streams import MonitorConnection, Pressure
+from aiomos.face.pressure import Pressure
+from aiomos.face.streams import MonitorConnection
 from aiomos.levels import Level
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import Conversation, Frame, watch_in_batches

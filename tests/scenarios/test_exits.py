@@ -26,7 +26,7 @@ from aiomos import (
     Settings,
 )
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame
 from tests.line import cross, talk

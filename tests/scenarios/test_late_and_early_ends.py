@@ -30,7 +30,7 @@ from aiomos import (
 )
 from aiomos.engine.engine import Engine
 from aiomos.engine.registry import Account
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import tcp_frame
 from aiomos.testing.scenario import Conversation, Frame

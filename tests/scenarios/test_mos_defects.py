@@ -12,7 +12,8 @@ import pytest
 from aiomos.app import App
 from aiomos.engine.engine import Engine
 from aiomos.errors import RegistrationError
-from aiomos.face.streams import MonitorConnection, Pressure
+from aiomos.face.pressure import Pressure
+from aiomos.face.streams import MonitorConnection
 from aiomos.face.views import Flow
 from aiomos.levels import Level
 from aiomos.settings import Budgets, Settings, Timeouts

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from aiomos.face.streams import MonitorConnection, Pressure
+from aiomos.face.pressure import Pressure
+from aiomos.face.streams import MonitorConnection
 from aiomos.levels import Level
 from aiomos.settings import Settings
 from aiomos.testing.scenario import Conversation, Watcher, _read, watch_in_batches

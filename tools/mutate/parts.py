@@ -60,7 +60,7 @@ PARTS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "aiomos/face": (
         ("occurrences", "callbacks events"),
-        ("streams chunks views", "streams connections gaps views memory unread urgent"),
+        ("streams chunks views pressure", "streams connections gaps views memory unread urgent"),
         ("", "packets wire* views unread"),
     ),
     "aiomos/ude": (

@@ -27,7 +27,7 @@ from aiomos import (
     Timeouts,
 )
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.scenario import Conversation, Frame, Watcher
 from tests.traffic import Connection, Loop, Traffic, drain, fail, watch

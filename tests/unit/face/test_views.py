@@ -25,7 +25,7 @@ from aiomos import (
     Timeouts,
 )
 from aiomos.engine.engine import Engine
-from aiomos.face.streams import Pressure
+from aiomos.face.pressure import Pressure
 from aiomos.testing.batches import feed_frames
 from aiomos.testing.packets import mss, sack_ok, timestamps, wscale
 from aiomos.testing.scenario import Conversation
