@@ -59,7 +59,7 @@ cdef size_t fixed_options_len(const Segment* segment) noexcept nogil:
 
 cdef size_t sack_blocks(const Segment* segment, size_t used) noexcept nogil:
     """How many blocks there is room for."""
-    if not segment.options & OPT_SACK or used + SACK_LEN + SACK_BLOCK > MAX_TCP_OPTIONS:
+    if not segment.options & OPT_SACK:
         return 0
     return min(min(<size_t> segment.sack_count, <size_t> MAX_SACK_BLOCKS),
                (MAX_TCP_OPTIONS - used - SACK_LEN) // SACK_BLOCK)

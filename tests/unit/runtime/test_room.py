@@ -377,6 +377,19 @@ def test_credit(wire: Narrow) -> None:
     assert line.room(1) == (MOST_QUEUED, MOST_QUEUED_BYTES)
 
 
+@pytest.mark.parametrize("size", [4, 60_000])
+def test_credit_ends_where_what_waits_is_full(wire: Narrow, size: int) -> None:
+    """In frames or in bytes, whichever comes first; then there is neither, however much more is sent."""
+    engine = engine_at(wire)
+    length = len(numbered(0, size))
+    most = min(MOST_QUEUED, MOST_QUEUED_BYTES // length)
+    for number in range(most + 2):
+        left = MOST_QUEUED - number, MOST_QUEUED_BYTES - number * length
+        assert engine.line.room(1) == (left if min(left) > 0 else (0, 0))
+        engine.send(numbered(number, size), 1, 1)
+    assert engine.line.room(1) == (0, 0)
+
+
 def test_all_that_is_sent_within_the_credit_is_kept(wire: Narrow) -> None:
     engine = engine_at(wire)
     wire.room[1] = lambda: False
