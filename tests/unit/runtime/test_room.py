@@ -388,6 +388,8 @@ def test_credit_ends_where_what_waits_is_full(wire: Narrow, size: int) -> None:
         assert engine.line.room(1) == (left if min(left) > 0 else (0, 0))
         engine.send(numbered(number, size), 1, 1)
     assert engine.line.room(1) == (0, 0)
+    assert not engine.flush(wire)
+    assert len(wire.sent[1]) == most + 2
 
 
 def test_all_that_is_sent_within_the_credit_is_kept(wire: Narrow) -> None:
