@@ -68,14 +68,19 @@ cdef inline void recount(Scoreboard* board, Sent* record, uint32_t segments) noe
         board.retrans_out += change
 
 
-cdef inline void leave_place(Scoreboard* board, Pool* pool, uint32_t index, Sent* record) noexcept nogil:
-    """Out of the list by time or the tree of lost ones, and of what they count."""
-    if record.flags & SENT_SACKED:
-        return
+cdef inline void unlist(Scoreboard* board, Pool* pool, uint32_t index, Sent* record) noexcept nogil:
+    """Out of the list by time or the tree of lost ones, in one of which is whatever is not SACKed."""
     if in_flight(record):
         time_remove(board, pool, record)
     else:
         treap_remove(pool, &board.lost_tree, BY_LOSS, index)
+
+
+cdef inline void leave_place(Scoreboard* board, Pool* pool, uint32_t index, Sent* record) noexcept nogil:
+    """Out of the list by time or the tree of lost ones, and of what they count."""
+    if record.flags & SENT_SACKED:
+        return
+    unlist(board, pool, index, record)
     if record.flags & SENT_LOST:
         board.lost_out -= record.segments
     if record.flags & SENT_AGAIN:
@@ -475,10 +480,7 @@ cdef void board_retransmitted(Scoreboard* board, Pool* pool, uint32_t index, int
     cdef Sent* record = sent_at(pool, index)
     if record.flags & SENT_SACKED:
         return
-    if in_flight(record):
-        time_remove(board, pool, record)
-    else:
-        treap_remove(pool, &board.lost_tree, BY_LOSS, index)
+    unlist(board, pool, index, record)
     if not record.flags & SENT_AGAIN:
         board.retrans_out += record.segments
     record.flags |= SENT_AGAIN | SENT_EVER_AGAIN

@@ -77,7 +77,6 @@ cdef inline uint32_t remembered(const Congestion* c, bint calm) noexcept nogil:
 
 cdef void congestion_sent(Congestion* c, uint32_t out, uint32_t una, uint32_t nxt, bint limited, bint calm,
                           int64_t rto_ns, int64_t now_ns) noexcept nogil:
-
     cdef uint32_t used
     if seq_leq(c.usage_end, una) or limited or (not c.limited and out > c.most_out):
         c.limited, c.most_out, c.usage_end = limited, out, nxt
