@@ -66,7 +66,7 @@ CHECK = re.compile(
 
 PARTS = {
     *("self", "core", "line"),
-    *("outlet", "hand", "translation", "ways", "passing", "ordering", "changes"),
+    *("outlet", "hand", "translation", "paths", "passing", "ordering", "changes"),
     *("registry", "holdings", "clock", "gate", "flow_timers", "attention", "delivery", "intake"),
 }
 """What is never None: the object itself, and the parts of an engine and of its line, which are made with it.
