@@ -194,8 +194,18 @@ cdef class Reassembly:
             t.out_head = part.next
             part_release(&self.streams, index)
         t.out_tail = t.out_linked = 0
+        self.end_batch_of_crowd()
         self.payloads.clear()
         return items
+
+    cdef int end_batch_of_crowd(self) except -1:
+        """Nobody takes the other half's parts; they point to what goes with the batch."""
+        cdef Track* t = track_at(&self.streams, self.crowd_index)
+        if self.crowd_index:
+            if self.crowd.flags & KEEP:
+                track_keep(&self.streams, t)
+            drop_parts(&self.streams, t)
+        return 0
 
     def keep_from_now(self):
         self.half.flags |= KEEP
@@ -205,6 +215,7 @@ cdef class Reassembly:
         if self.half.flags & KEEP:
             track_keep(&self.streams, self.track())
         drop_parts(&self.streams, self.track())
+        self.end_batch_of_crowd()
         self.payloads.clear()
 
     def forget(self):
